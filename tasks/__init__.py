@@ -1,0 +1,1 @@
+"""Textmill: the stages of the pipeline, and what they are made of."""

@@ -1,0 +1,371 @@
+"""The artifact types: the map of the whole pipeline on one page.
+
+    RawCorpus -> FilteredCorpus -> CleanCorpus -> QualityReport
+                                       |-> Tokenizer -> TokenizedCorpus -> Checkpoint (base)
+    Conversations -----------------------------------------------------------> Checkpoint (tuned)
+    Champion, Checkpoint, Checkpoint -> Scores -> EvalReport -> Verdict -> ModelVersion -> Deployment
+
+In: what stages measured. Out: frozen values whose facts the next stage checks. Invariant: counts add up wherever
+documents or items pass through: in = kept + dropped by reason (+ quarantined).
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tasks.core.artifact import Artifact
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+Count = Annotated[int, Field(ge=0)]
+Counts = dict[str, Count]
+Role = Literal["base", "tuned", "champion"]
+
+
+def _check_conserved(what: str, num_in: int, kept: int, lost: Counts) -> None:
+    if num_in != kept + sum(lost.values()):
+        raise ValueError(f"{what}: {num_in} in, but {kept} kept + {sum(lost.values())} accounted for: {lost}")
+
+
+class RawCorpus(Artifact):
+    """Documents as they came: `documents/*.parquet` (id, source, licence, lang, format, text), `quarantine.parquet`.
+
+    Attributes:
+        num_records: Records seen in all sources.
+        num_documents: Records that became documents.
+        quarantined: Records set aside, by reason.
+        documents_by_source: Documents of each source.
+        licences: Licence of each source.
+    """
+
+    num_records: Count
+    num_documents: Count
+    num_bytes: Count
+    quarantined: Counts
+    documents_by_source: Counts
+    licences: dict[str, str]
+
+    @model_validator(mode="after")
+    def _conserved(self) -> Self:
+        _check_conserved("ingest", self.num_records, self.num_documents, self.quarantined)
+        return self
+
+    def summary(self) -> str:
+        """One line for a person."""
+        lost = f", {sum(self.quarantined.values())} quarantined" if self.quarantined else ""
+        return f"{self.num_documents:,} documents, {self.num_bytes / 1e6:.1f} MB{lost}"
+
+
+class FilteredCorpus(Artifact):
+    """Documents that passed the filters: `documents/*.parquet` (id, source, licence, lang, lang_score, text).
+
+    `dropped/*.parquet` (id, source, lang, reason, text) keeps every other document.
+
+    Attributes:
+        drops_by_reason: Documents dropped, by the filter and its reason.
+        masked: Pieces of personal data masked, by kind.
+    """
+
+    num_documents_in: Count
+    num_documents: Count
+    num_bytes: Count
+    drops_by_reason: Counts
+    documents_by_language: Counts
+    masked: Counts
+
+    @model_validator(mode="after")
+    def _conserved(self) -> Self:
+        _check_conserved("clean", self.num_documents_in, self.num_documents, self.drops_by_reason)
+        return self
+
+    def summary(self) -> str:
+        """One line for a person."""
+        languages = ", ".join(f"{count:,} {name}" for name, count in self.documents_by_language.items())
+        return f"{self.num_documents:,} of {self.num_documents_in:,} kept ({languages}), {_reasons(self.drops_by_reason)}"
+
+
+class CleanCorpus(Artifact):
+    """Deduplicated documents with their split: `documents/*.parquet` (id, source, licence, lang, text, cluster, split).
+
+    `removed.parquet` (id, source, reason, cluster, kept_id) names the survivor of each removed duplicate and
+    `clusters.json` holds example clusters. A cluster lies in one split.
+
+    Attributes:
+        removed_by_reason: Documents removed as `exact` or `near` duplicates.
+        documents_by_split: Documents of each split.
+    """
+
+    num_documents_in: Count
+    num_documents: Count
+    num_bytes: Count
+    removed_by_reason: Counts
+    documents_by_split: Counts
+    documents_by_language: Counts
+    documents_by_source: Counts
+
+    @model_validator(mode="after")
+    def _conserved(self) -> Self:
+        _check_conserved("dedup", self.num_documents_in, self.num_documents, self.removed_by_reason)
+        _check_conserved("split", self.num_documents, 0, self.documents_by_split)
+        return self
+
+    def summary(self) -> str:
+        """One line for a person."""
+        return f"{self.num_documents:,} of {self.num_documents_in:,} kept, {_reasons(self.removed_by_reason)}"
+
+
+class QualityReport(Artifact):
+    """Verdict on a corpus: `report.html`, `results.json` (every check), `tables/*.parquet` (what was checked).
+
+    Attributes:
+        passed: No critical check failed.
+        num_checks: Checks that ran; never 0.
+        failures: One line for each failed critical check: expectation, value seen, bound.
+        warnings: The same for warnings; they mark the model.
+    """
+
+    corpus_digest: str
+    passed: bool
+    num_checks: Annotated[int, Field(ge=1)]
+    failures: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def summary(self) -> str:
+        """One line for a person."""
+        verdict = "passed" if self.passed else "FAILED"
+        return f"{verdict}: {self.num_checks} checks, {len(self.failures)} critical, {len(self.warnings)} warnings"
+
+
+class Tokenizer(Artifact):
+    """A `transformers` tokenizer folder: `tokenizer.json`, `tokenizer_config.json`, `chat_template.jinja`.
+
+    Attributes:
+        vocab_size: Entries, special tokens included.
+        bytes_per_token: UTF-8 bytes a token of clean text, by language.
+        special_tokens: Role of each special token (bos, eos, pad, ...) and its text.
+    """
+
+    vocab_size: Annotated[int, Field(ge=1)]
+    bytes_per_token: dict[str, float]
+    special_tokens: dict[str, str]
+    has_chat_template: bool
+
+    def summary(self) -> str:
+        """One line for a person."""
+        rates = ", ".join(f"{rate:.2f} {name}" for name, rate in self.bytes_per_token.items())
+        return f"{self.vocab_size:,} entries, bytes per token: {rates}"
+
+
+class TokenizedCorpus(Artifact):
+    """Memory-mapped token shards `<split>-00000.tokens` with a checked header, and `documents-<split>.parquet`.
+
+    The table (id, lang, source, num_tokens, num_bytes) is in the order of the tokens.
+
+    Attributes:
+        tokens_by_split: Tokens of each split, the end-of-text of each document included.
+        bytes_by_split: UTF-8 bytes of each split's text.
+        warnings: Why figures on the validation part may mislead.
+    """
+
+    tokenizer_digest: str
+    vocab_size: Annotated[int, Field(ge=1)]
+    tokens_by_split: Counts
+    bytes_by_split: Counts
+    documents_by_split: Counts
+    tokens_by_language: Counts
+    warnings: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """One line for a person."""
+        return ", ".join(f"{count:,} {split}" for split, count in self.tokens_by_split.items()) + " tokens"
+
+
+class Conversations(Artifact):
+    """Instruction data in one form: `conversations.jsonl` (id, group, source, split, messages, keywords, match, copied).
+
+    Attributes:
+        num_items_in: Items seen.
+        dropped_by_reason: Items refused, by reason.
+        items_by_split: Items of each split; `test` is the held-out set, which selects nothing.
+    """
+
+    num_items_in: Count
+    num_items: Count
+    dropped_by_reason: Counts
+    items_by_split: Counts
+    items_by_source: Counts
+
+    @model_validator(mode="after")
+    def _conserved(self) -> Self:
+        _check_conserved("instructions", self.num_items_in, self.num_items, self.dropped_by_reason)
+        _check_conserved("instruction split", self.num_items, 0, self.items_by_split)
+        return self
+
+    def summary(self) -> str:
+        """One line for a person."""
+        return ", ".join(f"{count:,} {split}" for split, count in self.items_by_split.items()) + " conversations"
+
+
+class Checkpoint(Artifact):
+    """A model: `model/` is a `transformers` folder (safetensors, tokenizer and chat template included).
+
+    `adapter/` holds the unmerged adapter of a LoRA run; `extra/` the curves, the log and the kept checkpoints.
+
+    Attributes:
+        method: `pretrain`, or the tuning method.
+        base_digest: Digest of the checkpoint that tuning started from.
+        train_loss, validation_loss: Mean cross entropy in nats per target token at the end.
+        validation_bits_per_byte: The validation loss in a unit that does not depend on the tokenizer.
+        warnings: What a reader of this model's figures must know; they travel to the model card.
+    """
+
+    method: str
+    tokenizer_digest: str
+    base_digest: str | None = None
+    num_parameters: Count
+    num_trained_parameters: Count
+    num_steps: Count
+    num_tokens: Count
+    precision: str
+    train_loss: float
+    validation_loss: float
+    validation_bits_per_byte: float | None = None
+    warnings: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """One line for a person."""
+        bits = f", {self.validation_bits_per_byte:.3f} bits per byte" if self.validation_bits_per_byte else ""
+        return (
+            f"{self.num_parameters / 1e6:.2f} M parameters ({self.num_trained_parameters / 1e6:.2f} M trained), "
+            f"{self.num_tokens:,} tokens, validation loss {self.validation_loss:.3f}{bits}"
+        )
+
+
+class Champion(Artifact):
+    """The registered model a new one is compared with, or nothing: `model/` is its folder where there is one.
+
+    Attributes:
+        model_name: Registered name.
+        version: Version the alias `champion` pointed at, none where there is none.
+        model_digest: Digest of the checkpoint that was registered as that version.
+    """
+
+    model_name: str
+    version: int | None = None
+    model_digest: str | None = None
+
+    def summary(self) -> str:
+        """One line for a person."""
+        return f"{self.model_name} version {self.version}" if self.version else f"{self.model_name} has no champion yet"
+
+
+class Interval(BaseModel):
+    """A mean with its 95% bootstrap interval over `num_items` items."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: float
+    low: float
+    high: float
+    num_items: Count
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+class Scores(Artifact):
+    """Figures of one model: `documents.parquet`, `items.parquet` (one row a document or item), `samples.json`.
+
+    A role without a model (no champion yet) has `model_digest` none and no metrics.
+
+    Attributes:
+        metrics: Interval of each metric, e.g. `bits_per_byte/zh`, `answer_loss`, `keyword_accuracy`, `prompt_gain`.
+    """
+
+    role: Role
+    model_digest: str | None
+    metrics: dict[str, Interval]
+
+    def summary(self) -> str:
+        """One line for a person."""
+        shown = ("bits_per_byte", "answer_loss", "keyword_accuracy")
+        return ", ".join(f"{name} {self.metrics[name].mean:.3f}" for name in shown if name in self.metrics) or "no model"
+
+
+class EvalReport(Artifact):
+    """Base, tuned model and champion side by side: `report.html`, `comparison.json`.
+
+    Attributes:
+        differences: Paired interval of `tuned - other` by `<other>/<metric>`.
+        metrics: Interval by `<role>/<metric>`.
+    """
+
+    base_digest: str
+    tuned_digest: str
+    champion_digest: str | None
+    metrics: dict[str, Interval]
+    differences: dict[str, Interval]
+
+    def summary(self) -> str:
+        """One line for a person."""
+        parts = [
+            f"{name} {self.differences[name]}" for name in ("base/answer_loss", "base/bits_per_byte") if name in self.differences
+        ]
+        return "tuned - base: " + ", ".join(parts)
+
+
+class Verdict(Artifact):
+    """Whether the tuned model may be champion: `verdict.json`.
+
+    Attributes:
+        reasons: One line for each rule: what was asked, what was seen, yes, no or undecided.
+    """
+
+    passed: bool
+    tuned_digest: str
+    reasons: tuple[str, ...]
+
+    def summary(self) -> str:
+        """One line for a person."""
+        return ("yes: " if self.passed else "NO: ") + "; ".join(self.reasons)
+
+
+class ModelVersion(Artifact):
+    """A registered version: `version.json`, `card.md`.
+
+    Attributes:
+        is_champion: The alias `champion` points at it.
+        run_id: MLflow run that holds its reports.
+    """
+
+    name: str
+    version: Annotated[int, Field(ge=1)]
+    model_digest: str
+    is_champion: bool
+    run_id: str
+
+    def summary(self) -> str:
+        """One line for a person."""
+        return f"{self.name} version {self.version}" + (" (champion)" if self.is_champion else " (candidate)")
+
+
+class Deployment(Artifact):
+    """What was rolled out: `answers.json` (prompts and the served model's greedy answers), `deployment.json`.
+
+    Attributes:
+        engine: Program that served it.
+    """
+
+    name: str
+    version: Annotated[int, Field(ge=1)]
+    model_digest: str
+    engine: str
+    num_checks: Annotated[int, Field(ge=1)]
+
+    def summary(self) -> str:
+        """One line for a person."""
+        return f"{self.name} version {self.version} is live ({self.engine}, {self.num_checks} checks)"
+
+
+def _reasons(counts: Counts) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items(), key=lambda item: -item[1])) or "none dropped"

@@ -1,0 +1,1 @@
+"""What every stage stands on: artifacts, the store, the stage runner, children, tracking."""

@@ -1,0 +1,127 @@
+"""Where and how a run executes: folders, devices, workers, ports, addresses, secrets.
+
+In: `textmill.toml` in the working folder and `TEXTMILL_*` variables (the variables win). Out: one frozen `Site`.
+Invariant: nothing in here enters a fingerprint, and nothing in here is sent through Prefect.
+"""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from tasks.core.errors import RecipeError
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+class Site(BaseSettings):
+    """Execution settings of one machine; every field can be set by `TEXTMILL_<NAME>`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TEXTMILL_", toml_file="textmill.toml", frozen=True, extra="forbid", validate_default=True
+    )
+
+    state_dir: Annotated[Path, Field(description="Folder that holds the store and the state of both servers.")] = Path(
+        ".textmill"
+    )
+    device: Annotated[Device, Field(description="Device to train and evaluate on.")] = "auto"
+    num_processes: Annotated[int, Field(ge=1, description="Training processes on this node, one a device.")] = 1
+    num_threads: Annotated[int | None, Field(ge=1, description="Threads of a training process; none: all cores.")] = None
+    data_workers: Annotated[int, Field(ge=1, description="Processes that clean and encode text.")] = os.cpu_count() or 1
+    micro_batch_rows: Annotated[int | None, Field(ge=1, description="Rows a forward pass; none: from the recipe.")] = None
+    mlflow_uri: Annotated[str | None, Field(description="MLflow tracking address; none: SQLite in state_dir.")] = None
+    mlflow_token: Annotated[SecretStr | None, Field(description="Bearer token of the MLflow server.")] = None
+    prefect_api_url: Annotated[
+        str | None, Field(description="Prefect server; none: the running `textmill ui`, else a temporary one.")
+    ] = None
+    engine: Annotated[Literal["transformers", "vllm"], Field(description="Program that serves a model.")] = "transformers"
+    host: Annotated[str, Field(description="Address that servers bind to.")] = "127.0.0.1"
+    serve_port: Annotated[int, Field(ge=0, le=65535, description="Port of the model server; 0: any free one.")] = 0
+    retry_delay_s: Annotated[float | None, Field(ge=0, description="Seconds between attempts; none: by stage.")] = None
+    lock_wait: Annotated[bool, Field(description="Wait for another run that builds the same artifact.")] = True
+    tracker_wait_s: Annotated[float, Field(ge=0, description="Seconds a run's end waits for MLflow.")] = 30.0
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Orders the sources: arguments, environment, then textmill.toml."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def root(self) -> Path:
+        """Absolute path of the state folder."""
+        return self.state_dir.absolute()
+
+    @property
+    def store_dir(self) -> Path:
+        """Folder of the artifacts."""
+        return self.root / "store"
+
+    @property
+    def tracking_uri(self) -> str:
+        """Address of MLflow: the one set, else SQLite in the state folder."""
+        return self.mlflow_uri or f"sqlite:///{self.root / 'mlflow.db'}"
+
+    @property
+    def resolved_device(self) -> Literal["cpu", "cuda"]:
+        """The device `auto` stands for, found without importing torch."""
+        if self.device != "auto":
+            return self.device
+        return "cuda" if Path("/proc/driver/nvidia/gpus").exists() else "cpu"
+
+    def resolve_precision(self, precision: Precision) -> Literal["fp32", "bf16"]:
+        """Returns what `auto` means on this device: bf16 where products in bf16 are native, else fp32."""
+        if precision != "auto":
+            return precision
+        return "bf16" if self.resolved_device == "cuda" or _cpu_has_bf16() else "fp32"
+
+
+@lru_cache
+def _cpu_has_bf16() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and any(flag in cpuinfo.read_text() for flag in ("avx512_bf16", "amx_bf16"))
+
+
+@lru_cache
+def current_site() -> Site:
+    """Reads the settings once for this process.
+
+    Raises:
+        RecipeError: A setting is unknown or has a wrong value.
+    """
+    try:
+        return Site()
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, item['loc']))}: {item['msg']} (got {item['input']!r})" for item in error.errors()]
+        raise RecipeError("textmill.toml or a TEXTMILL_* variable is wrong:\n" + "\n".join(lines)) from None
+
+
+def service_environment(site: Site) -> dict[str, str]:
+    """Returns the variables that keep Prefect, MLflow and the hub libraries in `state_dir` and off the network."""
+    root = site.root
+    return {
+        "PREFECT_HOME": str(root / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(root / "prefect" / "ui"),
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_TRACKING_URI": site.tracking_uri,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",
+        "MLFLOW_MODEL_CATALOG_URI": "",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "GX_ANALYTICS_ENABLED": "false",
+        "TOKENIZERS_PARALLELISM": "false",
+    } | ({"MLFLOW_TRACKING_TOKEN": site.mlflow_token.get_secret_value()} if site.mlflow_token else {})

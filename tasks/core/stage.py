@@ -1,0 +1,352 @@
+"""A stage: a pure function `(spec, artifacts) -> artifact`, answered from the store or built, once, under a lock.
+
+In: a function whose signature is the contract, checked when its module is imported. Out: a `Stage` that runs as a Prefect
+task inside a flow and directly elsewhere. Invariants: reuse is decided by the store, never by Prefect's cache; only
+`TransientError` is retried; inputs are hashed before anything is built from them.
+"""
+
+import inspect
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property, wraps
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any, Generic, TypeVar, get_type_hints
+
+from tasks.core.artifact import Artifact, Spec
+from tasks.core.errors import ContractError, PipelineError, StageError, TransientError
+from tasks.core.fingerprint import fingerprint
+from tasks.core.provenance import provenance
+from tasks.core.run import Run, SafeLog, StageRecord, current_run, running, stage_log
+from tasks.core.site import Site, current_site
+from tasks.core.source import code_hash
+from tasks.core.store import InputEntry, Manifest, Store, content_digest, list_files
+
+A = TypeVar("A", bound=Artifact)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often a stage is tried again after a `TransientError`, and after how many seconds."""
+
+    times: int
+    delay_s: float
+
+
+NONE = Retry(times=0, delay_s=0)
+DISK = Retry(times=2, delay_s=5)
+NETWORK = Retry(times=3, delay_s=10)
+CHILD = Retry(times=3, delay_s=5)
+
+
+class Stopped(BaseException):
+    """Ends a run after the stage named by `--until`; not an error, so nothing catches it on the way."""
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage may know of its execution, and how it reports and commits.
+
+    Attributes:
+        dir: Working folder, the same on each attempt, so that work resumes.
+        site: Where and how it runs; must not change what is made.
+    """
+
+    stage: "Stage[Any]"
+    dir: Path
+    site: Site
+    log: SafeLog
+    run: Run
+    _manifest: Callable[[type[Artifact], dict[str, Any]], Manifest]
+    lock_fd: int | None = None
+
+    def progress(self, done: float, total: float, unit: str, **figures: float) -> None:
+        """Reports how far the stage is."""
+        self.run.tell("progressed", self.stage.name, done, total, unit, figures)
+
+    def metrics(self, step: int, **values: float) -> None:
+        """Reports figures of a step to the tracker."""
+        self.run.tell("measured", self.stage.name, step, values)
+
+    def commit(self, kind: type[A], **facts: Any) -> A:
+        """Makes the working folder an artifact of `kind` with these facts and returns it.
+
+        Raises:
+            StageError: The facts are not those of the kind, e.g. counts do not add up.
+        """
+        store = Store(self.site.store_dir)
+        manifest = self._manifest(kind, facts)
+        try:
+            kind(uri=str(self.dir), fingerprint=manifest.fingerprint, digest=manifest.digest, **facts)
+        except ValueError as error:
+            raise StageError(f"{self.stage.name} measured facts that cannot be true: {error}") from error
+        if self.stage.holds is not None and (old := store.folder(manifest.kind, manifest.fingerprint)).exists():
+            store.retire(old)  # an effect records the world as it is now
+        return store.load(kind, store.commit(manifest, self.dir))
+
+    def run_child(self, function: str, job: Any, **options: Any) -> None:
+        """Runs `module:function` on `job` in a child process; see `tasks.core.child.run_child`."""
+        from tasks.core.child import run_child
+
+        run_child(function, job, self, **options)
+
+
+@dataclass(frozen=True)
+class Stage(Generic[A]):
+    """A registered stage.
+
+    Attributes:
+        fn: The plain function.
+        holds: For an effect: whether the world still is as the stored artifact says.
+    """
+
+    name: str
+    version: int
+    fn: Callable[..., A]
+    retry: Retry
+    packages: tuple[str, ...]
+    holds: Callable[..., bool] | None
+    spec_type: type[Spec]
+    input_types: dict[str, type[Artifact]]
+    output_type: type[A]
+    always_runs: bool = field(default=False)
+
+    def __call__(self, spec: Spec, *inputs: Artifact) -> A:
+        """Runs the stage as a Prefect task of the current run and returns its artifact."""
+        run = current_run()
+        if run is None:
+            return self.build(spec, *inputs)
+        if (planner := getattr(run, "planner", None)) is not None:
+            return planner(self, spec, inputs)  # type: ignore[no-any-return]
+        state = self._task(spec, *inputs, return_state=True)
+        artifact: A = state.result()
+        if run.until == self.name:
+            raise Stopped(self.name)
+        return artifact
+
+    def build(self, spec: Spec, *inputs: Artifact, site: Site | None = None) -> A:
+        """Answers from the store or builds, without Prefect."""
+        return self.outcome(spec, *inputs, site=site).artifact  # type: ignore[return-value]
+
+    def outcome(self, spec: Spec, *inputs: Artifact, site: Site | None = None) -> StageRecord:
+        """Answers from the store or builds; says which, and tells the run's observers.
+
+        Raises:
+            ContractError: An input is of the wrong kind, or damaged.
+        """
+        run = current_run() or Run(site or current_site())
+        start = time.monotonic()
+        try:
+            found = self.lookup(spec, *inputs, site=run.site)
+            artifact = found or self._build(run, spec, inputs)
+        except BaseException as error:
+            run.tell("finished", StageRecord(self.name, "failed", time.monotonic() - start, error=describe(error)))
+            raise
+        record = StageRecord(self.name, "reused" if found else "built", time.monotonic() - start, artifact)
+        run.tell("finished", record)
+        return record
+
+    def lookup(self, spec: Spec, *inputs: Artifact, site: Site) -> A | None:
+        """Returns the stored artifact if it answers for this spec and these inputs now."""
+        self._check_inputs(spec, inputs)
+        artifact = Store(site.store_dir).find(self.output_type, self.fingerprint(spec, inputs, site))
+        if artifact is None or self.always_runs:
+            return None
+        if self.holds is not None and not self.holds(artifact, spec, *inputs, site=site):
+            return None
+        return artifact
+
+    def recipe_of(self, spec: Spec, inputs: tuple[Artifact, ...], site: Site) -> dict[str, Any]:
+        """Returns everything that enters the fingerprint."""
+        return {
+            "stage": self.name,
+            "stage_version": self.version,
+            "spec": spec.pinned(site).identity(),
+            "versions": {name: package_version(name) for name in self.packages},
+            "inputs": {name: artifact.digest for name, artifact in zip(self.input_types, inputs, strict=True)},
+        }
+
+    def fingerprint(self, spec: Spec, inputs: tuple[Artifact, ...], site: Site) -> str:
+        """Returns how the output would be made, as one number."""
+        return fingerprint(self.recipe_of(spec, inputs, site))
+
+    @property
+    def module(self) -> str:
+        """Module the function lives in."""
+        return self.fn.__module__
+
+    def _check_inputs(self, spec: Spec, inputs: tuple[Artifact, ...]) -> None:
+        if not isinstance(spec, self.spec_type):
+            raise ContractError(f"{self.name} takes a {self.spec_type.__name__}, not {type(spec).__name__}")
+        if len(inputs) != len(self.input_types):
+            raise ContractError(f"{self.name} takes {list(self.input_types)}, but was given {len(inputs)} artifacts")
+        for (name, kind), artifact in zip(self.input_types.items(), inputs, strict=True):
+            if not isinstance(artifact, kind):
+                raise ContractError(f"{self.name} takes a {kind.__name__} as {name}, not {type(artifact).__name__}")
+
+    def _build(self, run: Run, spec: Spec, inputs: tuple[Artifact, ...]) -> A:
+        store = Store(run.site.store_dir)
+        pinned = spec.pinned(run.site)
+        identity = self.recipe_of(pinned, inputs, run.site)
+        number, kind, log = fingerprint(identity), self.output_type.kind(), stage_log(self.name)
+        with store.lock(kind, number, wait=run.site.lock_wait, notify=log.info) as lock_fd:
+            if (made_meanwhile := self.lookup(pinned, *inputs, site=run.site)) is not None:
+                return made_meanwhile
+            for artifact in inputs:
+                store.verify(artifact)
+            folder = store.partial(kind, number)
+            folder.mkdir(parents=True, exist_ok=True)
+            context = StageContext(self, folder, run.site, log, run, self._manifest_maker(run, identity, inputs, folder), lock_fd)
+            run.tell("started", self.name)
+            return self._checked(self._call(pinned, inputs, context))
+
+    def _call(self, spec: Spec, inputs: tuple[Artifact, ...], context: StageContext) -> Any:
+        try:
+            return self.fn(spec, *inputs, ctx=context)
+        except OSError as error:
+            raise _explained(error, context.dir) from error
+
+    def _checked(self, artifact: Any) -> A:
+        if not isinstance(artifact, self.output_type):
+            raise StageError(f"{self.name} must return ctx.commit({self.output_type.__name__}, ...), not {artifact!r}")
+        return artifact
+
+    def _manifest_maker(
+        self, run: Run, identity: dict[str, Any], inputs: tuple[Artifact, ...], folder: Path
+    ) -> Callable[[type[Artifact], dict[str, Any]], Manifest]:
+        started = datetime.now(UTC)
+
+        def make(kind: type[Artifact], facts: dict[str, Any]) -> Manifest:
+            files = list_files(folder)
+            return Manifest(
+                kind=kind.kind(),
+                schema_version=kind.schema_version,
+                fingerprint=fingerprint(identity),
+                digest=content_digest(kind.kind(), kind.schema_version, files),
+                stage=self.name,
+                stage_version=self.version,
+                label=run.recipe_name,
+                spec=identity["spec"],
+                inputs={
+                    name: InputEntry(kind=artifact.kind(), fingerprint=artifact.fingerprint, digest=artifact.digest)
+                    for name, artifact in zip(self.input_types, inputs, strict=True)
+                },
+                versions=identity["versions"],
+                code_hash=code_hash(self.module),
+                facts=facts,
+                files=files,
+                provenance=provenance(started, run.site.resolved_device, identity["spec"].get("seed")),
+            )
+
+        return make
+
+    @cached_property
+    def _task(self) -> Any:
+        """The Prefect task; made at first use, so that loading a spec never imports Prefect."""
+        import prefect
+        from prefect.cache_policies import NO_CACHE
+        from prefect.states import Completed
+
+        @wraps(self.fn)
+        def body(spec: Spec, *inputs: Artifact) -> Any:
+            with running(_require_run()):
+                record = self.outcome(spec, *inputs)
+            return Completed(name="Reused", data=record.artifact) if record.result == "reused" else record.artifact
+
+        body.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [
+                inspect.Parameter("spec", inspect.Parameter.POSITIONAL_ONLY),
+                inspect.Parameter("inputs", inspect.Parameter.VAR_POSITIONAL),
+            ]
+        )
+        delay = current_site().retry_delay_s
+        return prefect.task(
+            body,
+            name=self.name,
+            retries=self.retry.times,
+            retry_delay_seconds=self.retry.delay_s if delay is None else delay,
+            retry_condition_fn=_is_transient,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+            viz_return_value=None,
+        )
+
+
+def _require_run() -> Run:
+    run = current_run()
+    assert run is not None, "a stage runs as a task only inside a run"
+    return run
+
+
+def _is_transient(task: Any, task_run: Any, state: Any) -> bool:
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, TransientError)
+
+
+def describe(error: BaseException) -> str:
+    """Returns one line that says what kind of error it is and what it says."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _explained(error: OSError, folder: Path) -> PipelineError | OSError:
+    import errno
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return ContractError(
+            f"no space left to write {error.filename or folder} ({error.strerror}). Free some space "
+            "(`textmill gc --dry-run` lists what can go) and run again: finished work is intact and it resumes."
+        )
+    return error
+
+
+def stage(
+    *,
+    version: int,
+    name: str | None = None,
+    retry: Retry = NONE,
+    packages: tuple[str, ...] = (),
+    holds: Callable[..., bool] | None = None,
+    always_runs: bool = False,
+) -> Callable[[Callable[..., A]], Stage[A]]:
+    """Makes a function a stage; its signature is checked here, when its module is imported.
+
+    Args:
+        version: Raised by whoever changes what the stage makes.
+        name: Name in the graph and on the command line; by default the function's.
+        retry: What happens after a `TransientError`.
+        packages: Packages whose versions change what is made.
+        holds: Makes it an effect: `holds(artifact, spec, *inputs, site=site)` says whether the world still matches.
+        always_runs: Never answered from the store (a `require` step, which only raises or not).
+
+    Raises:
+        TypeError: The signature is not `(spec: Spec, *artifacts: Artifact, *, ctx: StageContext) -> Artifact`.
+    """
+
+    def decorate(fn: Callable[..., A]) -> Stage[A]:
+        spec_type, input_types, output_type = _contract(fn)
+        return Stage(name or fn.__name__, version, fn, retry, packages, holds, spec_type, input_types, output_type, always_runs)
+
+    return decorate
+
+
+def _contract(fn: Callable[..., A]) -> tuple[type[Spec], dict[str, type[Artifact]], type[A]]:
+    hints = get_type_hints(fn, vars(sys.modules[fn.__module__]), {"StageContext": StageContext})
+    parameters = list(inspect.signature(fn).parameters.values())
+    if not parameters or not _is_a(hints.get(parameters[0].name), Spec):
+        raise TypeError(f"{fn.__qualname__}: the first parameter must be a Spec")
+    *inputs, last = parameters[1:] or [None]
+    if last is None or last.name != "ctx" or last.kind is not inspect.Parameter.KEYWORD_ONLY:
+        raise TypeError(f"{fn.__qualname__}: the last parameter must be the keyword-only `ctx: StageContext`")
+    for parameter in inputs:
+        if not _is_a(hints.get(parameter.name), Artifact):
+            raise TypeError(f"{fn.__qualname__}: parameter `{parameter.name}` must be an Artifact")
+    if not _is_a(hints.get("return"), Artifact):
+        raise TypeError(f"{fn.__qualname__}: it must return an Artifact")
+    return hints[parameters[0].name], {parameter.name: hints[parameter.name] for parameter in inputs}, hints["return"]
+
+
+def _is_a(hint: Any, base: type) -> bool:
+    return isinstance(hint, type) and issubclass(hint, base)

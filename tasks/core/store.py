@@ -1,0 +1,299 @@
+"""The store: each artifact a folder whose manifest is written last.
+
+In: a kind, a fingerprint, a folder of files. Out: committed, read-only artifacts at `<kind>/<fingerprint[:12]>/`.
+Invariants: nothing without a manifest counts; a commit is fsync, manifest, rename; an artifact is never written to again;
+one writer at a time holds the lock, which the kernel frees when its holder dies.
+"""
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import filelock
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tasks.core.artifact import EXTRA_DIR, MANIFEST_NAME, Artifact
+from tasks.core.errors import ContractError, TransientError
+from tasks.core.fingerprint import file_digest, tree_digest
+
+A = TypeVar("A", bound=Artifact)
+
+_PARTIAL = ".partial"
+_LOCK = ".lock"
+
+
+class FileEntry(BaseModel):
+    """Size and digest of one file of an artifact."""
+
+    model_config = ConfigDict(frozen=True)
+
+    num_bytes: int
+    sha256: str
+
+
+class InputEntry(BaseModel):
+    """An artifact that another one was made from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str
+    fingerprint: str
+    digest: str
+
+    @property
+    def address(self) -> str:
+        """Short name in the store."""
+        return f"{self.kind}/{self.fingerprint[:12]}"
+
+
+class Manifest(BaseModel):
+    """What is known of an artifact; the last file written into its folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    schema_version: int
+    fingerprint: str
+    digest: str
+    stage: str
+    stage_version: int
+    label: str
+    spec: dict[str, Any]
+    inputs: dict[str, InputEntry]
+    versions: dict[str, str]
+    code_hash: str
+    facts: dict[str, Any]
+    files: dict[str, FileEntry]
+    provenance: dict[str, Any]
+
+    @property
+    def address(self) -> str:
+        """Short name in the store."""
+        return f"{self.kind}/{self.fingerprint[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Artifacts under one root folder."""
+
+    root: Path
+
+    def folder(self, kind: str, fingerprint: str) -> Path:
+        """Returns where an artifact lies once committed."""
+        return self.root / kind / fingerprint[:12]
+
+    def partial(self, kind: str, fingerprint: str) -> Path:
+        """Returns the working folder; the same on each attempt, so that work resumes."""
+        return self.root / kind / (fingerprint[:12] + _PARTIAL)
+
+    def find(self, kind: type[A], fingerprint: str) -> A | None:
+        """Returns the committed artifact, or None where there is none.
+
+        Raises:
+            ContractError: Its manifest cannot be read, or a file has gone or changed size.
+        """
+        folder = self.folder(kind.kind(), fingerprint)
+        return self.load(kind, folder) if (folder / MANIFEST_NAME).exists() else None
+
+    def load(self, kind: type[A], folder: Path) -> A:
+        """Reads the artifact in `folder` and checks that all its files are there.
+
+        Raises:
+            ContractError: The folder holds another kind or version, or it is damaged.
+        """
+        manifest = read_manifest(folder)
+        if (manifest.kind, manifest.schema_version) != (kind.kind(), kind.schema_version):
+            raise ContractError(
+                f"{folder} holds {manifest.kind} version {manifest.schema_version}, not {kind.kind()} version "
+                f"{kind.schema_version}; pass the right artifact, or remove the folder and run again"
+            )
+        _check_sizes(folder, manifest)
+        try:
+            return kind(uri=str(folder.absolute()), fingerprint=manifest.fingerprint, digest=manifest.digest, **manifest.facts)
+        except ValidationError as error:
+            raise ContractError(f"{folder / MANIFEST_NAME}: facts are not those of {manifest.kind}: {error}") from error
+
+    def commit(self, manifest: Manifest, partial: Path) -> Path:
+        """Makes `partial` an artifact: fsync, manifest, rename.
+
+        Raises:
+            ContractError: The artifact exists already; what is committed is never written to again.
+        """
+        folder = self.folder(manifest.kind, manifest.fingerprint)
+        if folder.exists():
+            raise ContractError(f"{manifest.address} is committed already; it is never written to again")
+        for name in manifest.files:
+            _fsync(partial / name)
+        write_durably(partial / MANIFEST_NAME, manifest.model_dump_json(indent=1))
+        partial.rename(folder)
+        _fsync(folder.parent)
+        return folder
+
+    def retire(self, folder: Path) -> None:
+        """Removes an artifact so that it never looks whole while it goes: the manifest first."""
+        (folder / MANIFEST_NAME).unlink(missing_ok=True)
+        shutil.rmtree(folder)
+
+    def manifests(self) -> Iterator[tuple[Path, Manifest]]:
+        """Yields every committed artifact's folder and manifest; damaged ones are passed over."""
+        for path in sorted(self.root.glob(f"*/*/{MANIFEST_NAME}")):
+            if path.parent.name.endswith(_PARTIAL):
+                continue
+            try:
+                yield path.parent, read_manifest(path.parent)
+            except ContractError:
+                continue
+
+    def partials(self) -> list[Path]:
+        """Returns the working folders of unfinished artifacts."""
+        return sorted(self.root.glob(f"*/*{_PARTIAL}"))
+
+    @contextmanager
+    def lock(self, kind: str, fingerprint: str, *, wait: bool, notify: Any = None) -> Iterator[int]:
+        """Holds the artifact's lock and yields its file descriptor, which children inherit to keep it held.
+
+        Raises:
+            TransientError: Another process holds it and `wait` is false.
+        """
+        path = self.root / kind / (fingerprint[:12] + _LOCK)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.UnixFileLock(path, is_singleton=False)
+        _acquire(lock, path, wait, notify)
+        descriptor = lock._context.lock_file_fd
+        assert descriptor is not None
+        owner = path.with_suffix(".owner")
+        owner.write_text(json.dumps(process_identity()))
+        try:
+            yield descriptor
+        finally:
+            owner.unlink(missing_ok=True)
+            lock.release()
+
+    def verify(self, artifact: Artifact) -> None:
+        """Hashes every file of an artifact.
+
+        Raises:
+            ContractError: A byte differs from what was committed.
+        """
+        manifest = read_manifest(artifact.path)
+        for name, entry in manifest.files.items():
+            found = file_digest(artifact.path / name)
+            if found != entry.sha256:
+                raise ContractError(
+                    f"{artifact.path / name} is damaged: sha256 {found[:12]}, committed as {entry.sha256[:12]}. "
+                    f"Remove {artifact.path} and run again: it will be rebuilt."
+                )
+
+
+def _acquire(lock: filelock.BaseFileLock, path: Path, wait: bool, notify: Any) -> None:
+    try:
+        lock.acquire(timeout=0)
+        return
+    except filelock.Timeout:
+        owner = path.with_suffix(".owner")
+        who = owner.read_text() if owner.exists() else "another process"
+    if not wait:
+        raise TransientError(f"{path.with_suffix('')} is being built by {who}; run again when it has ended")
+    if notify is not None:
+        notify(f"waiting for {path.with_suffix('').name}, which is being built by {who}")
+    lock.acquire()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads the manifest of a folder.
+
+    Raises:
+        ContractError: There is none, or it is not a manifest.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise ContractError(f"{folder} is no artifact: it has no {MANIFEST_NAME}; see `textmill ls`") from None
+    except ValidationError as error:
+        raise ContractError(f"{path} is damaged: {error.errors()[0]['msg']}. Remove {folder} and run again.") from None
+
+
+def list_files(folder: Path) -> dict[str, FileEntry]:
+    """Hashes the files under `folder`, by relative name."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST_NAME)
+    return {
+        path.relative_to(folder).as_posix(): FileEntry(num_bytes=path.stat().st_size, sha256=file_digest(path)) for path in paths
+    }
+
+
+def content_digest(kind: str, schema_version: int, files: dict[str, FileEntry]) -> str:
+    """Returns the digest of what the bytes are: kind, version and every file that is not under `extra/`."""
+    content = ((name, entry.sha256) for name, entry in files.items() if not name.startswith(f"{EXTRA_DIR}/"))
+    return tree_digest([("kind", f"{kind}@{schema_version}"), *content])
+
+
+def _check_sizes(folder: Path, manifest: Manifest) -> None:
+    for name, entry in manifest.files.items():
+        path = folder / name
+        found = path.stat().st_size if path.exists() else None
+        if found != entry.num_bytes:
+            raise ContractError(
+                f"{path} has {found} bytes, {entry.num_bytes} were committed. Remove {folder} and run again: it will be rebuilt."
+            )
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Writes a small file so that after a crash it is there whole or not at all."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    _fsync(path.parent)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def process_identity() -> dict[str, Any]:
+    """Returns what tells this process from every other: host, boot, pid and start time."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return {
+        "host": socket.gethostname(),
+        "boot_id": boot.read_text().strip() if boot.exists() else "",
+        "pid": os.getpid(),
+        "started": _process_start(os.getpid()),
+    }
+
+
+def process_alive(identity: dict[str, Any]) -> bool | None:
+    """Says whether the process still runs; None where it is another host's and cannot be known."""
+    here = process_identity()
+    if identity.get("host") != here["host"]:
+        return None
+    if identity.get("boot_id") != here["boot_id"]:
+        return False
+    return _process_start(int(identity["pid"])) == identity.get("started")
+
+
+def _process_start(pid: int) -> float | None:
+    import psutil
+
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return None
+
+
+def now() -> float:
+    """Seconds since the epoch; one place, so that a test can hold the clock."""
+    return time.time()
