@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property, wraps
+from functools import cached_property
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_type_hints
@@ -20,7 +20,7 @@ from tasks.core.artifact import Artifact, Spec
 from tasks.core.errors import ContractError, PipelineError, StageError, TransientError
 from tasks.core.fingerprint import fingerprint
 from tasks.core.provenance import provenance
-from tasks.core.run import Run, SafeLog, StageRecord, current_run, running, stage_log
+from tasks.core.run import Run, SafeLog, StageRecord, current_run, stage_log
 from tasks.core.site import Site, current_site
 from tasks.core.source import code_hash
 from tasks.core.store import InputEntry, Manifest, Store, content_digest, list_files
@@ -250,35 +250,20 @@ class Stage(Generic[A]):
         from prefect.cache_policies import NO_CACHE
         from prefect.states import Completed
 
-        @wraps(self.fn)
         def body(spec: Spec, *inputs: Artifact) -> Any:
-            with running(_require_run()):
-                record = self.outcome(spec, *inputs)
+            record = self.outcome(spec, *inputs)
             return Completed(name="Reused", data=record.artifact) if record.result == "reused" else record.artifact
 
-        body.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [
-                inspect.Parameter("spec", inspect.Parameter.POSITIONAL_ONLY),
-                inspect.Parameter("inputs", inspect.Parameter.VAR_POSITIONAL),
-            ]
-        )
+        body.__doc__ = self.fn.__doc__
         delay = current_site().retry_delay_s
         return prefect.task(
-            body,
             name=self.name,
             retries=self.retry.times,
             retry_delay_seconds=self.retry.delay_s if delay is None else delay,
             retry_condition_fn=_is_transient,
             cache_policy=NO_CACHE,
             persist_result=False,
-            viz_return_value=None,
-        )
-
-
-def _require_run() -> Run:
-    run = current_run()
-    assert run is not None, "a stage runs as a task only inside a run"
-    return run
+        )(body)
 
 
 def _is_transient(task: Any, task_run: Any, state: Any) -> bool:
@@ -337,15 +322,15 @@ def _contract(fn: Callable[..., A]) -> tuple[type[Spec], dict[str, type[Artifact
     parameters = list(inspect.signature(fn).parameters.values())
     if not parameters or not _is_a(hints.get(parameters[0].name), Spec):
         raise TypeError(f"{fn.__qualname__}: the first parameter must be a Spec")
-    *inputs, last = parameters[1:] or [None]
-    if last is None or last.name != "ctx" or last.kind is not inspect.Parameter.KEYWORD_ONLY:
+    *inputs, last = parameters
+    if last.name != "ctx" or last.kind is not inspect.Parameter.KEYWORD_ONLY:
         raise TypeError(f"{fn.__qualname__}: the last parameter must be the keyword-only `ctx: StageContext`")
-    for parameter in inputs:
+    for parameter in inputs[1:]:
         if not _is_a(hints.get(parameter.name), Artifact):
             raise TypeError(f"{fn.__qualname__}: parameter `{parameter.name}` must be an Artifact")
     if not _is_a(hints.get("return"), Artifact):
         raise TypeError(f"{fn.__qualname__}: it must return an Artifact")
-    return hints[parameters[0].name], {parameter.name: hints[parameter.name] for parameter in inputs}, hints["return"]
+    return hints[parameters[0].name], {parameter.name: hints[parameter.name] for parameter in inputs[1:]}, hints["return"]
 
 
 def _is_a(hint: Any, base: type) -> bool:

@@ -1,0 +1,245 @@
+"""Heavy work in a child process: its own process group, no Prefect in it, nothing left behind.
+
+In: `module:function` and a job (a pydantic model). Out: files the function writes; lines into the log; progress and
+metrics to the run. Invariants: the child dies with its parent, whatever kills that; stopping it stops its whole tree; a
+child that was killed is a `TransientError`, an error it raised on purpose keeps its type.
+"""
+
+import ctypes
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, get_type_hints
+
+from pydantic import BaseModel
+
+from tasks.core import errors
+from tasks.core.errors import PipelineError, StageError, TransientError
+
+if TYPE_CHECKING:
+    from tasks.core.stage import StageContext
+
+MARK = "TEXTMILL_CHILD"
+_EVENTS = "TEXTMILL_EVENTS"
+_POLL_S = 0.2
+_GRACE_S = 30.0
+# Huge pages for malloc: bf16 products at model shapes gain most of what they gain on CPU from this one line.
+_HUGE_PAGES = (
+    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=8589934592:"
+    "glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=268435456"
+)
+
+
+def run_child(
+    function: str, job: BaseModel, ctx: "StageContext", *, torchrun: bool = False, processes: int | None = None
+) -> None:
+    """Runs `module:function` on `job` in a child process and waits for it.
+
+    Args:
+        function: The function, e.g. `tasks.modeling.train:pretrain_main`; it takes the job and returns nothing.
+        job: What it works on; crosses as JSON.
+        ctx: The stage it works for; gets the child's lines, progress and metrics.
+        torchrun: Start it through torchrun, which sets up the process group.
+        processes: Processes that torchrun starts on this node; by default the site's.
+
+    Raises:
+        TransientError: The child was killed.
+        PipelineError: What the child raised on purpose, with its type.
+        StageError: The child failed in another way; the log has its traceback.
+    """
+    folder = ctx.site.root / "children"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        work = Path(name)
+        (work / "job.json").write_text(job.model_dump_json(), encoding="utf-8")
+        num_processes = (processes or ctx.site.num_processes) if torchrun else 1
+        command = [*_launcher(torchrun, num_processes), "-m", "tasks.core.child", function, str(work / "job.json")]
+        with _started(command, _environment(ctx, work, num_processes), ctx) as (process, mark):
+            _follow(process, work / "events.jsonl", ctx)
+        _sweep(mark, signal.SIGKILL)
+        _check(process.returncode, work / "error.json", function)
+
+
+def _launcher(torchrun: bool, num_processes: int) -> list[str]:
+    if not torchrun:
+        return [sys.executable]
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes)]
+
+
+def _environment(ctx: "StageContext", work: Path, num_processes: int) -> dict[str, str]:
+    threads = ctx.site.num_threads or max(1, (os.cpu_count() or 1) // num_processes)
+    return os.environ | {
+        MARK: f"{os.getpid()}-{uuid.uuid4().hex[:8]}",
+        _EVENTS: str(work / "events.jsonl"),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
+        "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", _HUGE_PAGES),
+        "TORCHINDUCTOR_CACHE_DIR": str(ctx.site.root / "cache" / "inductor"),
+        "PYTHONUNBUFFERED": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
+
+
+@contextmanager
+def _started(command: list[str], environment: dict[str, str], ctx: "StageContext") -> Iterator[tuple[subprocess.Popen[str], str]]:
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        preexec_fn=_die_with_parent,
+        pass_fds=(ctx.lock_fd,) if ctx.lock_fd is not None else (),
+    )
+    pump = threading.Thread(target=_pump, args=(process.stdout, ctx.log.info), daemon=True)
+    pump.start()
+    try:
+        yield process, environment[MARK]
+    finally:
+        stop(process, environment[MARK])
+        pump.join(timeout=5)
+
+
+def _pump(stream: IO[str] | None, write: Callable[..., None]) -> None:
+    assert stream is not None
+    for line in stream:
+        if line.strip():
+            write("%s", line.rstrip())
+
+
+def _follow(process: subprocess.Popen[str], events: Path, ctx: "StageContext") -> None:
+    """Hands on what the child reports until it ends."""
+    offset = 0
+    while True:
+        ended = process.poll() is not None
+        offset = _hand_on(events, offset, ctx)
+        if ended:
+            return
+        time.sleep(_POLL_S)
+
+
+def _hand_on(events: Path, offset: int, ctx: "StageContext") -> int:
+    if not events.exists():
+        return offset
+    with events.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            offset += len(line)
+            event = json.loads(line)
+            if event["kind"] == "progress":
+                ctx.progress(event["done"], event["total"], event["unit"], **event["figures"])
+            else:
+                ctx.metrics(event["step"], **event["values"])
+    return offset
+
+
+def _check(returncode: int, error_file: Path, function: str) -> None:
+    if returncode == 0:
+        return
+    if error_file.exists():
+        error = json.loads(error_file.read_text(encoding="utf-8"))
+        raise getattr(errors, error["type"])(error["message"])
+    how = f"signal {-returncode}" if returncode < 0 else f"exit status {returncode}"
+    raise TransientError(f"the process of {function} was killed ({how}); it resumes from its last checkpoint")
+
+
+def stop(process: subprocess.Popen[Any], mark: str, grace_s: float = _GRACE_S) -> None:
+    """Ends a process and everything that carries its mark: SIGTERM, then SIGKILL after `grace_s` seconds."""
+    if process.poll() is None:
+        _sweep(mark, signal.SIGTERM)
+        try:
+            process.wait(timeout=grace_s)
+        except subprocess.TimeoutExpired:
+            _sweep(mark, signal.SIGKILL)
+            process.wait()
+    _sweep(mark, signal.SIGKILL)
+
+
+def _sweep(mark: str, number: signal.Signals) -> None:
+    for pid in marked_processes(mark):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+def marked_processes(mark: str) -> list[int]:
+    """Returns the processes whose environment carries `mark`; torchrun puts workers into sessions of their own."""
+    needle = f"{MARK}={mark}".encode()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if needle in (folder / "environ").read_bytes() and int(folder.name) != os.getpid():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def _die_with_parent() -> None:
+    """Asks the kernel to kill this process when the one that started it dies."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
+
+
+def report(*, done: float, total: float, unit: str, **figures: float) -> None:
+    """Reports from inside a child how far it is; goes nowhere outside of one."""
+    _write_event({"kind": "progress", "done": done, "total": total, "unit": unit, "figures": figures})
+
+
+def metrics(step: int, **values: float) -> None:
+    """Reports from inside a child the figures of a step; goes nowhere outside of one."""
+    _write_event({"kind": "metrics", "step": step, "values": values})
+
+
+def _write_event(event: dict[str, Any]) -> None:
+    if (path := os.environ.get(_EVENTS)) and os.environ.get("RANK", "0") == "0":
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+
+
+def _main(function: str, job_file: Path) -> int:
+    parent = os.getppid()
+    _die_with_parent()
+    if os.getppid() != parent:  # the parent died before the kernel was asked
+        return 1
+    module, name = function.split(":")
+    try:
+        target = getattr(importlib.import_module(module), name)
+        job_type = next(iter(get_type_hints(target).values()))
+        target(job_type.model_validate_json(job_file.read_bytes()))
+    except BaseException as error:
+        _record(error, job_file.with_name("error.json"))
+        return 1
+    return 0
+
+
+def _record(error: BaseException, path: Path) -> None:
+    """Leaves the error where the parent finds it; the first process to fail is the one that tells."""
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return
+    if isinstance(error, PipelineError):
+        kind, message = type(error).__name__, str(error)
+    else:
+        traceback.print_exception(error)
+        kind, message = StageError.__name__, f"{type(error).__name__}: {error} (the log has the traceback)"
+    if not path.exists():
+        path.write_text(json.dumps({"type": kind, "message": message}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1], Path(sys.argv[2])))
