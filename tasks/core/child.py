@@ -101,7 +101,7 @@ def _started(command: list[str], environment: dict[str, str], ctx: "StageContext
         text=True,
         errors="replace",
         start_new_session=True,
-        preexec_fn=_die_with_parent,
+        preexec_fn=die_with_parent,
         pass_fds=(ctx.lock_fd,) if ctx.lock_fd is not None else (),
     )
     pump = threading.Thread(target=_pump, args=(process.stdout, ctx.log.info), daemon=True)
@@ -191,7 +191,7 @@ def marked_processes(mark: str) -> list[int]:
     return found
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Asks the kernel to kill this process when the one that started it dies."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
 
@@ -214,7 +214,7 @@ def _write_event(event: dict[str, Any]) -> None:
 
 def _main(function: str, job_file: Path) -> int:
     parent = os.getppid()
-    _die_with_parent()
+    die_with_parent()
     if os.getppid() != parent:  # the parent died before the kernel was asked
         return 1
     module, name = function.split(":")

@@ -5,7 +5,7 @@ never fails a stage.
 """
 
 import logging
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -54,7 +54,12 @@ class Tracker(Protocol):
 
 @dataclass(slots=True)
 class Run:
-    """One run of a chain of stages."""
+    """One run of a chain of stages.
+
+    Attributes:
+        until: Name of the stage after which the run ends.
+        planner: Called instead of each stage, to say what would be done.
+    """
 
     site: Site
     recipe_name: str = "adhoc"
@@ -63,6 +68,7 @@ class Run:
     prefect_run_id: str | None = None
     prefect_run_url: str | None = None
     tracker: Tracker | None = None
+    planner: Callable[..., Any] | None = None
     observers: list[Observer] = field(default_factory=list)
     records: list[StageRecord] = field(default_factory=list)
 
@@ -98,6 +104,24 @@ def running(run: Run) -> Iterator[Run]:
         yield run
     finally:
         _current.reset(token)
+
+
+_watchers: ContextVar[tuple[Observer, ...]] = ContextVar("textmill_watchers", default=())
+
+
+def watchers() -> tuple[Observer, ...]:
+    """Returns the observers that wait for a run to begin."""
+    return _watchers.get()
+
+
+@contextmanager
+def watching(observer: Observer) -> Iterator[None]:
+    """Lets `observer` watch every run that begins in this context."""
+    token = _watchers.set((*_watchers.get(), observer))
+    try:
+        yield
+    finally:
+        _watchers.reset(token)
 
 
 class SafeLog(logging.LoggerAdapter[logging.Logger]):

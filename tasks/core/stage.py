@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_type_hints
+from typing import Any, Generic, TypeVar, cast, get_type_hints
 
 from tasks.core.artifact import Artifact, Spec
 from tasks.core.errors import ContractError, PipelineError, StageError, TransientError
@@ -119,8 +119,8 @@ class Stage(Generic[A]):
         run = current_run()
         if run is None:
             return self.build(spec, *inputs)
-        if (planner := getattr(run, "planner", None)) is not None:
-            return planner(self, spec, inputs)  # type: ignore[no-any-return]
+        if run.planner is not None:
+            return cast(A, run.planner(self, spec, inputs))
         state = self._task(spec, *inputs, return_state=True)
         artifact: A = state.result()
         if run.until == self.name:
@@ -129,7 +129,7 @@ class Stage(Generic[A]):
 
     def build(self, spec: Spec, *inputs: Artifact, site: Site | None = None) -> A:
         """Answers from the store or builds, without Prefect."""
-        return self.outcome(spec, *inputs, site=site).artifact  # type: ignore[return-value]
+        return cast(A, self.outcome(spec, *inputs, site=site).artifact)
 
     def outcome(self, spec: Spec, *inputs: Artifact, site: Site | None = None) -> StageRecord:
         """Answers from the store or builds; says which, and tells the run's observers.

@@ -1,0 +1,177 @@
+"""The `textmill` command.
+
+In: arguments. Out: what a person wants to see, and an exit code: 0 done, 1 defect, 2 recipe or usage, 3 the quality gate or
+the evaluation said no, 4 an artifact is not what is needed, 5 a stage failed, 6 a passing trouble outlived its retries,
+130 interrupted. Invariant: nothing heavy is imported before a command needs it.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def _prepare() -> None:
+    """Points Prefect, MLflow and the hub libraries at the state folder; before any of them is imported."""
+    from tasks.core.site import current_site, service_environment
+
+    for name, value in service_environment(current_site()).items():
+        os.environ.setdefault(name, value)
+
+
+class _Group(click.Group):
+    """Turns the pipeline's errors into a message and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from tasks.core.errors import PipelineError
+
+        try:
+            return super().invoke(ctx)
+        except PipelineError as error:
+            click.secho(f"{type(error).__name__}: {error}", fg="red", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.secho("interrupted; finished stages are kept, the same command goes on from here", fg="yellow", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="textmill")
+def main() -> None:
+    """Textmill: raw text to a registered, served language model."""
+
+
+_overrides = click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Change a field of the recipe.")
+
+
+@main.command()
+@click.argument("preset")
+@_overrides
+@click.option("--until", metavar="STAGE", help="End after this stage.")
+@click.option("--part", default="pipeline", show_default=True, help="Part of the chain: corpus, model, release, pipeline.")
+@click.option("--keep-serving", is_flag=True, help="Leave the model server running at the end.")
+@click.option("--no-wait", is_flag=True, help="Fail where another run builds the same artifact.")
+def run(preset: str, overrides: tuple[str, ...], until: str | None, part: str, keep_serving: bool, no_wait: bool) -> None:
+    """Run PRESET (a shipped name or a TOML file); finished stages are reused."""
+    if no_wait:
+        os.environ["TEXTMILL_LOCK_WAIT"] = "false"
+    _prepare()
+    from flows.launch import launch
+
+    launch(preset, overrides, until, part, keep_serving)
+
+
+@main.command()
+@click.argument("preset")
+@_overrides
+@click.option("--until", metavar="STAGE", help="Plan up to this stage.")
+def plan(preset: str, overrides: tuple[str, ...], until: str | None) -> None:
+    """Say which stages PRESET would reuse or build, and why."""
+    _prepare()
+    from flows.plan import show_plan
+
+    show_plan(preset, overrides, until)
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder or file with your text.")
+@click.option("--instructions", type=click.Path(path_type=Path), help="Instruction data (alpaca or chat form).")
+def init(path: Path, data: Path, instructions: Path | None) -> None:
+    """Write a commented recipe for your own text to PATH."""
+    from flows.init import write_recipe
+
+    write_recipe(path, data, instructions)
+    click.echo(f"wrote {path}; see what it would do with: textmill plan {path}")
+
+
+@main.command("ls")
+@click.argument("kind", required=False)
+def list_artifacts(kind: str | None) -> None:
+    """List the artifacts in the store, of KIND if given."""
+    from flows.inspect import show_artifacts
+
+    show_artifacts(kind)
+
+
+@main.command()
+@click.argument("artifact")
+def show(artifact: str) -> None:
+    """Show an ARTIFACT (kind/fingerprint, or a unique start of either): facts, provenance, lineage."""
+    from flows.inspect import show_artifact
+
+    show_artifact(artifact)
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option("--keep-last", default=1, show_default=True, type=click.IntRange(0), help="Artifacts kept of each label and stage.")
+def gc(dry_run: bool, keep_last: int) -> None:
+    """Remove artifacts that no alias, no other artifact and no recent run refers to."""
+    _prepare()
+    from flows.gc import collect
+
+    collect(dry_run, keep_last)
+
+
+@main.command()
+@click.argument("model")
+@click.option("--prompt", help="Ask once and leave.")
+@click.option("--max-tokens", default=128, show_default=True, type=click.IntRange(1), help="Longest answer.")
+def chat(model: str, prompt: str | None, max_tokens: int) -> None:
+    """Talk to MODEL: NAME, NAME@alias, NAME:version, or a model folder."""
+    _prepare()
+    from flows.talk import chat_with
+
+    chat_with(model, prompt, max_tokens)
+
+
+@main.command()
+@click.argument("name")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port on loopback; by default any free one.")
+def serve(name: str, port: int | None) -> None:
+    """Serve NAME (NAME@alias, NAME:version) in the foreground, OpenAI-compatible, until Ctrl-C."""
+    if port is not None:
+        os.environ["TEXTMILL_SERVE_PORT"] = str(port)
+    _prepare()
+    from flows.talk import serve_model
+
+    serve_model(name)
+
+
+@main.command()
+@click.argument("name")
+@click.option("--to", type=click.IntRange(1), help="Version to go back to; by default the previous one.")
+@click.option("--reason", default="", help="Written into the audit line.")
+def rollback(name: str, to: int | None, reason: str) -> None:
+    """Take the live version of NAME back."""
+    _prepare()
+    from flows.talk import roll_back
+
+    roll_back(name, to, reason)
+
+
+@main.command()
+@click.option("--prefect-port", default=4200, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--mlflow-port", default=5000, show_default=True, type=click.IntRange(1, 65535))
+def ui(prefect_port: int, mlflow_port: int) -> None:
+    """Start the Prefect and MLflow servers and a worker on loopback, until Ctrl-C."""
+    _prepare()
+    from flows.ui import serve_ui
+
+    serve_ui(prefect_port, mlflow_port)
+
+
+@main.command()
+def doctor() -> None:
+    """Check versions, disk, ports, devices and settings; close runs whose process is gone."""
+    _prepare()
+    from flows.doctor import examine
+
+    sys.exit(0 if examine() else 1)
+
+
+if __name__ == "__main__":
+    main()

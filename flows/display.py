@@ -1,0 +1,107 @@
+"""The terminal: what a run does, stage by stage, and what it came to.
+
+In: stage events. Out: a line a finished stage, a progress bar for the one at work, a summary at the end. Invariant: plain
+lines where the output is no terminal.
+"""
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tasks.core.run import StageRecord
+from tasks.core.text import one_line
+
+_STYLE = {"built": "green", "reused": "cyan", "failed": "red"}
+_PLAIN_EVERY_S = 20.0
+
+
+class TerminalObserver:
+    """Shows a run in the terminal; use it as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<16}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.records: list[StageRecord] = []
+        self._tasks: dict[str, TaskID] = {}
+        self._next_plain_s = 0.0
+
+    def __enter__(self) -> "TerminalObserver":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def started(self, stage: str) -> None:
+        """Opens the stage's bar."""
+        self._tasks[stage] = self._bars.add_task(stage, total=None, note="")
+        self._next_plain_s = time.monotonic() + _PLAIN_EVERY_S
+
+    def progressed(self, stage: str, done: float, total: float, unit: str, figures: dict[str, float]) -> None:
+        """Moves the stage's bar."""
+        note = escape(f"{done:,.0f}/{total:,.0f} {unit} " + " ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+        if stage in self._tasks:
+            self._bars.update(self._tasks[stage], completed=done, total=total, note=note)
+        if not self.console.is_terminal and time.monotonic() >= self._next_plain_s:
+            self._next_plain_s = time.monotonic() + _PLAIN_EVERY_S
+            self.console.print(f"  {stage:<16} ...     {note}", highlight=False)
+
+    def measured(self, stage: str, step: int, values: dict[str, float]) -> None:
+        """Figures over steps are the tracker's."""
+
+    def finished(self, record: StageRecord) -> None:
+        """Closes the bar and writes the stage's line."""
+        self.records.append(record)
+        if (task := self._tasks.pop(record.name, None)) is not None:
+            self._bars.remove_task(task)
+        text = record.artifact.summary() if record.artifact else record.error.splitlines()[0]
+        style = _STYLE[record.result]
+        self.console.print(
+            f"  {record.name:<16} [{style}]{record.result:<6}[/] {record.seconds:7.1f} s  {escape(one_line(text, 160))}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def summary_table(title: str, records: list[StageRecord]) -> Table:
+    """Returns the table of a run's stages: built or reused, seconds, main facts."""
+    table = Table(title=f"{title}: {_outcome(records)}", title_justify="left", show_lines=False, expand=False)
+    table.add_column("stage")
+    table.add_column("result")
+    table.add_column("seconds", justify="right")
+    table.add_column("what it came to", overflow="fold")
+    for record in records:
+        text = record.artifact.summary() if record.artifact else record.error.splitlines()[0]
+        table.add_row(
+            record.name, f"[{_STYLE[record.result]}]{record.result}[/]", f"{record.seconds:.1f}", escape(one_line(text, 400))
+        )
+    return table
+
+
+def _outcome(records: list[StageRecord]) -> str:
+    counts = {result: sum(record.result == result for record in records) for result in _STYLE}
+    return ", ".join(f"{count} {result}" for result, count in counts.items() if count)
+
+
+def facts_table(title: str, facts: dict[str, Any]) -> Table:
+    """Returns a two-column table of names and values."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column("name", style="bold", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, escape(one_line(str(value), 600)))
+    return table

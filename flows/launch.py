@@ -1,0 +1,92 @@
+"""`textmill run`: a recipe, from the terminal, to its summary.
+
+In: a preset and overrides. Out: the run's summary, sample answers, and where to look further. Invariant: what the run
+raised leaves with its type, so that the exit code says what happened.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from rich.console import Console
+from rich.markup import escape
+
+from flows.display import TerminalObserver, summary_table
+from flows.pipeline import CHAINS, STAGES
+from flows.recipe import Recipe, load_recipe
+from flows.servers import prefect_api
+from tasks.contracts import Deployment
+from tasks.core.errors import RecipeError
+from tasks.core.run import watching
+from tasks.core.site import Site, current_site
+
+
+def launch(preset: str, overrides: Sequence[str], until: str | None, part: str, keep_serving: bool) -> None:
+    """Runs a recipe as a Prefect flow in this process and shows how it goes.
+
+    Raises:
+        PipelineError: What the run raised.
+    """
+    start = time.monotonic()
+    require_choice("--part", part, list(CHAINS))
+    if until is not None:
+        require_choice("--until", until, list(STAGES))
+    recipe = load_recipe(preset, overrides)
+    site = current_site()
+    console = Console()
+    console.print(
+        f"[bold]textmill {version('textmill')}[/]  recipe [bold]{recipe.name}[/], state in {site.root}", highlight=False
+    )
+    observer = TerminalObserver(console)
+    try:
+        with prefect_api(site) as api_url, observer, watching(observer):
+            _run_flow(part, recipe, until, api_url)
+    finally:
+        if observer.records:
+            console.print(summary_table(recipe.name, observer.records))
+    _show_outcome(console, site, observer, recipe, keep_serving)
+    console.print(f"[bold green]done[/] in {time.monotonic() - start:.1f} s", highlight=False)
+
+
+def require_choice(option: str, value: str, choices: list[str]) -> None:
+    """Checks a value against what there is.
+
+    Raises:
+        RecipeError: It is not among `choices`.
+    """
+    if value not in choices:
+        raise RecipeError(f"{option} {value!r} is not known; there are: {', '.join(choices)}")
+
+
+def _run_flow(part: str, recipe: Recipe, until: str | None, api_url: str) -> None:
+    from flows.servers import answers
+
+    deadline = time.monotonic() + 120
+    from flows import runs  # imports Prefect, while the server starts
+
+    while not answers(f"{api_url}/health") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    getattr(runs, part)(recipe, until)
+
+
+def _show_outcome(console: Console, site: Site, observer: TerminalObserver, recipe: Recipe, keep_serving: bool) -> None:
+    artifacts = [record.artifact for record in observer.records if record.artifact is not None]
+    for deployment in (artifact for artifact in artifacts if isinstance(artifact, Deployment)):
+        _show_answers(console, deployment)
+        if keep_serving:
+            from deploy.rollout import start_detached
+
+            console.print(f"serving at [bold]{start_detached(site, deployment.name)}[/]", highlight=False)
+    last = artifacts[-1].address if artifacts else "ARTIFACT"
+    console.print(
+        f"look further:  textmill show {last}   textmill ls   textmill plan {recipe.name}\n"
+        f"               textmill chat {recipe.registry.name}   textmill serve {recipe.registry.name}   textmill ui",
+        highlight=False,
+    )
+
+
+def _show_answers(console: Console, deployment: Deployment) -> None:
+    console.print(f"[bold]{deployment.name} version {deployment.version} answers[/] (greedy)", highlight=False)
+    for item in json.loads((deployment.path / "answers.json").read_text(encoding="utf-8"))[:3]:
+        console.print(f"  [cyan]Q[/] {escape(item['prompt'])}\n  [green]A[/] {escape(item['answer'])}", highlight=False)

@@ -1,0 +1,52 @@
+"""The chain on one screen: raw text to a served model.
+
+In: a recipe. Out: artifacts in the store, a version in the registry, a live model. Invariant: each part builds what is
+missing above it, so any part can be started alone; what is there already is reused.
+"""
+
+from flows.corpus import build_corpus
+from flows.model import build_model
+from flows.recipe import Recipe
+from flows.release import release_model
+
+
+def corpus(recipe: Recipe) -> None:
+    """Raw text to token shards."""
+    build_corpus(recipe)
+
+
+def model(recipe: Recipe) -> None:
+    """Token shards to a tuned model and the verdict on it."""
+    build_model(recipe, build_corpus(recipe))
+
+
+def pipeline(recipe: Recipe) -> None:
+    """Raw text to a registered model that answers."""
+    text = build_corpus(recipe)
+    tuned = build_model(recipe, text)
+    release_model(recipe, text, tuned)
+
+
+CHAINS = {"corpus": corpus, "model": model, "release": pipeline, "pipeline": pipeline}
+
+# What `--until` takes, in the order of the chain; a test holds it against the chain itself.
+STAGES = (
+    "ingest",
+    "clean",
+    "dedup",
+    "check",
+    "require_quality",
+    "tokenizer",
+    "encode",
+    "pretrain",
+    "instructions",
+    "tune",
+    "champion",
+    "score_model",
+    "score_champion",
+    "evaluate",
+    "gate",
+    "register",
+    "require_verdict",
+    "deploy",
+)

@@ -1,0 +1,223 @@
+"""The recipe: one frozen object that says everything a run makes, read from a TOML preset.
+
+In: a shipped preset's name or a path to a TOML file, and `--set a.b=value` overrides. Out: a validated `Recipe`, cut into
+one spec a stage. Invariants: a preset holds only differences (`extends` names its parent); a misspelt key or an unknown
+kind fails with its path; "off" in TOML is None in Python.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from data_quality.check import CheckSpec
+from deploy.rollout import DeploySpec
+from tasks.cleaning import CleanSpec, DedupSpec
+from tasks.core.errors import RecipeError
+from tasks.evaluation import EvaluateSpec, GateSpec
+from tasks.ingest import IngestSpec
+from tasks.instructions import InstructionsSpec
+from tasks.pretrain import PretrainSpec
+from tasks.registry import RegisterSpec
+from tasks.tokenization import EncodeSpec, TokenizerSpec
+from tasks.tuning import TuneSpec
+
+RECIPES_DIR = Path(__file__).parent / "recipes"
+PACKAGE_PREFIX = "package:"
+_PATH_KEYS = ("path", "paths")
+
+Tree = dict[str, Any]
+
+
+class Recipe(BaseModel):
+    """From raw text to a served model: what each stage is asked to make, in the order of the chain."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    name: Annotated[
+        str,
+        Field(
+            description="Name of the recipe: labels its artifacts and its run in MLflow.",
+            pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
+            json_schema_extra={"position": 0},
+        ),
+    ]
+    ingest: Annotated[IngestSpec, Field(description="Raw text to read.", json_schema_extra={"position": 1})]
+    clean: Annotated[CleanSpec, Field(description="How documents are cleaned and filtered.", json_schema_extra={"position": 2})]
+    dedup: Annotated[
+        DedupSpec, Field(description="How duplicates are found and the corpus is split.", json_schema_extra={"position": 3})
+    ]
+    check: Annotated[CheckSpec, Field(description="Quality checks of the clean corpus.", json_schema_extra={"position": 4})]
+    tokenizer: Annotated[TokenizerSpec, Field(description="Tokenizer: trained or adopted.", json_schema_extra={"position": 5})]
+    encode: Annotated[EncodeSpec, Field(description="Token shards.", json_schema_extra={"position": 6})]
+    pretrain: Annotated[PretrainSpec, Field(description="Model and pretraining.", json_schema_extra={"position": 7})]
+    instructions: Annotated[
+        InstructionsSpec,
+        Field(description="Instruction data for tuning and its held-out part.", json_schema_extra={"position": 8}),
+    ]
+    tune: Annotated[TuneSpec, Field(description="How the model is tuned.", json_schema_extra={"position": 9})]
+    evaluate: Annotated[EvaluateSpec, Field(description="How models are evaluated.", json_schema_extra={"position": 10})]
+    gate: Annotated[
+        GateSpec, Field(description="What a model must reach to become champion.", json_schema_extra={"position": 11})
+    ]
+    registry: Annotated[RegisterSpec, Field(description="Name of the model in the registry.", json_schema_extra={"position": 12})]
+    deploy: Annotated[DeploySpec, Field(description="How the champion is rolled out.", json_schema_extra={"position": 13})]
+
+    def resolved(self) -> "Recipe":
+        """Returns the recipe with `package:` paths made absolute, as stages need them."""
+        return type(self).model_validate(_with_paths(self.model_dump(mode="json"), Path.cwd(), RECIPES_DIR / "data"))
+
+
+def presets() -> list[str]:
+    """Returns the names of the shipped presets."""
+    return sorted(path.stem for path in RECIPES_DIR.glob("*.toml"))
+
+
+def load_recipe(preset: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe.
+
+    Args:
+        preset: Name of a shipped preset, or path to a TOML file.
+        overrides: `a.b=value` with `value` in TOML; a bare word is a string.
+
+    Raises:
+        RecipeError: The preset is unknown, or a key, kind or value is wrong; the message has its path.
+    """
+    path = preset_path(preset)
+    tree = _read_tree(path, ())
+    for override in overrides:
+        tree = _merge(tree, _parse_override(override))
+    return parse_recipe(_with_paths(cast(Tree, _off_to_none(tree)), Path.cwd()), str(path))
+
+
+def parse_recipe(tree: Tree, origin: str) -> Recipe:
+    """Validates a tree of plain values as a recipe.
+
+    Raises:
+        RecipeError: With one line for each wrong field.
+    """
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(f"{origin} is no valid recipe:\n" + "\n".join(_explain(item) for item in error.errors())) from None
+
+
+def preset_path(preset: str) -> Path:
+    """Returns the file of a preset.
+
+    Raises:
+        RecipeError: Neither a shipped name nor a file.
+    """
+    shipped = RECIPES_DIR / f"{preset}.toml"
+    if shipped.exists():
+        return shipped
+    path = Path(preset)
+    if path.suffix == ".toml" and path.is_file():
+        return path
+    near = difflib.get_close_matches(preset, presets(), n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise RecipeError(
+        f"no recipe {preset!r}: neither a shipped preset ({', '.join(presets())}) nor a TOML file.{hint} "
+        "`textmill init my.toml --data DIR` writes one."
+    )
+
+
+def _read_tree(path: Path, seen: tuple[Path, ...]) -> Tree:
+    if path in seen:
+        raise RecipeError(f"{path} extends itself: {' -> '.join(map(str, (*seen, path)))}")
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not TOML: {error}") from None
+    parent = tree.pop("extends", None)
+    tree = _with_paths(tree, path.parent)
+    if parent is None:
+        return tree
+    beside = path.parent / str(parent)
+    return _merge(_read_tree(beside if beside.is_file() else preset_path(str(parent)), (*seen, path)), tree)
+
+
+def _merge(base: Tree, changes: Tree) -> Tree:
+    """Lays `changes` over `base`; a part whose `kind` is set anew starts from that kind's defaults."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        if isinstance(value, dict) and isinstance(old, dict) and value.get("kind", old.get("kind")) == old.get("kind"):
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _parse_override(text: str) -> Tree:
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise RecipeError(f"--set {text!r} is not of the form a.b=value")
+    try:
+        parsed: Any = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    for part in reversed(key.strip().split(".")):
+        parsed = {part: parsed}
+    return cast(Tree, parsed)
+
+
+def _off_to_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _off_to_none(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_off_to_none(item) for item in value]
+    return None if value == "off" else value
+
+
+def _with_paths(tree: Tree, base: Path, package_data: Path | None = None) -> Tree:
+    """Makes the paths under `path` and `paths` keys absolute; `package:` ones only where their folder is given."""
+
+    def walk(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {name: walk(item, name) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [walk(item, key) for item in value]
+        return _absolute(value, base, package_data) if key in _PATH_KEYS and isinstance(value, str) else value
+
+    return cast(Tree, walk(tree))
+
+
+def _absolute(path: str, base: Path, package_data: Path | None) -> str:
+    if path.startswith(PACKAGE_PREFIX):
+        return path if package_data is None else str(package_data / path.removeprefix(PACKAGE_PREFIX))
+    if "://" in path or Path(path).is_absolute():
+        return path
+    return str((base / path).absolute())
+
+
+def _explain(item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(item["loc"][-1]), _known_keys(item["loc"][:-1]), n=1)
+        return f"  {where}: no such key" + (f"; did you mean {near[0]!r}?" if near else "")
+    shown = repr(item["input"])
+    return f"  {where}: {item['msg']} (got {shown if len(shown) < 80 else shown[:77] + '...'})"
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Returns the field names at a location, as far as plain nesting leads there."""
+    model: Any = Recipe
+    for part in location:
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            return sorted({name for candidate in _models(model) for name in candidate.model_fields})
+        model = field.annotation
+    return list(getattr(model, "model_fields", {})) or sorted(
+        {name for candidate in _models(model) for name in candidate.model_fields}
+    )
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """Returns the models that appear anywhere inside an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]

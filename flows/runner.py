@@ -1,0 +1,171 @@
+"""Runs a chain as a Prefect flow: sets the run up, watches it, tells the tracker how it ended.
+
+In: a chain (a function of the recipe) and the recipe. Out: its stages as tasks of one flow run, one MLflow run beside it.
+Invariants: a flow body holds calls only, everything else is here; after an error MLflow says FAILED, after a cancel or
+Ctrl-C KILLED.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any, Literal
+
+from flows.recipe import Recipe
+from tasks.core.artifact import EXTRA_DIR, Artifact
+from tasks.core.provenance import source_state
+from tasks.core.publish import PrefectObserver, publish_link
+from tasks.core.run import Run, StageRecord, running, watchers
+from tasks.core.site import Site, current_site
+from tasks.core.stage import Stopped
+from tasks.core.tracking import RunTracker
+
+Chain = Callable[[Recipe], None]
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+_REPORTS = ("*.html", "*.md", "verdict.json", "comparison.json", "results.json", "answers.json", "samples.json")
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerObserver:
+    """Sends what stages measured and made to the tracker."""
+
+    tracker: RunTracker
+
+    def started(self, stage: str) -> None:
+        """The tracker keeps no state of a stage."""
+
+    def progressed(self, stage: str, done: float, total: float, unit: str, figures: dict[str, float]) -> None:
+        """Progress is for people; figures come by `measured`."""
+
+    def measured(self, stage: str, step: int, values: dict[str, float]) -> None:
+        """Sends figures of a step, named by stage."""
+        self.tracker.metrics(step, {f"{stage}/{name}": value for name, value in values.items()})
+
+    def finished(self, record: StageRecord) -> None:
+        """Sends the stage's facts, reports and plots."""
+        self.tracker.metrics(0, {f"stage_seconds/{record.name}": record.seconds})
+        if record.artifact is not None:
+            self._send(record.name, record.artifact)
+
+    def _send(self, stage: str, artifact: Artifact) -> None:
+        self.tracker.tags({f"textmill.artifact.{stage}": artifact.address, f"textmill.digest.{stage}": artifact.digest[:16]})
+        self.tracker.metrics(0, {f"{stage}/{name}": value for name, value in numbers(artifact.facts()).items()})
+        for path in _reports(artifact.path):
+            self.tracker.artifact(path, stage)
+        if artifact.kind() in ("clean-corpus", "tokenized-corpus", "conversations"):
+            self.tracker.dataset(artifact.address, artifact.digest, artifact.uri, artifact.kind())
+
+
+def _reports(folder: Path) -> list[Path]:
+    plots = [path for suffix in ("*.png", "*.svg") for path in (folder / EXTRA_DIR).glob(suffix)]
+    return sorted({path for pattern in _REPORTS for path in folder.glob(pattern)} | set(plots))
+
+
+def numbers(facts: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """Returns the numbers among nested facts, by their joined names."""
+    found: dict[str, float] = {}
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            found |= numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float):
+            found[prefix + name] = float(value)
+    return found
+
+
+def run_chain(chain: Chain, recipe: Recipe, until: str | None) -> Run:
+    """Runs the stages of `chain` as tasks of the current flow run.
+
+    Raises:
+        PipelineError: What a stage raised.
+    """
+    from prefect.runtime import flow_run
+
+    site = current_site()
+    run = Run(site, recipe.name, recipe.model_dump(mode="json"), until, flow_run.get_id(), flow_run.get_ui_url())
+    run.observers = [*watchers(), PrefectObserver()]
+    with _tracked(run), running(run):
+        chain(recipe.resolved())
+    return run
+
+
+@contextmanager
+def _tracked(run: Run) -> Iterator[None]:
+    """Opens the MLflow run, keeps its end truthful, and logs the whole to a file."""
+    tracker = RunTracker.start(
+        run.site,
+        name=f"{run.recipe_name}-{(run.prefect_run_id or 'local')[:8]}",
+        tags=_run_tags(run),
+        params=flat_params(run.recipe),
+    )
+    run.tracker = tracker
+    run.observers.append(TrackerObserver(tracker))
+    status: Status = "KILLED"
+    try:
+        with log_file(run.site):
+            yield
+        status = "FINISHED"
+    except Stopped:
+        status = "FINISHED"
+        raise
+    except Exception:
+        status = "FAILED"
+        raise
+    finally:
+        _publish_tracker_link(run, tracker)
+        if not tracker.close(status, run.site.tracker_wait_s):
+            logging.getLogger("textmill.run").warning(
+                "MLflow at %s did not take everything; what is left is sent by the next run or `textmill doctor`",
+                run.site.tracking_uri,
+            )
+
+
+def _publish_tracker_link(run: Run, tracker: RunTracker) -> None:
+    if (url := tracker.url()) and run.prefect_run_id:
+        try:
+            publish_link("mlflow-run", url, "MLflow run")
+        except Exception as error:  # a link is a courtesy
+            logging.getLogger("textmill.run").warning("could not publish the link to MLflow: %s", error)
+
+
+def _run_tags(run: Run) -> dict[str, str]:
+    state = source_state()
+    tags = {
+        "textmill.recipe": run.recipe_name,
+        "textmill.git_commit": state["commit"],
+        "textmill.git_dirty": str(state["dirty"]).lower(),
+        "textmill.prefect_run_id": run.prefect_run_id,
+        "textmill.prefect_url": run.prefect_run_url,
+    }
+    return {name: str(value) for name, value in tags.items() if value}
+
+
+def flat_params(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Returns a recipe as flat parameters: `pretrain.model.depth` and so on; lists as JSON."""
+    flat: dict[str, str] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flat_params(value, f"{prefix}{name}.")
+        else:
+            text = "off" if value is None else json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
+            flat[prefix + name] = text
+    return flat
+
+
+@contextmanager
+def log_file(site: Site) -> Iterator[None]:
+    """Writes what stages log to `<state>/logs/textmill.log`."""
+    folder = site.root / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = RotatingFileHandler(folder / "textmill.log", maxBytes=20_000_000, backupCount=3, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s %(message)s"))
+    logger = logging.getLogger("textmill")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()

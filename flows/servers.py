@@ -1,0 +1,174 @@
+"""The servers beside a run: a Prefect server (temporary or of `textmill ui`), MLflow's page, a Prefect worker.
+
+In: a site and ports. Out: child processes on loopback that die with the one that started them. Invariant: nothing here
+needs the network, and a port in use is an error before anything starts.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.core.child import MARK, die_with_parent, stop
+from tasks.core.errors import RecipeError, TransientError
+from tasks.core.site import Site
+from tasks.core.store import process_alive
+
+_START_S = 120.0
+_STOP_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server process and where it answers."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    mark: str
+    url: str
+    log: Path
+
+    def wait_healthy(self, path: str) -> None:
+        """Waits until `path` answers.
+
+        Raises:
+            TransientError: The process ended, or does not answer in time; the message has the end of its log.
+        """
+        deadline = time.monotonic() + _START_S
+        while not answers(self.url + path):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                tail = self.log.read_text(errors="replace").strip()[-800:]
+                raise TransientError(f"the {self.name} server did not start; {self.log} ends with:\n{tail}")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Stops the process and what it started."""
+        stop(self.process, self.mark, _STOP_S)
+
+
+def answers(url: str) -> bool:
+    """Says whether a GET on `url` gives 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def free_port(host: str) -> int:
+    """Returns a port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def require_port(host: str, port: int, option: str) -> None:
+    """Checks that a port is free.
+
+    Raises:
+        RecipeError: Somebody listens on it; names the option that chooses another.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise RecipeError(f"port {port} on {host} is in use ({error.strerror}); choose another with {option}") from None
+
+
+def spawn(site: Site, name: str, command: Sequence[str], url: str, environment: dict[str, str] | None = None) -> Server:
+    """Starts a server process that dies with this one; its output goes to `<state>/logs/<name>.log`."""
+    log = site.root / "logs" / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    mark = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            env=os.environ | (environment or {}) | {MARK: mark},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+    return Server(name, process, mark, url, log)
+
+
+def prefect_server(site: Site, port: int, *, temporary: bool) -> Server:
+    """Starts a Prefect server; a temporary one has no pages and no background services."""
+    url = f"http://{site.host}:{port}"
+    quiet = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+    pages = {"PREFECT_SERVER_UI_API_URL": f"{url}/api", "PREFECT_UI_URL": url, "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "false"}
+    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+    command += ["--host", site.host, "--port", str(port), "--log-level", "warning", "--lifespan", "on"]
+    name = "prefect-temporary" if temporary else "prefect-server"
+    return spawn(site, name, command, url, quiet if temporary else pages)
+
+
+def mlflow_server(site: Site, port: int) -> Server:
+    """Starts MLflow's server over the site's tracking store."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", site.host, "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", site.tracking_uri, "--artifacts-destination", str(site.root / "mlartifacts")]
+    light = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return spawn(site, "mlflow-server", command, f"http://{site.host}:{port}", light)
+
+
+def prefect_worker(site: Site, pool: str, api_url: str) -> Server:
+    """Starts a process worker on a pool."""
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process", "--limit", "2"]
+    beat = {"PREFECT_API_URL": api_url, "PREFECT_WORKER_QUERY_SECONDS": "2", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+    return spawn(site, "prefect-worker", command, api_url, beat)
+
+
+def _ui_file(site: Site) -> Path:
+    return site.root / "ui.json"
+
+
+def running_ui(site: Site) -> dict[str, Any] | None:
+    """Returns the addresses of the `textmill ui` that runs on this state folder, if one does."""
+    try:
+        state: dict[str, Any] = json.loads(_ui_file(site).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return state if process_alive(state["process"]) and answers(f"{state['prefect']}/api/health") else None
+
+
+@contextmanager
+def announced_ui(site: Site, state: dict[str, Any]) -> Iterator[None]:
+    """Lets runs find the servers of `textmill ui` while it runs."""
+    path = _ui_file(site)
+    path.write_text(json.dumps(state), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def prefect_api(site: Site) -> Iterator[str]:
+    """Makes a Prefect API available: the one set, that of the running `textmill ui`, else a temporary one."""
+    found = site.prefect_api_url or os.environ.get("PREFECT_API_URL")
+    if found is None and (ui := running_ui(site)) is not None:
+        found = f"{ui['prefect']}/api"
+        os.environ["PREFECT_UI_URL"] = str(ui["prefect"])
+    if found is not None:
+        os.environ["PREFECT_API_URL"] = found
+        yield found
+        return
+    server = prefect_server(site, free_port(site.host), temporary=True)
+    os.environ["PREFECT_API_URL"] = f"{server.url}/api"
+    try:
+        yield f"{server.url}/api"
+    finally:
+        server.stop()
+        del os.environ["PREFECT_API_URL"]

@@ -1,0 +1,118 @@
+"""Artifacts and progress in the Prefect UI.
+
+In: stage events. Out: a progress bar while a stage works and a page for what it made, under a key that keeps its history.
+Invariant: everything is made safe text first, and a server that does not answer never stops a stage.
+"""
+
+import base64
+import time
+from typing import Any
+from uuid import UUID
+
+from tasks.core.artifact import EXTRA_DIR, Artifact
+from tasks.core.run import StageRecord
+from tasks.core.text import one_line, text_safe
+
+_PROGRESS_EVERY_S = 5.0
+_MAX_IMAGE_BYTES = 300_000
+
+
+class PrefectObserver:
+    """Shows a run's stages in the Prefect UI; use it inside a flow run."""
+
+    def __init__(self) -> None:
+        self._progress_ids: dict[str, UUID] = {}
+        self._next_s: dict[str, float] = {}
+
+    def started(self, stage: str) -> None:
+        """Makes the progress bar."""
+        from prefect.artifacts import create_progress_artifact
+
+        self._progress_ids[stage] = _id(create_progress_artifact(progress=0.0, key=f"{_key(stage)}-progress"))
+
+    def progressed(self, stage: str, done: float, total: float, unit: str, figures: dict[str, float]) -> None:
+        """Moves the progress bar, every few seconds at most."""
+        if time.monotonic() >= self._next_s.get(stage, 0.0) and stage in self._progress_ids:
+            self._next_s[stage] = time.monotonic() + _PROGRESS_EVERY_S
+            self._update(stage, 100.0 * done / max(total, 1e-9), _progress_line(done, total, unit, figures))
+
+    def measured(self, stage: str, step: int, values: dict[str, float]) -> None:
+        """Figures over steps go to the tracker, not to Prefect."""
+
+    def finished(self, record: StageRecord) -> None:
+        """Completes the progress bar and publishes what was made."""
+        from prefect.artifacts import create_markdown_artifact
+
+        if record.result == "built":
+            self._update(record.name, 100.0, f"{record.seconds:.1f} s")
+        if record.artifact is not None:
+            create_markdown_artifact(
+                key=_key(record.name), markdown=page(record.artifact), description=one_line(record.artifact.summary(), 1_000)
+            )
+
+    def _update(self, stage: str, percent: float, description: str) -> None:
+        from prefect.artifacts import update_progress_artifact
+
+        if (artifact_id := self._progress_ids.get(stage)) is not None:
+            update_progress_artifact(artifact_id=artifact_id, progress=min(percent, 100.0), description=description)
+
+
+def publish_link(key: str, url: str, text: str) -> None:
+    """Publishes a link on the current flow run's page."""
+    from prefect.artifacts import create_link_artifact
+
+    create_link_artifact(key=_key(key), link=url, link_text=one_line(text))
+
+
+def page(artifact: Artifact) -> str:
+    """Returns what an artifact is, as Markdown: summary, plot, facts, address."""
+    lines = [f"## {artifact.kind()}", "", text_safe(artifact.summary(), 20_000), ""]
+    lines += [f"![{path.stem}]({_data_uri(path.read_bytes())})\n" for path in _plots(artifact)]
+    lines += ["| fact | value |", "| --- | --- |"]
+    lines += [f"| {name} | {_cell(value)} |" for name, value in _flat(artifact.facts()).items()]
+    lines += ["", f"`textmill show {artifact.address}` has its provenance and lineage."]
+    return "\n".join(lines)
+
+
+def _plots(artifact: Artifact) -> list[Any]:
+    paths = sorted((artifact.path / EXTRA_DIR).glob("*.png"))
+    return [path for path in paths if path.stat().st_size <= _MAX_IMAGE_BYTES]
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _flat(facts: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in facts.items():
+        if isinstance(value, dict) and {"mean", "low", "high"} <= value.keys():
+            flat[prefix + name] = f"{value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}], {value['num_items']} items"
+        elif isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}: ")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return "<br>".join(_cell(item) for item in value) or "-"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return one_line(str(value), 500).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _progress_line(done: float, total: float, unit: str, figures: dict[str, float]) -> str:
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    return f"{done:,.0f} of {total:,.0f} {unit}" + (f", {shown}" if shown else "")
+
+
+def _key(stage: str) -> str:
+    return stage.replace("_", "-").lower()
+
+
+def _id(found: Any) -> UUID:
+    return found if isinstance(found, UUID) else UUID(str(found))

@@ -1,0 +1,120 @@
+"""Parquet tables written and read as streams: bounded memory, the same bytes for the same rows.
+
+In: rows (dicts) under a fixed schema. Out: one file, or numbered files in a folder. Invariant: where a row group or a
+file ends depends on the rows alone, never on time, workers or batches, so equal rows give equal bytes.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+Row = dict[str, Any]
+
+_GROUP_ROWS = 1_000
+_GROUP_BYTES = 16_000_000
+_FILE_BYTES = 512_000_000
+
+
+def schema(**columns: str) -> pa.Schema:
+    """Returns a schema from column names and the names of Arrow types, e.g. `text="string"`."""
+    return pa.schema([pa.field(name, pa.type_for_alias(kind)) for name, kind in columns.items()])
+
+
+class TableWriter:
+    """Writes rows to `<target>` (a `.parquet` file) or to `<target>/00000.parquet`, `00001.parquet`, ... (a folder).
+
+    Attributes:
+        num_rows: Rows written so far.
+    """
+
+    def __init__(self, target: Path, schema: pa.Schema) -> None:
+        self.num_rows = 0
+        self._target = target
+        self._schema = schema
+        self._single = target.suffix == ".parquet"
+        self._rows: list[Row] = []
+        self._group_bytes = 0
+        self._file_bytes = 0
+        self._num_files = 0
+        self._file: pq.ParquetWriter | None = None
+        (target.parent if self._single else target).mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self.close()
+        elif self._file is not None:
+            self._file.close()
+
+    def write(self, row: Row) -> None:
+        """Adds a row; the group goes to disk when it is full."""
+        self._rows.append(row)
+        self.num_rows += 1
+        self._group_bytes += sum(len(value) for value in row.values() if isinstance(value, str))
+        if len(self._rows) >= _GROUP_ROWS or self._group_bytes >= _GROUP_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        """Writes what is left; a table without rows is a file with its schema."""
+        if self._rows or not self._num_files:
+            self._flush()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _flush(self) -> None:
+        if self._file is None:
+            self._file = self._open()
+        self._file.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+        self._file_bytes += self._group_bytes
+        self._rows, self._group_bytes = [], 0
+        if self._file_bytes >= _FILE_BYTES and not self._single:
+            self._file.close()
+            self._file, self._file_bytes = None, 0
+
+    def _open(self) -> pq.ParquetWriter:
+        path = self._target if self._single else self._target / f"{self._num_files:05d}.parquet"
+        self._num_files += 1
+        return pq.ParquetWriter(path, self._schema, compression="zstd", write_statistics=False)
+
+
+def write_table(target: Path, schema: pa.Schema, rows: Iterable[Row]) -> int:
+    """Writes all rows and returns how many there were."""
+    with TableWriter(target, schema) as writer:
+        for row in rows:
+            writer.write(row)
+    return writer.num_rows
+
+
+def table_files(target: Path) -> list[Path]:
+    """Returns the files of a table in order: the file itself, or those of the folder."""
+    return [target] if target.suffix == ".parquet" else sorted(target.glob("*.parquet"))
+
+
+def num_rows(target: Path) -> int:
+    """Returns the rows of a table, counted from what was written."""
+    return sum(pq.read_metadata(path).num_rows for path in table_files(target))
+
+
+def row_groups(target: Path) -> list[tuple[Path, int]]:
+    """Returns the pieces of a table that can be worked on apart from each other: (file, row group)."""
+    return [(path, group) for path in table_files(target) for group in range(pq.read_metadata(path).num_row_groups)]
+
+
+def read_group(path: Path, group: int, columns: Sequence[str] | None = None) -> list[Row]:
+    """Returns the rows of one row group."""
+    with pq.ParquetFile(path) as file:
+        rows: list[Row] = file.read_row_group(group, columns=columns).to_pylist()
+    return rows
+
+
+def read_rows(target: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """Yields the rows of a table in order, one row group in memory at a time."""
+    for path, group in row_groups(target):
+        yield from read_group(path, group, columns)
