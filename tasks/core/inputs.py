@@ -84,8 +84,8 @@ def _matches(pattern: str) -> list[InputFile]:
     if path.is_file() or path.is_symlink():
         return [InputFile(path.name, path)]
     base = _fixed_part(path)
-    files = (Path(name) for name in glob.glob(pattern, recursive=True))
-    return [InputFile(file.relative_to(base).as_posix(), file) for file in files if file.is_file()]
+    files = (file for file in base.glob(path.relative_to(base).as_posix()) if file.is_file())
+    return [InputFile(file.relative_to(base).as_posix(), file) for file in files]
 
 
 def _fixed_part(pattern: Path) -> Path:
@@ -179,7 +179,8 @@ def read_whole(file: InputFile, max_bytes: int) -> bytes | None:
 
 def read_lines(file: InputFile, max_bytes: int) -> Iterator[Line]:
     """Yields the lines of a file; one longer than `max_bytes` comes without its bytes."""
-    number, parts, length = 1, [], 0
+    number, length = 1, 0
+    parts: list[bytes] = []
     for chunk in read_chunks(file):
         *ends, rest = chunk.split(b"\n")
         for end in ends:

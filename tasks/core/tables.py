@@ -4,43 +4,44 @@ In: rows (dicts) under a fixed schema. Out: one file, or numbered files in a fol
 file ends depends on the rows alone, never on time, workers or batches, so equal rows give equal bytes.
 """
 
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 Row = dict[str, Any]
+Schema = dict[str, str]  # column to the name of its Arrow type; pyarrow itself is loaded when a table is used
 
 _GROUP_ROWS = 1_000
 _GROUP_BYTES = 16_000_000
 _FILE_BYTES = 512_000_000
 
 
-def schema(**columns: str) -> pa.Schema:
-    """Returns a schema from column names and the names of Arrow types, e.g. `text="string"`."""
-    return pa.schema([pa.field(name, pa.type_for_alias(kind)) for name, kind in columns.items()])
-
-
 class TableWriter:
     """Writes rows to `<target>` (a `.parquet` file) or to `<target>/00000.parquet`, `00001.parquet`, ... (a folder).
+
+    It starts anew: what an earlier attempt left at the target goes.
 
     Attributes:
         num_rows: Rows written so far.
     """
 
-    def __init__(self, target: Path, schema: pa.Schema) -> None:
+    def __init__(self, target: Path, schema: Schema) -> None:
         self.num_rows = 0
         self._target = target
-        self._schema = schema
+        self._schema = _arrow(schema)
         self._single = target.suffix == ".parquet"
         self._rows: list[Row] = []
         self._group_bytes = 0
         self._file_bytes = 0
         self._num_files = 0
         self._file: pq.ParquetWriter | None = None
+        if target.is_dir():
+            shutil.rmtree(target)
         (target.parent if self._single else target).mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> Self:
@@ -71,6 +72,8 @@ class TableWriter:
     def _flush(self) -> None:
         if self._file is None:
             self._file = self._open()
+        import pyarrow as pa
+
         self._file.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
         self._file_bytes += self._group_bytes
         self._rows, self._group_bytes = [], 0
@@ -78,13 +81,21 @@ class TableWriter:
             self._file.close()
             self._file, self._file_bytes = None, 0
 
-    def _open(self) -> pq.ParquetWriter:
+    def _open(self) -> "pq.ParquetWriter":
+        import pyarrow.parquet as pq
+
         path = self._target if self._single else self._target / f"{self._num_files:05d}.parquet"
         self._num_files += 1
         return pq.ParquetWriter(path, self._schema, compression="zstd", write_statistics=False)
 
 
-def write_table(target: Path, schema: pa.Schema, rows: Iterable[Row]) -> int:
+def _arrow(schema: Schema) -> Any:
+    import pyarrow as pa
+
+    return pa.schema([pa.field(name, pa.type_for_alias(kind)) for name, kind in schema.items()])
+
+
+def write_table(target: Path, schema: Schema, rows: Iterable[Row]) -> int:
     """Writes all rows and returns how many there were."""
     with TableWriter(target, schema) as writer:
         for row in rows:
@@ -99,16 +110,22 @@ def table_files(target: Path) -> list[Path]:
 
 def num_rows(target: Path) -> int:
     """Returns the rows of a table, counted from what was written."""
+    import pyarrow.parquet as pq
+
     return sum(pq.read_metadata(path).num_rows for path in table_files(target))
 
 
 def row_groups(target: Path) -> list[tuple[Path, int]]:
     """Returns the pieces of a table that can be worked on apart from each other: (file, row group)."""
+    import pyarrow.parquet as pq
+
     return [(path, group) for path in table_files(target) for group in range(pq.read_metadata(path).num_row_groups)]
 
 
 def read_group(path: Path, group: int, columns: Sequence[str] | None = None) -> list[Row]:
     """Returns the rows of one row group."""
+    import pyarrow.parquet as pq
+
     with pq.ParquetFile(path) as file:
         rows: list[Row] = file.read_row_group(group, columns=columns).to_pylist()
     return rows

@@ -1,0 +1,111 @@
+"""Sources: what the recipe says of raw text, pinned to content or to a commit.
+
+In: names, paths, hub names. Out: specs whose identity holds contents and names, never where files lie. Invariant: a
+remote source without a commit is refused, with the commit to paste where the hub can be asked.
+"""
+
+from collections import Counter
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tasks.core.artifact import Spec
+from tasks.core.errors import RecipeError
+from tasks.core.inputs import InputFile, find_files, pin
+from tasks.core.site import Site
+from tasks.core.text import one_line
+
+Format = Literal["auto", "txt", "md", "html", "jsonl", "parquet"]
+
+
+class _Source(Spec):
+    """What all sources have in common."""
+
+    name: Annotated[
+        str, Field(description="Name of the source; starts the ids of its documents.", pattern=r"^[A-Za-z0-9][\w.-]{0,63}$")
+    ]
+    licence: Annotated[str, Field(min_length=1, description="Licence of the source; a record's own `licence` goes before it.")]
+    lang: Annotated[str | None, Field(description="Language hint for records that state none.")] = None
+    text_column: Annotated[str, Field(min_length=1, description="Column or key that holds the text of a record.")] = "text"
+    max_document_bytes: Annotated[
+        int, Field(ge=1, le=2_000_000_000, description="Longest record in bytes; longer ones are quarantined.")
+    ] = 10_000_000
+    digest: Annotated[str | None, Field(description="Filled in by the pipeline: what the files' bytes are.")] = None
+
+
+class FilesSource(_Source):
+    """Text files, JSON Lines and parquet files under paths, folders and globs."""
+
+    kind: Literal["files"]
+    paths: Annotated[tuple[str, ...], Field(min_length=1, description="Files, folders and globs.")]
+    format: Annotated[Format, Field(description="Format of the files; auto: by suffix.")] = "auto"
+
+
+class SavedSource(_Source):
+    """A Hugging Face data set saved to a local folder with `save_to_disk`."""
+
+    kind: Literal["saved"]
+    path: Annotated[str, Field(description="Folder that `Dataset.save_to_disk` wrote.")]
+    split: Annotated[str, Field(description="Split to read, where the folder holds several.")] = "train"
+
+
+class HubSource(_Source):
+    """A data set of the Hugging Face hub, pinned to a commit."""
+
+    kind: Literal["hub"]
+    dataset: Annotated[str, Field(description="Name on the hub, e.g. HuggingFaceFW/fineweb-2.")]
+    config: Annotated[str | None, Field(description="Configuration of the data set.")] = None
+    split: Annotated[str, Field(description="Split to read.")] = "train"
+    revision: Annotated[str | None, Field(description="Commit (40 hexadecimal digits): a branch may move.")] = None
+
+
+SourceSpec = Annotated[FilesSource | SavedSource | HubSource, Field(discriminator="kind")]
+
+
+class IngestSpec(Spec):
+    """The sources of raw text."""
+
+    sources: Annotated[tuple[SourceSpec, ...], Field(min_length=1, description="Sources, read in this order.")]
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        twice = [name for name, count in Counter(source.name for source in self.sources).items() if count > 1]
+        if twice:
+            raise ValueError(f"two sources are called {twice[0]!r}; give each its own name")
+        return self
+
+    def pinned(self, site: Site) -> Self:
+        """Fills in what the files' bytes are, and insists on a commit for a data set of the hub."""
+        return self.model_copy(update={"sources": tuple(_pin(source, site) for source in self.sources)})
+
+    def identity(self) -> dict[str, Any]:
+        """Returns contents, names and settings; never where files lie."""
+        return {"sources": [source.model_dump(mode="json", exclude={"path", "paths"}) for source in self.sources]}
+
+
+def _pin(source: Any, site: Site) -> Any:
+    if isinstance(source, HubSource):
+        _require_revision(source)
+        return source
+    return source.model_copy(update={"digest": pin(source_files(source), site)}) if source.digest is None else source
+
+
+def source_files(source: FilesSource | SavedSource) -> list[InputFile]:
+    """Returns the files of a local source.
+
+    Raises:
+        RecipeError: A path matches nothing.
+    """
+    return find_files(source.paths if isinstance(source, FilesSource) else [source.path])
+
+
+def _require_revision(source: HubSource) -> None:
+    if source.revision is not None and len(source.revision) == 40:
+        return
+    try:
+        from huggingface_hub import HfApi
+
+        hint = f'add: revision = "{HfApi().dataset_info(source.dataset, revision=source.revision).sha}"'
+    except Exception as error:  # offline, unknown name, private: the message says what to look up instead
+        hint = f"look its commit up at huggingface.co/datasets/{source.dataset}/commits ({one_line(str(error), 80)})"
+    raise RecipeError(f"source {source.name}: revision is {source.revision!r}, which may move under a run; {hint}")

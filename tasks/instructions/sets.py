@@ -1,0 +1,77 @@
+"""Instruction sets: what the recipe says of tuning data and of the held-out set, pinned to content.
+
+In: names, paths, choices. Out: a spec whose identity holds contents and names, never where files lie. Invariant: the
+held-out set is named apart from the training sets, so nothing can select on it.
+"""
+
+from collections import Counter
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tasks.core.artifact import Spec
+from tasks.core.inputs import find_files, pin
+from tasks.core.site import Site
+
+Form = Literal["auto", "messages", "alpaca", "sharegpt", "prompt_response"]
+
+
+class InstructionSet(Spec):
+    """Files of instruction items: JSON (one array) or JSON Lines, also .gz or .zst."""
+
+    name: Annotated[str, Field(description="Name of the set; starts the ids of its items.", pattern=r"^[A-Za-z0-9][\w.-]{0,63}$")]
+    paths: Annotated[tuple[str, ...], Field(min_length=1, description="Files, folders and globs.")]
+    licence: Annotated[str, Field(min_length=1, description="Licence of the set.")]
+    form: Annotated[Form, Field(description="Form of the items; auto: by their keys.")] = "auto"
+    digest: Annotated[str | None, Field(description="Filled in by the pipeline: what the files' bytes are.")] = None
+
+
+class InstructionsSpec(Spec):
+    """Data to tune on, and the held-out items that judge the result."""
+
+    train: Annotated[tuple[InstructionSet, ...], Field(min_length=1, description="Sets to tune on.")]
+    heldout: Annotated[tuple[InstructionSet, ...], Field(description="Held-out sets: they judge and select nothing.")] = ()
+    validation_share: Annotated[
+        float, Field(gt=0, le=0.5, description="Share of the training groups set apart to select on, by hash of the group.")
+    ] = 0.05
+    max_chars: Annotated[int, Field(ge=16, description="Longest conversation in characters.")] = 8_000
+    too_long: Annotated[
+        Literal["drop", "fail"], Field(description="What happens to a longer conversation: dropped and counted, or an error.")
+    ] = "drop"
+    near_heldout_similarity: Annotated[
+        float | None,
+        Field(
+            gt=0.5,
+            le=1,
+            description="Training items whose prompt shares this much (Jaccard of character 5-grams) with a held-out prompt "
+            "are dropped. 0.9 finds the same text with small edits but keeps short prompts that share a template.",
+        ),
+    ] = 0.9
+    shuffle_answers: Annotated[
+        bool, Field(description="Experiment: give training items each other's answers, so that the gate must say no.")
+    ] = False
+    seed: Annotated[int, Field(ge=0, description="Seed of the validation split and of the shuffle.")] = 0
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        twice = [name for name, count in Counter(one.name for one in (*self.train, *self.heldout)).items() if count > 1]
+        if twice:
+            raise ValueError(f"two sets are called {twice[0]!r}; give each its own name")
+        return self
+
+    def pinned(self, site: Site) -> Self:
+        """Fills in what the files' bytes are."""
+        return self.model_copy(
+            update={
+                "train": tuple(_pin(one, site) for one in self.train),
+                "heldout": tuple(_pin(one, site) for one in self.heldout),
+            }
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """Returns contents, names and settings; never where files lie."""
+        return self.model_dump(mode="json", exclude={"train": {"__all__": {"paths"}}, "heldout": {"__all__": {"paths"}}})
+
+
+def _pin(one: InstructionSet, site: Site) -> InstructionSet:
+    return one.model_copy(update={"digest": pin(find_files(one.paths), site)}) if one.digest is None else one
