@@ -1,0 +1,98 @@
+"""The files of a registered version, and its answers from a fresh process.
+
+In: a registered version. Out: the local folder that is served, and answers of the model as anyone would load it. Invariant:
+answers come from `mlflow.pyfunc` in a process that holds nothing of Textmill, offline, with pickle forbidden.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from tasks.core.errors import ContractError, StageError
+from tasks.core.site import Site, service_environment
+from tasks.core.store import write_durably
+from tasks.core.text import text_safe
+from tasks.core.tracking.client import answering, mlflow_client
+from tasks.core.tracking.registry import RegisteredVersion
+
+CHECKPOINT = Path("artifacts", "model")
+_WHOLE = ".whole"
+_ANSWERS_LIMIT_S = 900.0
+# Passed with -c, so that the process has no way to our code.
+_ASK = """
+import json, sys, warnings
+warnings.filterwarnings("ignore")
+import mlflow
+job = json.load(open(sys.argv[1]))
+model = mlflow.pyfunc.load_model(job["uri"])
+answers = model.predict(job["prompts"], params={"max_new_tokens": job["max_new_tokens"]})
+json.dump(list(answers), open(sys.argv[2], "w"))
+"""
+
+
+def download(site: Site, version: RegisteredVersion) -> Path:
+    """Returns a local folder with the version's files: MLflow's own where that is on this machine, else a copy.
+
+    Raises:
+        ContractError: The files are gone.
+    """
+    with answering(site):
+        uri = mlflow_client(site).get_model_version_download_uri(version.name, str(version.version))
+    parsed = urlparse(uri)
+    folder = Path(unquote(parsed.path)) if parsed.scheme == "file" else _downloaded(site, version)
+    if not (folder / "MLmodel").exists():
+        raise ContractError(
+            f"{version} has no files at {folder}: they were removed. Register the model again under another name."
+        )
+    return folder
+
+
+def served_folder(site: Site, version: RegisteredVersion) -> Path:
+    """Returns the `transformers` folder of a version, which is what an engine serves."""
+    return download(site, version) / CHECKPOINT
+
+
+def _downloaded(site: Site, version: RegisteredVersion) -> Path:
+    folder = site.root / "cache" / "registered" / version.name / f"{version.version}-{(version.digest or 'unknown')[:12]}"
+    if not (folder / _WHOLE).exists():
+        from mlflow.artifacts import download_artifacts
+
+        folder.mkdir(parents=True, exist_ok=True)
+        with answering(site):
+            download_artifacts(artifact_uri=version.uri, dst_path=str(folder), tracking_uri=site.tracking_uri)
+        write_durably(folder / _WHOLE, "")
+    return folder
+
+
+def registered_answers(site: Site, version: RegisteredVersion, prompts: list[str], max_new_tokens: int) -> list[str]:
+    """Returns the greedy answers of a registered version, loaded in a fresh process.
+
+    Raises:
+        StageError: It does not load or does not answer; the message ends with what the process said.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        job, out = Path(name, "job.json"), Path(name, "answers.json")
+        job.write_text(json.dumps({"uri": version.uri, "prompts": prompts, "max_new_tokens": max_new_tokens}), encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, "-c", _ASK, str(job), str(out)],
+            cwd=name,
+            env=_environment(site),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_ANSWERS_LIMIT_S,
+        )
+        if done.returncode != 0:
+            raise StageError(f"{version} does not answer when loaded by mlflow.pyfunc: {text_safe(done.stderr[-2_000:])}")
+        answers: list[str] = json.loads(out.read_text(encoding="utf-8"))
+    return answers
+
+
+def _environment(site: Site) -> dict[str, str]:
+    threads = {"OMP_NUM_THREADS": str(site.num_threads)} if site.num_threads else {}
+    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    return os.environ | service_environment(site) | offline | threads

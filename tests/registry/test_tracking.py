@@ -1,0 +1,227 @@
+"""The tracker: what a run says arrives once, its status is true, and MLflow being down costs nothing but time to wait."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.core.site import Site
+from tasks.core.tracking import RunTracker, deliver_pending, reap
+from tasks.core.tracking.client import experiment_id, mlflow_client, shown
+from tasks.core.tracking.deliver import Delivery, _read_events
+from tasks.core.tracking.spool import Spool, spool_dir
+
+DEAD = "http://127.0.0.1:9"  # the discard port: nothing listens
+
+RUN_THAT_IS_KILLED = """
+import sys, time
+from pathlib import Path
+from typing import Any
+from tasks.core.site import Site
+from tasks.core.tracking import RunTracker
+tracker = RunTracker.start(Site(state_dir=Path(sys.argv[1])), "killed")
+tracker.metrics(1, {"loss": 2.0})
+print(tracker.run_id(60), flush=True)
+tracker.metrics(2, {"loss": 1.0})
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(state_dir=tmp_path / "state")
+
+
+def write_spool(site: Site, name: str, *events: dict[str, Any]) -> Spool:
+    gone = {"host": os.uname().nodename, "boot_id": "an earlier boot", "pid": 1, "started": 0.0}
+    start = {
+        "kind": "start",
+        "time_ms": 1,
+        "run": name,
+        "name": name,
+        "experiment": "textmill",
+        "tags": {},
+        "params": {},
+        "process": gone,
+    }
+    path = spool_dir(site) / f"{name}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps({"time_ms": 1} | event) + "\n" for event in (start, *events)))
+    return Spool(path)
+
+
+def metric(step: int, **values: float) -> dict[str, Any]:
+    return {"kind": "metrics", "step": step, "values": values}
+
+
+def the_run(site: Site) -> Any:
+    (run,) = mlflow_client(site).search_runs([experiment_id(site)])
+    return run
+
+
+def steps(site: Site, run_id: str, key: str) -> list[tuple[int, float]]:
+    return [(point.step, point.value) for point in mlflow_client(site).get_metric_history(run_id, key)]
+
+
+def test_a_run_arrives_whole(site: Site, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    report.write_text("<p>fine</p>")
+    tracker = RunTracker.start(site, "first", tags={"textmill.recipe": "ci"}, params={"tune.lr": "0.1"})
+    for step in range(5):
+        tracker.metrics(step, {"train/loss": 5.0 - step})
+    tracker.metrics(3, {"train/loss": 99.0})  # a resumed run says steps again
+    tracker.artifact(report, "check")
+    tracker.text("lone \ud800 surrogate", "note.txt")
+    tracker.dataset("clean-corpus/abc", "0" * 64, "/store/clean-corpus/abc", "training")
+    assert tracker.close("FINISHED", wait_s=60)
+    run = the_run(site)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_id == tracker.run_id()
+    assert run.data.params == {"tune.lr": "0.1"}
+    assert run.data.tags["textmill.recipe"] == "ci"
+    assert steps(site, run.info.run_id, "train/loss") == [(0, 5.0), (1, 4.0), (2, 3.0), (3, 2.0), (4, 1.0)]
+    assert run.inputs.dataset_inputs[0].dataset.digest == "0" * 36
+    client = mlflow_client(site)
+    assert [item.path for item in client.list_artifacts(run.info.run_id, "check")] == ["check/report.html"]
+    assert list(spool_dir(site).iterdir()) == [], "a delivered spool leaves nothing"
+
+
+def test_a_killed_run_is_killed_in_mlflow(site: Site) -> None:
+    command = [sys.executable, "-c", RUN_THAT_IS_KILLED, str(site.root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        run_id = process.stdout.readline().strip()
+        time.sleep(0.2)
+        process.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while list(spool_dir(site).glob("*.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert mlflow_client(site).get_run(run_id).info.status == "KILLED"
+    assert steps(site, run_id, "loss") == [(1, 2.0), (2, 1.0)]
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """A server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("how", ["refuses", "is silent"])
+def test_mlflow_down_blocks_nothing_and_is_caught_up(site: Site, silent_server: str, how: str) -> None:
+    unreachable = site.model_copy(update={"mlflow_uri": DEAD if how == "refuses" else silent_server})
+    began = time.monotonic()
+    tracker = RunTracker.start(unreachable, "offline")
+    for step in range(1_000):
+        tracker.metrics(step, {"loss": 1.0})
+    assert time.monotonic() - began < 1.0
+    assert tracker.run_id(0.0) is None
+    assert tracker.close("FINISHED", wait_s=1.0) is False
+    assert time.monotonic() - began < 6.0
+    assert deliver_pending(site) == (1, 0)
+    run = the_run(site)
+    assert run.info.status == "FINISHED"
+    assert len(steps(site, run.info.run_id, "loss")) == 1_000
+
+
+def test_pending_is_left_where_mlflow_is_down(site: Site) -> None:
+    write_spool(site, "old", {"kind": "end", "status": "FINISHED"})
+    began = time.monotonic()
+    assert deliver_pending(site.model_copy(update={"mlflow_uri": DEAD})) == (0, 1)
+    assert time.monotonic() - began < 20.0
+    assert (spool_dir(site) / "old.jsonl").exists()
+
+
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
+def test_each_end_is_told(site: Site, status: str) -> None:
+    write_spool(site, "ended", {"kind": "end", "status": status})
+    assert deliver_pending(site) == (1, 0)
+    assert the_run(site).info.status == status
+
+
+def test_a_spool_cut_by_a_kill_ends_killed(site: Site) -> None:
+    spool = write_spool(site, "cut", metric(1, loss=2.0))
+    with spool.path.open("ab") as file:
+        file.write(b'{"kind": "metrics", "step": 2, "val')
+    assert deliver_pending(site) == (1, 0)
+    run = the_run(site)
+    assert run.info.status == "KILLED"
+    assert steps(site, run.info.run_id, "loss") == [(1, 2.0)]
+
+
+@pytest.mark.parametrize("what_was_lost", ["the note of what was sent", "the run id too"])
+def test_delivery_killed_before_its_note_repeats_nothing(site: Site, what_was_lost: str) -> None:
+    spool = write_spool(site, "twice", metric(1, loss=2.0), metric(2, loss=1.0))
+    first = Delivery(spool, site)
+    assert first.step()
+    spool.state.unlink()  # sent, then killed before the offset was on disk
+    if what_was_lost == "the run id too":
+        spool.run_id.unlink()
+    assert deliver_pending(site) == (1, 0)
+    run = the_run(site)  # one run, not two
+    assert steps(site, run.info.run_id, "loss") == [(1, 2.0), (2, 1.0)]
+
+
+def test_an_event_mlflow_refuses_is_left_out_and_the_rest_arrives(site: Site) -> None:
+    write_spool(
+        site,
+        "refused",
+        {"kind": "artifact", "path": "/nowhere/at/all", "to": ""},
+        metric(1, **{"bits per byte (zh)!": 1.0}),
+        {"kind": "end", "status": "FINISHED"},
+    )
+    assert deliver_pending(site) == (1, 0)
+    run = the_run(site)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics == {"bits per byte _zh__": 1.0}
+
+
+def test_reap_ends_runs_whose_process_is_gone_and_no_others(site: Site) -> None:
+    client, experiment = mlflow_client(site), experiment_id(site)
+    spool = write_spool(site, "gone", metric(1, loss=1.0))
+    Delivery(spool, site).step()
+    for path in spool_dir(site).iterdir():  # the whole machine went down, the spool with it
+        path.unlink()
+    tracker = RunTracker.start(site, "alive")
+    alive_id = tracker.run_id(60)
+    foreign_id = client.create_run(experiment, tags={"textmill.pid": "1", "textmill.host": "another"}).info.run_id
+    (gone,) = reap(site)
+    assert client.get_run(gone).info.run_name == "gone"
+    assert client.get_run(gone).info.status == "KILLED"
+    assert {client.get_run(run_id).info.status for run_id in (alive_id, foreign_id)} == {"RUNNING"}
+    assert tracker.close("FINISHED", wait_s=60)
+
+
+def test_a_spool_that_cannot_be_written_does_not_stop_the_run(site: Site) -> None:
+    site.root.mkdir(parents=True)
+    (site.root / "spool").write_text("a file where the folder should be")
+    tracker = RunTracker.start(site, "unwritable")
+    tracker.metrics(1, {"loss": 1.0})
+    assert tracker.run_id(1.0) is None
+    assert tracker.close("FINISHED", wait_s=1.0) is False
+
+
+def test_whole_lines_only(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"kind": "a"}\nnot json\n{"kind": "b"}\n{"kind": "c"')
+    events, end = _read_events(path, 0)
+    assert [event["kind"] for event in events] == ["a", "b"]
+    assert end == len(b'{"kind": "a"}\nnot json\n{"kind": "b"}\n')
+
+
+def test_a_password_is_not_shown() -> None:
+    assert shown("postgresql://me:secret@host/db") == "postgresql://***@host/db"
+    assert shown("http://host:5000") == "http://host:5000"
+
+
+def test_loading_the_tracker_imports_no_mlflow() -> None:
+    code = "import sys, tasks.core.tracking; sys.exit('mlflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
