@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flows.recipe import Recipe
+from flows.watch import owned
 from tasks.core.artifact import EXTRA_DIR, Artifact
 from tasks.core.provenance import source_state
 from tasks.core.publish import PrefectObserver, publish_link
@@ -86,7 +87,7 @@ def run_chain(chain: Chain, recipe: Recipe, until: str | None) -> Run:
     site = current_site()
     run = Run(site, recipe.name, recipe.model_dump(mode="json"), until, flow_run.get_id(), flow_run.get_ui_url())
     run.observers = [*watchers(), PrefectObserver()]
-    with _tracked(run), running(run):
+    with owned(site, run.prefect_run_id), _tracked(run), running(run):
         chain(recipe.resolved())
     return run
 

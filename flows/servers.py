@@ -170,5 +170,14 @@ def prefect_api(site: Site) -> Iterator[str]:
     try:
         yield f"{server.url}/api"
     finally:
+        _flush_logs()
         server.stop()
         del os.environ["PREFECT_API_URL"]
+
+
+def _flush_logs() -> None:
+    """Sends what Prefect still holds before its server goes."""
+    if "prefect" in sys.modules:
+        from prefect.logging.handlers import APILogHandler
+
+        APILogHandler().flush()

@@ -5,10 +5,12 @@ task inside a flow and directly elsewhere. Invariants: reuse is decided by the s
 `TransientError` is retried; inputs are hashed before anything is built from them.
 """
 
+import errno
 import inspect
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -140,8 +142,9 @@ class Stage(Generic[A]):
         run = current_run() or Run(site or current_site())
         start = time.monotonic()
         try:
-            found = self.lookup(spec, *inputs, site=run.site)
-            artifact = found or self._build(run, spec, inputs)
+            with _explaining(run.site.store_dir):
+                found = self.lookup(spec, *inputs, site=run.site)
+                artifact = found or self._build(run, spec, inputs)
         except BaseException as error:
             run.tell("finished", StageRecord(self.name, "failed", time.monotonic() - start, error=describe(error)))
             raise
@@ -201,13 +204,7 @@ class Stage(Generic[A]):
             folder.mkdir(parents=True, exist_ok=True)
             context = StageContext(self, folder, run.site, log, run, self._manifest_maker(run, identity, inputs, folder), lock_fd)
             run.tell("started", self.name)
-            return self._checked(self._call(pinned, inputs, context))
-
-    def _call(self, spec: Spec, inputs: tuple[Artifact, ...], context: StageContext) -> Any:
-        try:
-            return self.fn(spec, *inputs, ctx=context)
-        except OSError as error:
-            raise _explained(error, context.dir) from error
+            return self._checked(self.fn(pinned, *inputs, ctx=context))
 
     def _checked(self, artifact: Any) -> A:
         if not isinstance(artifact, self.output_type):
@@ -276,15 +273,18 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _explained(error: OSError, folder: Path) -> PipelineError | OSError:
-    import errno
-
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return ContractError(
+@contextmanager
+def _explaining(folder: Path) -> Iterator[None]:
+    """Says what to do where there is no space left."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise ContractError(
             f"no space left to write {error.filename or folder} ({error.strerror}). Free some space "
             "(`textmill gc --dry-run` lists what can go) and run again: finished work is intact and it resumes."
-        )
-    return error
+        ) from error
 
 
 def stage(

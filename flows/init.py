@@ -1,0 +1,85 @@
+"""`textmill init`: a commented recipe for one's own text.
+
+In: a path, the text, instruction data if there is any. Out: a TOML file that runs. Invariant: an existing file is never
+overwritten.
+"""
+
+from pathlib import Path
+
+from tasks.core.errors import RecipeError
+
+_TEMPLATE = """\
+# A Textmill recipe. It holds only what differs from the preset it extends; `textmill plan {path}` shows what it would
+# do, `textmill run {path}` does it. Every field of every stage is listed by the form in the Prefect UI (`textmill ui`).
+extends = "demo"
+name = "{name}"
+
+# Your text: files, folders and globs of txt, md, html, jsonl, jsonl.gz, jsonl.zst and parquet.
+# Relative paths start from this file's folder.
+[[ingest.sources]]
+kind = "files"
+name = "{source}"
+paths = ["{data}"]
+licence = "unknown"   # say what you know: it goes into the model card
+# lang = "zh"         # a hint; the language of each document is identified anyway
+{instructions}
+# Size of the model and how long it trains. One dial, `depth`, sets width, heads and learning rate.
+# [pretrain.model]
+# depth = 6
+# [pretrain.train]
+# tokens = 20_000_000
+
+# [tune.method]
+# kind = "full"        # or "lora"
+
+# The name under which the model is registered and served.
+[registry]
+name = "{name}"
+"""
+
+_WITH_INSTRUCTIONS = """
+# Your instruction data, alpaca or chat form. The part held out for evaluation needs `keywords` an answer must hold;
+# until you have one, the demo's held-out items are used.
+[[instructions.train]]
+name = "{name}"
+paths = ["{path}"]
+licence = "unknown"
+"""
+
+_WITHOUT_INSTRUCTIONS = """
+# Instruction data for tuning: the demo's, until you have your own.
+# [[instructions.train]]
+# name = "mine"
+# paths = ["my_instructions.jsonl"]
+# licence = "unknown"
+"""
+
+
+def write_recipe(path: Path, data: Path, instructions: Path | None) -> None:
+    """Writes a recipe for the text at `data`.
+
+    Raises:
+        RecipeError: `path` exists or is no .toml, or the data is not there.
+    """
+    if path.suffix != ".toml":
+        raise RecipeError(f"{path} should end in .toml")
+    if path.exists():
+        raise RecipeError(f"{path} exists; choose another name, or remove it first")
+    for given in (data, instructions):
+        if given is not None and not given.exists():
+            raise RecipeError(f"{given} is not there; --data and --instructions take a file or a folder")
+    block = _WITHOUT_INSTRUCTIONS
+    if instructions is not None:
+        block = _WITH_INSTRUCTIONS.format(name=_name(instructions), path=_toml(instructions))
+    path.write_text(
+        _TEMPLATE.format(path=path, name=_name(path), source=_name(data), data=_toml(data), instructions=block), encoding="utf-8"
+    )
+
+
+def _name(path: Path) -> str:
+    letters = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in path.stem.lower())
+    return letters.strip("-")[:40] or "corpus"
+
+
+def _toml(path: Path) -> str:
+    return str(path.absolute()).replace("\\\\", "\\\\\\\\").replace('"', '\\\\"')

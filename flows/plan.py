@@ -1,0 +1,147 @@
+"""`textmill plan`: what a run would reuse or build, and which field is the reason.
+
+In: a recipe and the store. Out: one line a stage. Invariant: nothing is built, no server is asked, nothing heavy is
+imported: effects (registry, roll-out) are shown as asked again when the run gets there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flows.launch import require_choice
+from flows.pipeline import STAGES, pipeline
+from flows.recipe import Recipe, load_recipe
+from flows.runner import flat_params
+from tasks.core.artifact import Artifact, Spec
+from tasks.core.run import Run, running
+from tasks.core.site import Site, current_site
+from tasks.core.source import code_hash
+from tasks.core.stage import Stage, Stopped
+from tasks.core.store import Manifest, Store, read_manifest
+
+Action = Literal["reuse", "build", "ask"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Stands for an artifact that would be built."""
+
+    stage: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What would happen to one stage, and why."""
+
+    stage: str
+    action: Action
+    reason: str
+    address: str = ""
+
+
+class Planner:
+    """Takes the place of every stage and notes what it would do."""
+
+    def __init__(self, site: Site, until: str | None) -> None:
+        self.steps: list[Step] = []
+        self._site = site
+        self._until = until
+        self._manifests = [manifest for _, manifest in Store(site.store_dir).manifests()]
+
+    def __call__(self, stage: Stage[Any], spec: Spec, inputs: tuple[Any, ...]) -> Any:
+        """Notes what `stage` would do and returns its artifact or what stands for it."""
+        result = self._plan(stage, spec, inputs)
+        if stage.name == self._until:
+            raise Stopped(stage.name)
+        return result
+
+    def _plan(self, stage: Stage[Any], spec: Spec, inputs: tuple[Any, ...]) -> Any:
+        pending = [source.stage for source in inputs if isinstance(source, Pending)]
+        if stage.always_runs and not pending:
+            self.steps.append(Step(stage.name, "ask", "looks at the report each time"))
+            return inputs[-1]
+        if pending:
+            return self._build(stage, f"{' and '.join(dict.fromkeys(pending))} will be built")
+        found = Store(self._site.store_dir).find(stage.output_type, stage.fingerprint(spec, inputs, self._site))
+        if found is None:
+            return self._build(stage, self._difference(stage, spec, inputs))
+        self.steps.append(self._reuse(stage, found))
+        return found
+
+    def _build(self, stage: Stage[Any], reason: str) -> Pending:
+        self.steps.append(Step(stage.name, "build", reason))
+        return Pending(stage.name)
+
+    def _reuse(self, stage: Stage[Any], found: Artifact) -> Step:
+        notes = [found.summary()]
+        if read_manifest(found.path).code_hash != code_hash(stage.module):
+            notes.insert(0, "made by other code of the same stage version;")
+        action: Action = "ask" if stage.holds else "reuse"
+        return Step(stage.name, action, " ".join(notes), found.address)
+
+    def _difference(self, stage: Stage[Any], spec: Spec, inputs: tuple[Artifact, ...]) -> str:
+        """Says which field differs from the nearest artifact of this stage."""
+        wanted = stage.recipe_of(spec, inputs, self._site)
+        made = [manifest for manifest in self._manifests if manifest.stage == stage.name]
+        if not made:
+            return "never built"
+        differences = [differing_fields(manifest, wanted) for manifest in made]
+        return "; ".join(min(differences, key=len)[:4])
+
+
+def differing_fields(manifest: Manifest, wanted: dict[str, Any]) -> list[str]:
+    """Returns one phrase for each field in which `wanted` differs from what made an artifact."""
+    phrases = []
+    if manifest.stage_version != wanted["stage_version"]:
+        phrases.append(f"stage version {manifest.stage_version} -> {wanted['stage_version']}")
+    phrases += _changes("", flat_params(manifest.spec), flat_params(wanted["spec"]))
+    phrases += _changes("version of ", manifest.versions, wanted["versions"])
+    old = {name: entry.digest[:12] for name, entry in manifest.inputs.items()}
+    phrases += _changes("input ", old, {name: digest[:12] for name, digest in wanted["inputs"].items()})
+    return phrases
+
+
+def _changes(prefix: str, old: dict[str, str], new: dict[str, str]) -> list[str]:
+    names = sorted(old.keys() | new.keys())
+    return [
+        f"{prefix}{name}: {_short(old.get(name))} -> {_short(new.get(name))}" for name in names if old.get(name) != new.get(name)
+    ]
+
+
+def _short(value: str | None) -> str:
+    if value is None:
+        return "unset"
+    return value if len(value) <= 40 else value[:37] + "..."
+
+
+def plan_recipe(recipe: Recipe, site: Site, until: str | None = None) -> list[Step]:
+    """Returns what a run of `recipe` would do, stage by stage."""
+    planner = Planner(site, until)
+    try:
+        with running(Run(site, recipe.name, planner=planner)):
+            pipeline(recipe.resolved())
+    except Stopped:
+        pass
+    return planner.steps
+
+
+def show_plan(preset: str, overrides: Sequence[str], until: str | None) -> None:
+    """Prints the plan of a preset."""
+    if until is not None:
+        require_choice("--until", until, list(STAGES))
+    recipe = load_recipe(preset, overrides)
+    steps = plan_recipe(recipe, current_site(), until)
+    colours = {"reuse": "cyan", "build": "green", "ask": "yellow"}
+    table = Table(title=f"plan of {recipe.name}", title_justify="left")
+    for column in ("stage", "action", "why", "artifact"):
+        table.add_column(column, overflow="fold")
+    for step in steps:
+        table.add_row(step.stage, f"[{colours[step.action]}]{step.action}[/]", escape(step.reason), step.address)
+    console = Console()
+    console.print(table)
+    counts = {action: sum(step.action == action for step in steps) for action in colours}
+    console.print(f"{counts['build']} to build, {counts['reuse']} to reuse, {counts['ask']} asked again", highlight=False)

@@ -1,0 +1,44 @@
+"""`textmill chat`, `serve` and `rollback`: the commands about a released model.
+
+In: a model's name. Out: answers, a server, an earlier version. Invariant: thin; the work is in `deploy`.
+"""
+
+import click
+from rich.console import Console
+
+from tasks.core.site import current_site
+
+
+def chat_with(model: str, prompt: str | None, max_tokens: int) -> None:
+    """Asks once, or talks until an empty line or Ctrl-D."""
+    from deploy.rollout import open_chat
+
+    with open_chat(current_site(), model) as ask:
+        if prompt is not None:
+            click.echo(ask(prompt, max_tokens))
+            return
+        click.echo("an empty line or Ctrl-D ends the talk")
+        while line := _read_line():
+            click.echo(ask(line, max_tokens))
+
+
+def _read_line() -> str:
+    try:
+        return input("> ").strip()
+    except EOFError:
+        return ""
+
+
+def serve_model(name: str) -> None:
+    """Serves a model in the foreground."""
+    from deploy.rollout import serve_foreground
+
+    serve_foreground(current_site(), name, notify=click.echo)
+
+
+def roll_back(name: str, to: int | None, reason: str) -> None:
+    """Takes the live version back and says what is live now."""
+    from deploy.rollout import rollback
+
+    done = rollback(current_site(), name, to, reason)
+    Console().print(f"{name}: version {done.version} is live again", highlight=False)

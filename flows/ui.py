@@ -1,0 +1,159 @@
+"""`textmill ui`: the Prefect server, MLflow's server and a worker on loopback, until Ctrl-C.
+
+In: two ports. Out: pages that show every run on this state folder, and the deployments of prefect.yaml. Invariant: all of
+it stops together and nothing is left behind.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from flows.servers import Server, announced_ui, mlflow_server, prefect_server, prefect_worker, require_port, running_ui
+from tasks.core.errors import RecipeError, StageError
+from tasks.core.site import Site, current_site
+from tasks.core.store import process_identity
+
+POOL = "textmill"
+ZOMBIES = "textmill: runs without a heartbeat are crashed"
+_PROJECT_FILE = "prefect.yaml"
+HEARTBEAT_WINDOW = timedelta(seconds=90)  # three beats of 30 s, see flows.servers.prefect_worker
+
+
+def serve_ui(prefect_port: int, mlflow_port: int) -> None:
+    """Starts the servers, registers the deployments, and waits for Ctrl-C or SIGTERM.
+
+    Raises:
+        RecipeError: A port is in use, or another `textmill ui` runs on this state folder.
+        TransientError: A server did not start.
+    """
+    site = current_site()
+    console = Console()
+    if (other := running_ui(site)) is not None:
+        raise RecipeError(f"`textmill ui` runs already on {site.root}: {other['prefect']} (process {other['process']['pid']})")
+    require_port(site.host, prefect_port, "--prefect-port")
+    require_port(site.host, mlflow_port, "--mlflow-port")
+    os.environ["TEXTMILL_STATE_DIR"] = str(site.root)  # the worker's runs start in another folder
+    with _stopping() as stopped, ExitStack() as stack:
+        with console.status("starting the Prefect and MLflow servers"):
+            prefect, mlflow = _start_servers(stack, site, prefect_port, mlflow_port)
+        with console.status("registering the deployments of prefect.yaml"):
+            prepare_server(prefect.url)
+        _stopped_with(stack, prefect_worker(site, POOL, f"{prefect.url}/api"))
+        state = {"prefect": prefect.url, "mlflow": mlflow.url, "process": process_identity()}
+        stack.enter_context(announced_ui(site, state))
+        console.print(f"Prefect  [bold]{prefect.url}[/]\nMLflow   [bold]{mlflow.url}[/]\nCtrl-C stops both.", highlight=False)
+        stopped.wait()
+        console.print("stopping", highlight=False)
+
+
+def _start_servers(stack: ExitStack, site: Site, prefect_port: int, mlflow_port: int) -> tuple[Server, Server]:
+    prefect = _stopped_with(stack, prefect_server(site, prefect_port, temporary=False))
+    mlflow = _stopped_with(stack, mlflow_server(site, mlflow_port))
+    prefect.wait_healthy("/api/health")
+    mlflow.wait_healthy("/health")
+    return prefect, mlflow
+
+
+def _stopped_with(stack: ExitStack, server: Server) -> Server:
+    stack.callback(server.stop)
+    return server
+
+
+@contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    """Yields an event that Ctrl-C and SIGTERM set."""
+    event = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: event.set()) for number in numbers}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def prepare_server(prefect_url: str) -> None:
+    """Makes the work pool, the deployments and the automation on a Prefect server.
+
+    Raises:
+        RecipeError: There is no prefect.yaml.
+        StageError: `prefect deploy` failed.
+    """
+    os.environ["PREFECT_API_URL"] = f"{prefect_url}/api"
+    make_pool()
+    deploy_all(project_folder())
+    make_automation()
+
+
+def project_folder() -> Path:
+    """Returns the folder of prefect.yaml: the working folder, or the checkout this code runs from.
+
+    Raises:
+        RecipeError: Neither has one.
+    """
+    for folder in (Path.cwd(), Path(__file__).resolve().parents[1]):
+        if (folder / _PROJECT_FILE).is_file():
+            return folder
+    raise RecipeError(f"no {_PROJECT_FILE} in {Path.cwd()}: start `textmill ui` in a checkout of Textmill")
+
+
+def make_pool() -> None:
+    """Makes the process work pool, once."""
+    from prefect import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists
+
+    with get_client(sync_client=True) as client:
+        try:
+            client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+        except ObjectAlreadyExists:
+            return
+
+
+def deploy_all(folder: Path) -> None:
+    """Registers every deployment of prefect.yaml."""
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        raise StageError(f"`prefect deploy --all` in {folder} failed:\n{(done.stdout + done.stderr)[-2_000:]}")
+
+
+def make_automation() -> None:
+    """Sets up the automation that marks runs without a heartbeat as crashed, once."""
+    from prefect.automations import Automation
+    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.schemas.automations import EventTrigger, Posture
+    from prefect.events.schemas.events import ResourceSpecification
+    from prefect.states import StateType
+
+    ended = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed", "Stopped")}
+    trigger = EventTrigger(
+        after={"prefect.flow-run.heartbeat"},
+        expect={"prefect.flow-run.heartbeat", *ended},
+        match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+        for_each={"prefect.resource.id"},
+        posture=Posture.Proactive,
+        threshold=1,
+        within=HEARTBEAT_WINDOW,
+    )
+    message = f"no heartbeat for {HEARTBEAT_WINDOW.seconds} s: the process is gone. Run again: finished stages are reused."
+    action = ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=message)
+    if not _automation_exists(ZOMBIES):
+        Automation(name=ZOMBIES, trigger=trigger, actions=[action]).create()
+
+
+def _automation_exists(name: str) -> bool:
+    from prefect import get_client
+
+    with get_client(sync_client=True) as client:
+        found: list[Any] = client.read_automations_by_name(name)
+        return bool(found)

@@ -1,0 +1,59 @@
+"""Fixtures shared by all tests: a site of one's own, a Prefect server a session, the shared data."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from tasks.core.site import Site, current_site, service_environment  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps every test off the state folder of the checkout, and every service off the network."""
+    state = tmp_path_factory.mktemp("state") / ".textmill"
+    before = dict(os.environ)
+    os.environ["TEXTMILL_STATE_DIR"] = str(state)
+    os.environ["TEXTMILL_RETRY_DELAY_S"] = "0.1"
+    current_site.cache_clear()
+    os.environ.update(service_environment(current_site()))
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+    current_site.cache_clear()
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A site with an empty state folder, also the current one."""
+    monkeypatch.setenv("TEXTMILL_STATE_DIR", str(tmp_path / ".textmill"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / '.textmill' / 'mlflow.db'}")
+    current_site.cache_clear()
+    yield current_site()
+    current_site.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def prefect_api(_own_state: None) -> Iterator[str]:
+    """The address of a real Prefect server, one a session."""
+    from flows.servers import answers, prefect_api
+
+    with prefect_api(current_site()) as url:
+        while not answers(f"{url}/health"):
+            pass
+        yield url
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of the real corpora and test sets; skips where it is absent."""
+    folder = Path(os.environ.get("TEXTMILL_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no shared data at {folder}; set TEXTMILL_SHARED_DATA")
+    return folder
