@@ -9,7 +9,7 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from tasks.core.site import Site, current_site, service_environment  # noqa: E402
+from tasks.core.site import Site, current_site, service_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -1,0 +1,47 @@
+"""Functions that run in a child, for the tests of children."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from tasks.core.child import MARK, metrics, report
+from tasks.core.errors import RecipeError
+
+
+class Job(BaseModel):
+    """Where to write what."""
+
+    path: str
+    text: str
+
+
+def write(job: Job) -> None:
+    print("a line from the child")
+    Path(job.path).write_text(job.text)
+    report(done=1, total=2, unit="steps", loss=0.5)
+    metrics(7, loss=0.25)
+
+
+def refuse(job: Job) -> None:
+    raise RecipeError("that is wrong")
+
+
+def break_down(job: Job) -> None:
+    1 / 0  # noqa: B018
+
+
+def kill_itself(job: Job) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def linger(job: Job) -> None:
+    """Waits, with a grandchild in a session of its own."""
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+    Path(job.path).with_name("pid.txt").write_text(str(os.getpid()))
+    Path(job.path).write_text(os.environ[MARK])
+    time.sleep(60)
