@@ -1,0 +1,114 @@
+"""The command line: quick help, exit codes, messages that say what to do."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from flows.__main__ import main
+from flows.recipe import load_recipe
+from tasks.core import errors
+from tasks.core.site import Site, current_site
+from tests.core.toys import CountSpec, ScaleSpec, count, scale
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(main, list(arguments))
+    return result.exit_code, result.output
+
+
+def test_help_loads_nothing_heavy_and_lists_every_command() -> None:
+    probe = (
+        "import sys; sys.argv = ['textmill', '--help']\nfrom flows.__main__ import main\ntry: main()\nexcept SystemExit: pass\n"
+    )
+    probe += "print('LOADED', [m for m in ('prefect', 'torch', 'pydantic', 'rich', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert "LOADED []" in done.stdout
+    for command in ("init", "run", "plan", "ls", "show", "chat", "serve", "rollback", "gc", "doctor", "ui"):
+        assert f"\n  {command} " in done.stdout
+
+
+def test_each_error_has_its_own_exit_code() -> None:
+    kinds = [
+        errors.PipelineError,
+        errors.RecipeError,
+        errors.GateError,
+        errors.ContractError,
+        errors.StageError,
+        errors.TransientError,
+    ]
+    assert [kind.exit_code for kind in kinds] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "demoo"], "did you mean 'demo'"),
+        (["run", "demo", "--set", "pretrain.depht=1"], "no such key"),
+        (["run", "demo", "--until", "cleen"], "--until 'cleen' is not known; there are: ingest, clean"),
+        (["plan", "demo", "--until", "cleen"], "--until 'cleen' is not known"),
+        (["show", "nothing"], "no artifact 'nothing'"),
+    ],
+)
+def test_a_wrong_request_ends_with_code_2_and_a_remedy(site: Site, arguments: list[str], message: str) -> None:
+    code, output = run(*arguments)
+    assert code == 2
+    assert message.lower() in output.lower()
+    assert "Traceback" not in output
+
+
+def test_a_wrong_setting_is_named(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEXTMILL_NUM_PROCESSES", "many")
+    current_site.cache_clear()
+    code, output = run("plan", "demo")
+    assert code == 2
+    assert "num_processes: Input should be a valid integer" in output
+
+
+def test_init_writes_a_recipe_that_loads_and_never_overwrites(site: Site, tmp_path: Path) -> None:
+    data = tmp_path / "texts"
+    data.mkdir()
+    (data / "a.txt").write_text("some text")
+    path = tmp_path / "my.toml"
+    code, output = run("init", str(path), "--data", str(data))
+    assert (code, "textmill plan" in output) == (0, True)
+    recipe = load_recipe(str(path))
+    assert (recipe.name, recipe.registry.name) == ("my", "my")
+    assert [source.paths for source in recipe.ingest.sources] == [(str(data),)]
+    assert path.read_text().count("#") > 5
+    assert run("init", str(path), "--data", str(data))[0] == 2
+    assert run("init", str(tmp_path / "b.toml"), "--data", str(tmp_path / "gone"))[0] == 2
+
+
+def test_init_with_instructions_names_them(site: Site, tmp_path: Path) -> None:
+    instructions = tmp_path / "ask.jsonl"
+    instructions.write_text("{}")
+    run("init", str(tmp_path / "c.toml"), "--data", str(tmp_path), "--instructions", str(instructions))
+    assert tomllib.loads((tmp_path / "c.toml").read_text())["instructions"]["train"][0]["paths"] == [str(instructions)]
+
+
+def test_ls_and_show_tell_what_was_made_and_from_what(site: Site) -> None:
+    numbers = count.build(CountSpec())
+    scaled = scale.build(ScaleSpec(), numbers)
+    assert numbers.address in run("ls")[1]
+    assert numbers.address not in run("ls", "scaled")[1]
+    code, output = run("show", scaled.address)
+    assert code == 0
+    for part in (scaled.digest[:12], "total", "12", "commit", f"numbers: {numbers.address}"):
+        assert part in output
+    assert run("show", scaled.fingerprint[:6])[0] == 0
+
+
+def test_gc_keeps_the_newest_end_results_and_what_they_were_made_from(site: Site) -> None:
+    numbers = count.build(CountSpec())
+    old, new = scale.build(ScaleSpec(factor=2), numbers), scale.build(ScaleSpec(factor=3), numbers)
+    code, output = run("gc", "--dry-run")
+    assert (code, old.path.exists()) == (0, True)
+    gone = old if old.address in output else new
+    assert f"would remove {gone.address}" in output
+    run("gc")
+    assert (numbers.path.exists(), gone.path.exists()) == (True, False)
+    assert old.path.exists() != new.path.exists()

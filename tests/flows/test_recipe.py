@@ -1,0 +1,101 @@
+"""Recipes: presets load, mistakes are named with their path, differences lie over the parent."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.recipe import RECIPES_DIR, load_recipe, presets
+from flows.runner import flat_params
+from tasks.core.errors import RecipeError
+
+
+def write(folder: Path, text: str, name: str = "mine.toml") -> str:
+    path = folder / name
+    path.write_text('extends = "demo"\n' + text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_loads_and_its_files_are_there(name: str) -> None:
+    recipe = load_recipe(name).resolved()
+    assert recipe.name == name
+    assert all(Path(path).exists() for source in recipe.ingest.sources for path in source.paths)
+
+
+def test_ci_is_demo_but_for_size_and_token_budget() -> None:
+    demo, ci = (flat_params(load_recipe(name).model_dump(mode="json")) for name in ("demo", "ci"))
+    differing = {name for name in demo.keys() | ci.keys() if demo.get(name) != ci.get(name)}
+    budget = (
+        "name",
+        "registry.name",
+        "pretrain.model.",
+        "pretrain.train.",
+        "tune.train.",
+        "tokenizer.",
+        "evaluate.num_",
+        "evaluate.max_",
+    )
+    assert "pretrain.train.num_tokens" in differing
+    assert not {name for name in differing if not name.startswith(budget)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[pretrain.model]\ndepht = 3", r"pretrain\.model\.depht: no such key; did you mean 'depth'\?"),
+        ("[pretrain.model]\ndepth = 'deep'", r"pretrain\.model\.depth: Input should be a valid integer.*\(got 'deep'\)"),
+        ("[pretrain.model]\ndepth = 0", r"pretrain\.model\.depth: Input should be greater than or equal to 1 \(got 0\)"),
+        ("[tune.method]\nkind = 'lorra'", r"tune\.method: Input tag 'lorra'.*does not match any of the expected tags: .*'lora'"),
+        ("prertain = 1", r"prertain: no such key; did you mean 'pretrain'\?"),
+        ("[pretrain.model\n", "is not TOML"),
+    ],
+)
+def test_a_mistake_is_named_with_its_path(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(write(tmp_path, text))
+
+
+def test_an_unknown_preset_lists_what_there_is() -> None:
+    with pytest.raises(RecipeError, match=r"no recipe 'demoo': neither a shipped preset \(.*demo.*\) nor .* mean 'demo'\?"):
+        load_recipe("demoo")
+
+
+def test_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="nor a TOML file"):
+        load_recipe(str(tmp_path / "not_there.toml"))
+
+
+def test_a_recipe_that_extends_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('extends = "b.toml"')
+    (tmp_path / "b.toml").write_text('extends = "a.toml"')
+    with pytest.raises(RecipeError, match="extends itself"):
+        load_recipe(str(tmp_path / "a.toml"))
+
+
+def test_differences_lie_over_the_parent_and_overrides_over_both(tmp_path: Path) -> None:
+    path = write(tmp_path, "[pretrain.model]\ndepth = 3\n")
+    recipe = load_recipe(path, ["pretrain.seed=7", "pretrain.optim.clip_norm=off", "name=other"])
+    assert (recipe.pretrain.model.depth, recipe.pretrain.seed, recipe.name) == (3, 7, "other")
+    assert recipe.pretrain.optim.clip_norm is None
+    assert recipe.ingest == load_recipe("demo").ingest
+
+
+def test_a_new_kind_starts_from_its_own_defaults(tmp_path: Path) -> None:
+    write(tmp_path, "[tune.method]\nkind = 'lora'\nrank = 3\n", "parent.toml")
+    child = tmp_path / "child.toml"
+    child.write_text('extends = "parent.toml"\n[tune.method]\nkind = "full"\n')
+    assert load_recipe(str(child)).tune.method.kind == "full"
+    child.write_text('extends = "parent.toml"\n[tune.method]\nkind = "lora"\nalpha = 9\n')
+    assert (load_recipe(str(child)).tune.method.rank, load_recipe(str(child)).tune.method.alpha) == (3, 9)
+
+
+def test_a_bad_override_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"--set 'pretrain' is not of the form a\.b=value"):
+        load_recipe("demo", ["pretrain"])
+
+
+def test_paths_start_from_the_recipe_and_package_data_from_the_package(tmp_path: Path) -> None:
+    text = "[[ingest.sources]]\nkind='files'\nname='mine'\nlicence='MIT'\npaths=['texts/*.txt', 'package:corpus/x.gz', '/abs']\n"
+    recipe = load_recipe(write(tmp_path, text))
+    assert recipe.ingest.sources[0].paths == (str(tmp_path / "texts/*.txt"), "package:corpus/x.gz", "/abs")
+    assert recipe.resolved().ingest.sources[0].paths[1] == str(RECIPES_DIR / "data" / "corpus" / "x.gz")
