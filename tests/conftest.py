@@ -10,6 +10,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tasks.core.site import Site, current_site, service_environment
+from tests.chain import ChainRun, textmill  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,3 +58,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder}; set TEXTMILL_SHARED_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> ChainRun:
+    """One run of the whole chain from preset `ci`, shared by every test that looks at it."""
+
+    state = tmp_path_factory.mktemp("chain") / ".textmill"
+    run = textmill(state, "run", "ci", TEXTMILL_RETRY_DELAY_S="0.5")
+    assert run.code == 0, run.output
+    return run
