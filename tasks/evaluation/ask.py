@@ -1,0 +1,159 @@
+"""The scoring child: what a model makes of the test documents and of the held-out items.
+
+In: an `AskJob`. Out: `documents.parquet`, `items.parquet`, `samples.json`. Invariant: it measures and judges nothing; figures are
+made of these tables by whoever reads them.
+"""
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from tasks.core.child import report
+from tasks.core.errors import ContractError
+from tasks.core.tables import write_table
+from tasks.evaluation.items import Document, Item, draw_documents, foreign_prompts, read_items
+from tasks.evaluation.specs import EvaluateSpec
+
+DOCUMENTS = {"id": "string", "source": "string", "lang": "string", "num_bytes": "int64", "num_tokens": "int64", "nats": "double"}
+ITEMS = {
+    "id": "string",
+    "source": "string",
+    "num_bytes": "int64",
+    "num_tokens": "int64",
+    "nats": "double",
+    "foreign_nats": "double",
+    "is_matched": "bool",
+    "copied": "bool",
+    "prompt": "string",
+    "reference": "string",
+    "answer": "string",
+}
+
+
+class AskJob(BaseModel):
+    """Which model, on which texts, and where the tables go."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dir: Path
+    model_dir: Path
+    documents: Path
+    conversations: Path
+    device: str
+    settings: EvaluateSpec
+
+
+def ask_main(job: AskJob) -> None:
+    """Scores a model."""
+    from tasks.modeling.infer import Reader
+
+    reader = Reader.load(job.model_dir, job.device, job.settings.precision)
+    settings = job.settings
+    documents = draw_documents(job.documents, settings.documents_per_language, settings.document_chars, settings.seed)
+    write_table(job.dir / "documents.parquet", DOCUMENTS, _document_rows(reader, documents, settings))
+    items, refused = read_items(job.conversations)
+    rows, num_too_long = _item_rows(reader, items, settings)
+    write_table(job.dir / "items.parquet", ITEMS, rows)
+    samples = {"refused": refused | {"too_long": num_too_long}, "samples": _samples(reader, settings)}
+    (job.dir / "samples.json").write_text(json.dumps(samples, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def _document_rows(reader: Any, documents: Sequence[Document], settings: EvaluateSpec) -> list[dict[str, Any]]:
+    from tasks.modeling.infer import example_nats, windows
+
+    stride = min(settings.stride_tokens or reader.context_tokens // 2, reader.context_tokens)
+    ids = [reader.tokenizer.encode(document.text, add_special_tokens=False) for document in documents]
+    cut = [windows(tokens, reader.special.end_of_text, reader.context_tokens, stride) for tokens in ids]
+    owners = np.repeat(np.arange(len(documents)), [len(parts) for parts in cut])
+    nats = example_nats(reader, [part for parts in cut for part in parts], partial(_tell, "rows of documents"))
+    sums = np.bincount(owners, weights=nats, minlength=len(documents))
+    return [
+        {
+            "id": document.id,
+            "source": document.source,
+            "lang": document.lang,
+            "num_bytes": document.num_bytes,
+            "num_tokens": len(tokens) + 1,
+            "nats": float(total),
+        }
+        for document, tokens, total in zip(documents, ids, sums, strict=True)
+    ]
+
+
+def _item_rows(reader: Any, items: Sequence[Item], settings: EvaluateSpec) -> tuple[list[dict[str, Any]], int]:
+    """Returns one row for each item that fits the context, and how many do not."""
+    from tasks.modeling.infer import greedy_answers
+
+    both = [reader.question_and_answer(item.messages) for item in items]
+    fitting = [number for number, (question, answer) in enumerate(both) if _fits(reader, question, answer)]
+    if not fitting:
+        raise ContractError(f"none of {len(items)} held-out items fits the model's context of {reader.context_tokens} tokens")
+    num_too_long = len(items) - len(fitting)
+    items, both = [items[number] for number in fitting], [both[number] for number in fitting]
+    nats, foreign_nats = _answer_nats(reader, items, both, settings.seed)
+    answers = greedy_answers(reader, [question for question, _ in both], settings.max_new_tokens, partial(_tell, "answers"))
+    rows = [
+        {
+            "id": item.id,
+            "source": item.source,
+            "num_bytes": len(item.answer.encode()),
+            "num_tokens": len(answer_ids),
+            "nats": float(own),
+            "foreign_nats": foreign,
+            "is_matched": item.is_matched(answer),
+            "copied": item.copied,
+            "prompt": item.messages[-2]["content"],
+            "reference": item.answer,
+            "answer": answer,
+        }
+        for item, (_, answer_ids), own, foreign, answer in zip(items, both, nats, foreign_nats, answers, strict=True)
+    ]
+    return rows, num_too_long
+
+
+def _answer_nats(
+    reader: Any, items: Sequence[Item], both: Sequence[tuple[list[int], list[int]]], seed: int
+) -> tuple[Any, list[float | None]]:
+    """Returns the nats of each answer after its own prompt, and after another item's, where that fits the context."""
+    from tasks.modeling.infer import example_nats
+
+    foreign = foreign_prompts([item.source for item in items], seed)
+    examples = [_example(question, answer) for question, answer in both]
+    asked = [
+        number for number, other in enumerate(foreign) if other is not None and _fits(reader, both[other][0], both[number][1])
+    ]
+    examples += [_example(both[foreign[number] or 0][0], both[number][1]) for number in asked]
+    nats = example_nats(reader, examples, partial(_tell, "rows of answers"))
+    others: list[float | None] = [None] * len(items)
+    for number, value in zip(asked, nats[len(items) :], strict=True):
+        others[number] = float(value)
+    return nats[: len(items)], others
+
+
+def _example(question: list[int], answer: list[int]) -> Any:
+    from tasks.modeling.batches import Example
+
+    return Example.of([*question, *answer], [False] * len(question) + [True] * len(answer))
+
+
+def _fits(reader: Any, question: list[int], answer: list[int]) -> bool:
+    return len(question) + len(answer) <= int(reader.context_tokens) + 1
+
+
+def _samples(reader: Any, settings: EvaluateSpec) -> list[dict[str, str]]:
+    from tasks.modeling.infer import greedy_answers
+    from tasks.modeling.words import chat_ids
+
+    prompts = settings.sample_prompts
+    questions = [chat_ids(reader.tokenizer, [{"role": "user", "content": prompt}], to_answer=True) for prompt in prompts]
+    answers = greedy_answers(reader, questions, settings.max_new_tokens) if questions else []
+    return [{"prompt": prompt, "answer": answer} for prompt, answer in zip(prompts, answers, strict=True)]
+
+
+def _tell(unit: str, done: int, total: int) -> None:
+    report(done=done, total=total, unit=unit)

@@ -1,0 +1,76 @@
+"""Comparison: the tuned model beside its base and the champion, pair by pair on the same documents and items.
+
+In: three `Scores`. Out: an `EvalReport` with paired intervals and a page to look at. Invariants: a difference is made of units
+both models were scored on; a loss per token is compared only where both models cut the text into the same tokens.
+"""
+
+import json
+from typing import Any
+
+from tasks.contracts import EvalReport, Interval, Scores
+from tasks.core.errors import ContractError
+from tasks.core.stage import StageContext, stage
+from tasks.evaluation.bootstrap import difference_interval
+from tasks.evaluation.page import render_page
+from tasks.evaluation.score import columns, read_sums
+from tasks.evaluation.specs import BootstrapSpec, CompareSpec
+
+Units = dict[str, tuple[float, float]]
+
+
+@stage(version=1, name="evaluate", packages=("numpy",))
+def compare(spec: CompareSpec, base: Scores, tuned: Scores, champion: Scores, *, ctx: StageContext) -> EvalReport:
+    """Compares the tuned model with its base, and with the champion where there is one."""
+    for wanted, scores in (("base", base), ("tuned", tuned), ("champion", champion)):
+        if scores.role != wanted:
+            raise ContractError(f"evaluate was given the scores of a {scores.role} model as {wanted}; check the order")
+    if base.model_digest is None or tuned.model_digest is None:
+        raise ContractError("base and tuned model must both have been scored")
+    present = [scores for scores in (base, tuned, champion) if scores.model_digest]
+    sums = {scores.role: read_sums(scores.path) for scores in present}
+    metrics = {f"{scores.role}/{name}": interval for scores in present for name, interval in scores.metrics.items()}
+    differences = {
+        f"{role}/{name}": interval
+        for role in sums
+        if role != "tuned"
+        for name, interval in paired_differences(spec.bootstrap, sums["tuned"], sums[role]).items()
+    }
+    (ctx.dir / "comparison.json").write_text(_as_json(metrics, differences), encoding="utf-8")
+    page = render_page(spec, present, metrics, differences)
+    (ctx.dir / "report.html").write_text(page, encoding="utf-8")
+    return ctx.commit(
+        EvalReport,
+        base_digest=base.model_digest,
+        tuned_digest=tuned.model_digest,
+        champion_digest=champion.model_digest,
+        metrics=metrics,
+        differences=differences,
+    )
+
+
+def paired_differences(spec: BootstrapSpec, tuned: dict[str, Units], other: dict[str, Units]) -> dict[str, Interval]:
+    """Returns the interval of tuned - other for each metric that both have units of.
+
+    Raises:
+        ContractError: They share no unit of any metric.
+    """
+    differences = {}
+    for name in tuned.keys() & other.keys():
+        shared = [unit for unit in tuned[name] if unit in other[name]]
+        one, two = ({unit: units[unit] for unit in shared} for units in (tuned[name], other[name]))
+        if shared and _comparable(name, one, two):
+            differences[name] = difference_interval(spec, columns(one), columns(two))
+    if not differences:
+        raise ContractError("the two models were not scored on a single common document or item; score both on one corpus")
+    return dict(sorted(differences.items()))
+
+
+def _comparable(name: str, one: Units, two: Units) -> bool:
+    """Says whether a metric means the same for both: bytes are the same for all models, tokens may not be."""
+    return name != "answer_loss" or all(one[unit][1] == two[unit][1] for unit in one)
+
+
+def _as_json(metrics: dict[str, Interval], differences: dict[str, Interval]) -> str:
+    parts: dict[str, Any] = {"metrics": metrics, "differences": differences}
+    plain = {part: {name: interval.model_dump() for name, interval in found.items()} for part, found in parts.items()}
+    return json.dumps(plain, indent=1, sort_keys=True)

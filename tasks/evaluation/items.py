@@ -1,0 +1,115 @@
+"""What models are judged on: test documents and held-out items, chosen by seed and never by the model.
+
+In: a clean corpus and conversations. Out: documents and items in a fixed order. Invariants: only the test split is read; which
+documents are drawn depends on their ids and the seed alone; each item has a foreign prompt of its own source.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from tasks.core.errors import ContractError
+from tasks.core.tables import read_rows
+from tasks.core.text import normalized
+
+Messages = list[dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A test document, or its beginning."""
+
+    id: str
+    source: str
+    lang: str
+    text: str
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the text in UTF-8."""
+        return len(self.text.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A held-out conversation whose last answer is judged."""
+
+    id: str
+    source: str
+    messages: Messages
+    keywords: tuple[str, ...]
+    match: str
+    copied: bool
+
+    @property
+    def answer(self) -> str:
+        """The answer that is right."""
+        return self.messages[-1]["content"]
+
+    def is_matched(self, answer: str) -> bool:
+        """Says whether an answer holds any or all of the keywords, in NFKC and case folded."""
+        text = normalized(answer)
+        return (all if self.match == "all" else any)(normalized(word) in text for word in self.keywords)
+
+
+def draw_documents(documents: Path, per_language: int | None, max_chars: int | None, seed: int) -> list[Document]:
+    """Draws test documents of each language.
+
+    Raises:
+        ContractError: There is no test document.
+    """
+    by_language: dict[str, list[Document]] = defaultdict(list)
+    for row in read_rows(documents, ("id", "source", "lang", "text", "split")):
+        if row["split"] == "test":
+            text = row["text"] if max_chars is None else row["text"][:max_chars]
+            by_language[row["lang"]].append(Document(row["id"], row["source"], row["lang"], text))
+    if not by_language:
+        raise ContractError(f"{documents} has no document in the test split; give dedup a larger test_share, or more text")
+    drawn = []
+    for _, found in sorted(by_language.items()):
+        drawn += sorted(found, key=lambda document: sha256(f"{seed}:{document.id}".encode()).digest())[:per_language]
+    return drawn
+
+
+def read_items(conversations: Path) -> tuple[list[Item], dict[str, int]]:
+    """Reads the held-out items, and counts those refused by reason.
+
+    Raises:
+        ContractError: No item is left.
+    """
+    items, refused = [], {"no_keywords": 0}
+    with (conversations / "conversations.jsonl").open(encoding="utf-8") as file:
+        rows = [row for row in map(json.loads, file) if row["split"] == "test"]
+    for row in rows:
+        if row["keywords"]:
+            items.append(
+                Item(row["id"], row["source"], row["messages"], tuple(row["keywords"]), row["match"], bool(row["copied"]))
+            )
+        else:
+            refused["no_keywords"] += 1
+    if not items:
+        raise ContractError(
+            f"{conversations} has no held-out item to judge by ({refused['no_keywords']} without keywords were refused); "
+            "name a held-out set with keywords under instructions.heldout"
+        )
+    return items, refused
+
+
+def foreign_prompts(sources: Sequence[str], seed: int) -> list[int | None]:
+    """Returns for each item the number of another item of its source whose prompt it is shown; none where it is alone.
+
+    Within a source the items stand in a circle in an order drawn by seed, and each takes the prompt of the next.
+    """
+    foreign: list[int | None] = [None] * len(sources)
+    random = np.random.default_rng(seed)
+    for source in sorted(set(sources)):
+        circle = random.permutation([number for number, found in enumerate(sources) if found == source])
+        if len(circle) > 1:
+            for number, other in zip(circle, np.roll(circle, -1), strict=True):
+                foreign[int(number)] = int(other)
+    return foreign

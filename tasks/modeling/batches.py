@@ -1,0 +1,210 @@
+# ruff: noqa: TID253  (runs in training and scoring children only; holds no Spec)
+"""Rows and batches: documents packed side by side, each blind to the others.
+
+In: a token stream, or examples with a mask. Out: `Batch`es of equal rows. Invariants: positions restart and the segment
+number changes with each document; every target is counted once; which rows a step takes is a pure function of
+`(seed, step)`, so that resuming replays nothing.
+
+Shapes: B rows, T positions of a row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+IGNORED = -100  # the target of a position that predicts nothing; what torch's cross entropy skips
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of T positions: input ids, target ids, position in the document, number of the document in the row."""
+
+    ids_T: Ids
+    targets_T: Ids
+    positions_T: Ids
+    segments_T: Ids
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows as tensors; `num_targets` is known without asking the device."""
+
+    ids_BT: Tensor
+    targets_BT: Tensor
+    positions_BT: Tensor
+    segments_BT: Tensor
+    num_targets: int
+
+
+class Rows(Protocol):
+    """Rows that can be read by number."""
+
+    @property
+    def num_rows(self) -> int:
+        """How many there are."""
+
+    @property
+    def row_tokens(self) -> int:
+        """Positions of a row."""
+
+    def row(self, index: int) -> Row:
+        """Returns one row."""
+
+    def num_targets(self, indices: Ids) -> int:
+        """Returns the targets of these rows together."""
+
+
+def make_batch(rows: Rows, indices: Ids, device: torch.device) -> Batch:
+    """Reads the rows named by `indices`."""
+    found = [rows.row(int(index)) for index in indices]
+    ids, targets, positions, segments = (
+        torch.from_numpy(np.stack([getattr(row, name) for row in found])).to(device, non_blocking=True)
+        for name in ("ids_T", "targets_T", "positions_T", "segments_T")
+    )
+    return Batch(ids, targets, positions, segments, rows.num_targets(indices))
+
+
+def step_rows(seed: int, step: int, batch_rows: int, num_rows: int) -> Ids:
+    """Returns the rows of a step: passes over all rows, each in an order of its own, cut into batches."""
+    places = np.arange(step * batch_rows, (step + 1) * batch_rows)
+    return np.array([_epoch_order(seed, int(place) // num_rows, num_rows)[int(place) % num_rows] for place in places])
+
+
+@lru_cache(maxsize=4)
+def _epoch_order(seed: int, epoch: int, num_rows: int) -> Ids:
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(num_rows)
+
+
+class StreamRows:
+    """Rows cut from a stream of documents that each end in `separator`.
+
+    The separator that ends a document also opens the next one, so the first token of a document is predicted too and every
+    token of the stream is a target exactly once. A document that lies across the end of a row is continued in the next
+    one without what came before: no token is lost, some context is.
+    """
+
+    def __init__(self, shards: Sequence[NDArray[np.integer]], context_tokens: int, separator: int) -> None:
+        self._shards = [shard for shard in shards if len(shard)]
+        self._ends = np.cumsum([len(shard) for shard in self._shards])
+        self._separator = separator
+        self.row_tokens = context_tokens
+        self.num_tokens = int(self._ends[-1]) if len(self._ends) else 0
+        self.num_rows = -(-self.num_tokens // context_tokens)
+
+    def row(self, index: int) -> Row:
+        """Returns row `index`; the last one is filled up with positions that predict nothing."""
+        start = index * self.row_tokens
+        tokens = self._read(start - 1, min(start + self.row_tokens, self.num_tokens))
+        ids, targets = tokens[:-1], tokens[1:]
+        num_missing = self.row_tokens - len(ids)
+        ids = np.pad(ids, (0, num_missing), constant_values=self._separator)
+        targets = np.pad(targets, (0, num_missing), constant_values=IGNORED)
+        segments = np.cumsum(ids == self._separator)
+        return Row(ids, targets, _positions(segments), segments)
+
+    def num_targets(self, indices: Ids) -> int:
+        """Returns the targets of these rows together."""
+        num_missing = self.num_rows * self.row_tokens - self.num_tokens
+        return len(indices) * self.row_tokens - num_missing * int(np.sum(indices == self.num_rows - 1))
+
+    def num_split_documents(self) -> int:
+        """Returns how often a document is cut by the end of a row."""
+        starts = range(self.row_tokens, self.num_tokens, self.row_tokens)
+        return sum(int(self._read(start - 1, start)[0]) != self._separator for start in starts)
+
+    def _read(self, start: int, stop: int) -> Ids:
+        """Reads `[start, stop)`; before the first token lies a separator."""
+        parts = [np.full(1, self._separator)] if start < 0 else []
+        start = max(start, 0)
+        first = int(np.searchsorted(self._ends, start, side="right"))
+        for number in range(first, len(self._shards)):
+            offset = int(self._ends[number]) - len(self._shards[number])
+            if offset >= stop:
+                break
+            parts.append(self._shards[number][max(0, start - offset) : stop - offset])
+        return np.concatenate(parts).astype(np.int64)
+
+
+def _positions(segments_T: Ids) -> Ids:
+    places = np.arange(len(segments_T))
+    is_first = np.diff(segments_T, prepend=segments_T[0] - 1) != 0
+    return places - np.maximum.accumulate(np.where(is_first, places, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One text to learn from or to score: ids, and the target of each (the next id, or IGNORED)."""
+
+    ids: Ids
+    targets: Ids
+
+    @classmethod
+    def of(cls, ids: Sequence[int], is_target: Sequence[bool]) -> "Example":
+        """Makes an example of a text whose tokens are predicted where `is_target` says so.
+
+        The first token has nothing before it and is never a target.
+        """
+        tokens = np.asarray(ids, dtype=np.int64)
+        return cls(tokens[:-1], np.where(np.asarray(is_target, dtype=bool)[1:], tokens[1:], IGNORED))
+
+
+class ExampleRows:
+    """Rows that hold whole examples side by side, best fit first; what is left of a row is padding."""
+
+    def __init__(self, examples: Sequence[Example], context_tokens: int, pad: int) -> None:
+        self.examples = examples
+        self.row_tokens = context_tokens
+        self.members = pack([len(example.ids) for example in examples], context_tokens)
+        self._pad = pad
+        self._num_targets = np.array(
+            [sum(int(np.sum(examples[member].targets != IGNORED)) for member in row) for row in self.members], dtype=np.int64
+        )
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows there are."""
+        return len(self.members)
+
+    def row(self, index: int) -> Row:
+        """Returns row `index`; padding is a segment of its own."""
+        members = [self.examples[member] for member in self.members[index]]
+        lengths = [len(member.ids) for member in members]
+        num_missing = self.row_tokens - sum(lengths)
+        ids = np.concatenate([*(member.ids for member in members), np.full(num_missing, self._pad)])
+        targets = np.concatenate([*(member.targets for member in members), np.full(num_missing, IGNORED)])
+        segments = np.repeat(np.arange(len(members) + 1), [*lengths, num_missing])
+        return Row(ids, targets, _positions(segments), segments)
+
+    def num_targets(self, indices: Ids) -> int:
+        """Returns the targets of these rows together."""
+        return int(self._num_targets[indices].sum())
+
+
+def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Packs items into rows of `capacity`: longest first, each into the fullest row that holds it.
+
+    Raises:
+        ValueError: An item is longer than a row; whoever packs decides what becomes of those.
+    """
+    order = sorted(range(len(lengths)), key=lambda item: (-lengths[item], item))
+    if order and lengths[order[0]] > capacity:
+        raise ValueError(f"item {order[0]} has {lengths[order[0]]} tokens, a row holds {capacity}")
+    rows: list[list[int]] = []
+    by_room: dict[int, list[int]] = {}
+    for item in order:
+        room = next((room for room in range(lengths[item], capacity + 1) if by_room.get(room)), None)
+        if room is None:
+            rows.append([])
+            room, row = capacity, len(rows) - 1
+        else:
+            row = by_room[room].pop()
+        rows[row].append(item)
+        by_room.setdefault(room - lengths[item], []).append(row)
+    return rows

@@ -1,0 +1,168 @@
+# ruff: noqa: TID253  (runs in training children only; holds no Spec)
+"""Checkpoints: `step-000100/` with weights, optimiser state and position, and a marker with digests, written last.
+
+In: a model, its optimiser and a `Position`. Out: folders, and the latest one that is whole. Invariants: nothing is pickled; a
+folder without its marker, cut short or with one byte changed is never loaded; the previous one is used instead. Data order
+and random numbers are functions of `(seed, step)`, so the step is all the position there is.
+"""
+
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from tasks.core.errors import ContractError
+from tasks.core.fingerprint import file_digest
+from tasks.core.store import write_durably
+from tasks.modeling.optim import trained_weights
+
+MARKER = "complete.json"
+_WEIGHTS, _OPTIMIZER, _POSITION = "model.safetensors", "optimizer.safetensors", "position.json"
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+_log = logging.getLogger("textmill.checkpoint")
+
+
+class Look(BaseModel):
+    """One look at the validation split."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int
+    loss: float
+
+
+class Position(BaseModel):
+    """Where a training stands.
+
+    Attributes:
+        step: Optimiser steps done.
+        num_tokens: Targets learned from so far.
+        looks: Looks at the validation split before this step.
+        recent_losses: Training loss of the latest steps.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int = 0
+    num_tokens: int = 0
+    looks: tuple[Look, ...] = ()
+    recent_losses: tuple[float, ...] = ()
+
+    @property
+    def best(self) -> Look | None:
+        """The look with the lowest loss; of equal ones the first."""
+        return min(self.looks, key=lambda look: look.loss, default=None)
+
+
+def checkpoint_folder(root: Path, step: int) -> Path:
+    """Returns the folder of a step's checkpoint."""
+    return root / f"step-{step:06d}"
+
+
+def save(root: Path, model: Any, optimizer: torch.optim.Optimizer, position: Position) -> Path:
+    """Writes a checkpoint beside its place, marks it whole, and moves it there."""
+    folder = checkpoint_folder(root, position.step)
+    beside = root / f".{folder.name}.{os.getpid()}"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    weights = trained_weights(model)
+    save_file({name: weight.detach().contiguous() for name, weight in weights.items()}, beside / _WEIGHTS, {"format": "pt"})
+    save_file(_moments(optimizer, weights), beside / _OPTIMIZER)
+    (beside / _POSITION).write_text(position.model_dump_json(indent=1), encoding="utf-8")
+    model.config.save_pretrained(beside)  # with it any kept checkpoint loads by itself
+    _mark(beside)
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.rename(folder)
+    return folder
+
+
+def _moments(optimizer: torch.optim.Optimizer, weights: dict[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
+    return {
+        f"{moment}/{name}": optimizer.state[weight][moment].contiguous()
+        for name, weight in weights.items()
+        for moment in _MOMENTS
+        if moment in optimizer.state[weight]
+    }
+
+
+def _mark(folder: Path) -> None:
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    write_durably(folder / MARKER, json.dumps({path.name: file_digest(path) for path in sorted(folder.iterdir())}, indent=1))
+
+
+def check(folder: Path) -> None:
+    """Hashes a checkpoint.
+
+    Raises:
+        ContractError: It has no marker, or a file is missing or differs from what was written.
+    """
+    try:
+        digests = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        for name, digest in digests.items():
+            if file_digest(folder / name) != digest:
+                raise ContractError(f"{folder / name} is damaged: its digest is not the one in {MARKER}")
+    except (OSError, ValueError) as error:
+        raise ContractError(f"{folder} is no whole checkpoint: {error}") from error
+
+
+def steps(root: Path) -> list[int]:
+    """Returns the steps that have a checkpoint, whole or not, in order."""
+    return sorted(int(path.name.removeprefix("step-")) for path in root.glob("step-*"))
+
+
+def restore(root: Path, model: Any, optimizer: torch.optim.Optimizer) -> Position | None:
+    """Loads the latest whole checkpoint into the model and its optimiser; none where there is none.
+
+    Damaged ones are removed: training comes by and writes them again.
+    """
+    for leftover in root.glob(".step-*"):
+        shutil.rmtree(leftover)
+    for step in reversed(steps(root)):
+        folder = checkpoint_folder(root, step)
+        try:
+            check(folder)
+            position = Position.model_validate_json((folder / _POSITION).read_bytes())
+            load_weights(folder, model)
+            _load_moments(folder, model, optimizer)
+            return position
+        except (ContractError, ValidationError, SafetensorError) as error:
+            _log.warning("not resuming from %s: %s; trying the one before", folder.name, error)
+            shutil.rmtree(folder)
+    return None
+
+
+def load_weights(folder: Path, model: Any) -> None:
+    """Copies the weights of a checkpoint into a model."""
+    stored = load_file(folder / _WEIGHTS)
+    weights = trained_weights(model)
+    if stored.keys() != weights.keys():
+        raise ContractError(f"{folder} holds other weights than the model: {sorted(stored.keys() ^ weights.keys())[:4]}")
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(stored[name])
+
+
+def _load_moments(folder: Path, model: Any, optimizer: torch.optim.Optimizer) -> None:
+    stored = load_file(folder / _OPTIMIZER)
+    for name, weight in trained_weights(model).items():
+        for moment in _MOMENTS:
+            if (value := stored.get(f"{moment}/{name}")) is not None:
+                optimizer.state[weight][moment] = value.to(weight.device)
+
+
+def prune(root: Path, keep_last: int, best: int | None) -> None:
+    """Removes all checkpoints but the latest `keep_last` and the best."""
+    for step in steps(root)[:-keep_last]:
+        if step != best:
+            folder = checkpoint_folder(root, step)
+            (folder / MARKER).unlink(missing_ok=True)  # first, so that a half-removed one is never taken for whole
+            shutil.rmtree(folder)

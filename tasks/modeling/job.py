@@ -1,0 +1,108 @@
+"""What every training child is told about where and how it runs, and what it leaves behind.
+
+In: a stage's context. Out: an `Execution` that crosses as JSON, and a `TrainResult` read back. Invariant: nothing in an
+`Execution` changes what is learned, but for rounding. Nothing here imports torch.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from tasks.core.artifact import EXTRA_DIR
+from tasks.core.site import Site
+from tasks.modeling.objectives import ObjectiveSpec
+from tasks.modeling.specs import ModelSpec, OptimSpec, ResolvedPrecision, TrainSpec
+
+if TYPE_CHECKING:
+    from tasks.core.stage import StageContext
+
+RESULT_NAME = "result.json"
+METRICS_NAME = "metrics.jsonl"
+
+
+class Execution(BaseModel):
+    """Where a training works.
+
+    Attributes:
+        dir: Folder of the artifact that is being made.
+        device: `cpu` or `cuda`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dir: Path
+    device: str
+    micro_batch_rows: int | None
+
+    @classmethod
+    def of(cls, folder: Path, site: Site) -> "Execution":
+        """Takes what a training needs to know from the site."""
+        return cls(dir=folder, device=site.resolved_device, micro_batch_rows=site.micro_batch_rows)
+
+    @property
+    def extra(self) -> Path:
+        """Folder of what is kept beside the model: records, curve, checkpoints."""
+        return self.dir / EXTRA_DIR
+
+    @property
+    def model(self) -> Path:
+        """Folder of the model."""
+        return self.dir / "model"
+
+
+class PretrainJob(BaseModel):
+    """What to pretrain, from which files, and where."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    execution: Execution
+    corpus_dir: Path
+    tokenizer_dir: Path
+    tokenizer_digest: str
+    special_tokens: dict[str, str]
+    vocab_size: int
+    validation_bytes: int
+    model: ModelSpec
+    objective: ObjectiveSpec
+    optim: OptimSpec
+    train: TrainSpec
+    precision: ResolvedPrecision
+    seed: int
+
+
+class TrainResult(BaseModel):
+    """What a training ended with.
+
+    Attributes:
+        selected_step: Step whose weights became the model.
+        train_loss: Mean of the latest steps.
+        first_validation_loss: Loss before the first step, on the rows of the looks.
+        validation_loss: Mean over all targets of the validation rows, for the weights that were selected.
+        notes: What was left out or cut, counted.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_parameters: int
+    num_trained_parameters: int
+    num_steps: int
+    num_tokens: int
+    selected_step: int
+    num_epochs: float
+    train_loss: float
+    first_validation_loss: float
+    validation_loss: float
+    validation_bits_per_byte: float | None
+    notes: dict[str, int] = {}
+
+
+def read_result(ctx: "StageContext") -> TrainResult:
+    """Reads what the training child wrote, draws its curve, and lets the log know."""
+    from tasks.modeling.curve import draw_curve
+
+    extra = ctx.dir / EXTRA_DIR
+    result = TrainResult.model_validate_json((extra / RESULT_NAME).read_bytes())
+    draw_curve(extra / METRICS_NAME, extra / "curve.svg", title=ctx.stage.name)
+    ctx.log.info("%s: validation loss %.3f, at first %.3f", ctx.stage.name, result.validation_loss, result.first_validation_loss)
+    return result

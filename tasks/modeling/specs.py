@@ -1,0 +1,163 @@
+"""What is asked of a model and of its training: size, optimiser, schedule, budget, precision.
+
+In: fields of a recipe. Out: frozen specs and pure functions of them. Invariant: everything here is identity; what does not
+change the result (devices, processes, micro-batches) lives in `Site`. Nothing here imports torch.
+"""
+
+import math
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tasks.core.artifact import Spec
+from tasks.core.site import Precision, Site
+
+ResolvedPrecision = Literal["fp32", "bf16"]
+
+_HEAD_WIDTH = 64
+
+
+class ModelSpec(Spec):
+    """A decoder from one size dial; every derived size can be set instead.
+
+    Rules: width = 64 * depth (nanochat's aspect ratio), heads of 64 (Llama, Qwen), feed-forward 8/3 of the width
+    (Shazeer, arXiv:2002.05202: three matrices cost what two of 4x would), rounded up to 64.
+    """
+
+    family: Annotated[Literal["llama", "qwen3"], Field(description="Architecture; qwen3 adds a norm on queries and keys.")] = (
+        "llama"
+    )
+    depth: Annotated[int, Field(ge=1, le=128, description="Layers: the size dial; the other sizes follow from it.")] = 4
+    width: Annotated[int | None, Field(ge=16, description="Hidden size; none: 64 a layer.")] = None
+    num_heads: Annotated[int | None, Field(ge=1, description="Attention heads; none: one for 64 of width.")] = None
+    num_kv_heads: Annotated[int | None, Field(ge=1, description="Key and value heads; none: as many as heads.")] = None
+    ffn_width: Annotated[int | None, Field(ge=16, description="Feed-forward size; none: 8/3 of the width.")] = None
+    context_tokens: Annotated[int, Field(ge=16, le=1 << 20, description="Tokens a row holds.")] = 256
+    tie_embeddings: Annotated[bool, Field(description="Share the input embedding with the output layer.")] = True
+    rope_theta: Annotated[float, Field(gt=1, description="Base of the rotary position angles.")] = 10_000.0
+    init_std: Annotated[float, Field(gt=0, le=1, description="Standard deviation of the initial weights.")] = 0.02
+
+    @property
+    def sizes(self) -> "ModelSizes":
+        """Every size, derived where it was not set."""
+        width = self.width or _HEAD_WIDTH * self.depth
+        heads = self.num_heads or max(1, width // _HEAD_WIDTH)
+        return ModelSizes(
+            width=width,
+            num_heads=heads,
+            num_kv_heads=self.num_kv_heads or heads,
+            ffn_width=self.ffn_width or _HEAD_WIDTH * math.ceil(width * 8 / 3 / _HEAD_WIDTH),
+        )
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        sizes = self.sizes
+        if sizes.width % (2 * sizes.num_heads):
+            raise ValueError(f"width {sizes.width} must be an even multiple of num_heads {sizes.num_heads}")
+        if sizes.num_heads % sizes.num_kv_heads:
+            raise ValueError(f"num_heads {sizes.num_heads} must be a multiple of num_kv_heads {sizes.num_kv_heads}")
+        return self
+
+
+class ModelSizes(Spec):
+    """The sizes of a model, all of them known."""
+
+    width: int
+    num_heads: int
+    num_kv_heads: int
+    ffn_width: int
+
+    @property
+    def head_width(self) -> int:
+        """Size of one head."""
+        return self.width // self.num_heads
+
+
+class CosineSchedule(Spec):
+    """Half a cosine from the peak to `final_share` of it (Loshchilov and Hutter, arXiv:1608.03983)."""
+
+    kind: Literal["cosine"]
+    warmup_share: Annotated[float, Field(ge=0, lt=1, description="Share of the steps that warm up.")] = 0.05
+    final_share: Annotated[float, Field(ge=0, le=1, description="Share of the peak at the end.")] = 0.1
+
+    def factor(self, progress: float) -> float:
+        """Returns the share of the peak at `progress` in [0, 1] of what follows the warm-up."""
+        return self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class WarmupStableDecaySchedule(Spec):
+    """Flat, then a line down to `final_share` (Hu et al., arXiv:2404.06395): the flat part can be run on or branched."""
+
+    kind: Literal["warmup_stable_decay"]
+    warmup_share: Annotated[float, Field(ge=0, lt=1, description="Share of the steps that warm up.")] = 0.05
+    decay_share: Annotated[float, Field(gt=0, le=1, description="Share of the steps after the warm-up that decay.")] = 0.4
+    final_share: Annotated[float, Field(ge=0, le=1, description="Share of the peak at the end.")] = 0.0
+
+    def factor(self, progress: float) -> float:
+        """Returns the share of the peak at `progress` in [0, 1] of what follows the warm-up."""
+        decayed = max(0.0, (progress - (1 - self.decay_share)) / self.decay_share)
+        return 1 - (1 - self.final_share) * decayed
+
+
+Schedule = Annotated[CosineSchedule | WarmupStableDecaySchedule, Field(discriminator="kind")]
+
+
+class OptimSpec(Spec):
+    """AdamW (Loshchilov and Hutter, arXiv:1711.05101); vectors (norms, biases) are not decayed."""
+
+    learning_rate: Annotated[float, Field(ge=0, le=1, description="Peak learning rate; 0 trains nothing.")] = 3e-3
+    beta1: Annotated[float, Field(ge=0, lt=1, description="Decay of the mean of the gradient.")] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1, description="Decay of the mean of its square.")] = 0.95
+    epsilon: Annotated[float, Field(gt=0, description="Added to the denominator.")] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0, description="Decoupled decay of matrices.")] = 0.1
+    clip_norm: Annotated[float | None, Field(gt=0, description="Largest norm of the gradient; none: not clipped.")] = 1.0
+    schedule: Annotated[Schedule, Field(description="Learning rate over the steps.")] = CosineSchedule(kind="cosine")
+
+
+def learning_rate(spec: OptimSpec, step: int, num_steps: int) -> float:
+    """Returns the learning rate of the update that leads from `step` to `step + 1`, of `num_steps` in all."""
+    num_warmup = math.ceil(spec.schedule.warmup_share * num_steps)
+    if step < num_warmup:
+        return spec.learning_rate * (step + 1) / num_warmup
+    return spec.learning_rate * spec.schedule.factor((step - num_warmup) / max(1, num_steps - num_warmup))
+
+
+class TrainSpec(Spec):
+    """How long, in which batches, and how often to look and to save."""
+
+    batch_rows: Annotated[int, Field(ge=1, description="Rows of an optimiser step, over all devices.")] = 32
+    num_tokens: Annotated[int | None, Field(ge=1, description="Budget in tokens; or set num_epochs.")] = None
+    num_epochs: Annotated[float | None, Field(gt=0, description="Budget in passes over the data; or set num_tokens.")] = None
+    eval_every_steps: Annotated[int, Field(ge=1, description="Steps between looks at the validation split.")] = 50
+    eval_rows: Annotated[int | None, Field(ge=1, description="Validation rows of a look on the way; none: all.")] = None
+    checkpoint_every_steps: Annotated[int, Field(ge=1, description="Steps between checkpoints.")] = 50
+    keep_last: Annotated[int, Field(ge=1, description="Latest checkpoints kept; the best and the final one always are.")] = 2
+    patience_evals: Annotated[
+        int | None, Field(ge=1, description="Stop after so many looks without a gain; none: never early.")
+    ] = None
+    select: Annotated[Literal["last", "best"], Field(description="Weights that become the model, by validation loss.")] = "last"
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        if (self.num_tokens is None) == (self.num_epochs is None):
+            raise ValueError("set exactly one of num_tokens and num_epochs")
+        return self
+
+    def num_steps(self, num_rows: int, row_tokens: int) -> int:
+        """Returns the steps the budget allows on `num_rows` rows of `row_tokens` tokens."""
+        if self.num_tokens is not None:
+            return math.ceil(self.num_tokens / (self.batch_rows * row_tokens))
+        assert self.num_epochs is not None
+        return math.ceil(self.num_epochs * num_rows / self.batch_rows)
+
+
+class PrecisionSpec(Spec):
+    """A spec with a precision; `auto` is made definite, so that what was used enters the fingerprint."""
+
+    precision: Annotated[
+        Precision, Field(description="Number format of products; weights and optimiser are fp32. auto: bf16 where native.")
+    ] = "auto"
+
+    def pinned(self, site: Site) -> Self:
+        """Returns the spec with the precision that `auto` means on this machine."""
+        return self.model_copy(update={"precision": site.resolve_precision(self.precision)})

@@ -1,0 +1,82 @@
+"""The tokenizer as models need it: special ids, prompts, files to copy.
+
+In: a tokenizer folder. Out: ids and texts. Invariant: the prompt of training, scoring and serving is the same, since all
+of them come from the tokenizer's own chat template.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import ContractError
+
+_ROLES = ("end_of_text", "pad", "turn_end")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "special_tokens.json",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SpecialIds:
+    """Ids of the tokens that are not text."""
+
+    end_of_text: int
+    pad: int
+    turn_end: int
+
+
+def special_ids(tokenizer: Any, special_tokens: dict[str, str]) -> SpecialIds:
+    """Returns the ids of the special tokens, given the text of each role.
+
+    Raises:
+        ContractError: A role is missing, or its text is not one token.
+    """
+    ids = {}
+    for role in _ROLES:
+        text = special_tokens.get(role)
+        number = tokenizer.convert_tokens_to_ids(text) if text else None
+        if number is None or (number == tokenizer.unk_token_id and text != tokenizer.unk_token):
+            raise ContractError(
+                f"the tokenizer has no token for {role} ({text!r} of {special_tokens}); "
+                "train one with these special tokens, or name the tokens that play these roles"
+            )
+        ids[role] = number
+    return SpecialIds(**ids)
+
+
+def model_special_ids(model: Any) -> SpecialIds:
+    """Returns the special ids that a model folder made here names in its configuration.
+
+    Raises:
+        ContractError: The configuration does not name two stop tokens, the end of a turn and the end of a text.
+    """
+    config = model.config
+    stops = config.eos_token_id if isinstance(config.eos_token_id, list) else []
+    if len(stops) != 2 or config.bos_token_id != stops[1]:
+        raise ContractError(f"{config.name_or_path}: eos_token_id must be [turn end, end of text], not {config.eos_token_id}")
+    return SpecialIds(end_of_text=stops[1], pad=config.pad_token_id, turn_end=stops[0])
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Loads the tokenizer of a folder; nothing is fetched and no code in it is run."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copies the files that make a tokenizer."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in _TOKENIZER_FILES:
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
+
+
+def chat_ids(tokenizer: Any, messages: list[dict[str, str]], *, to_answer: bool) -> list[int]:
+    """Returns the ids of a conversation, with the opening of an answer at the end if `to_answer`."""
+    return list(tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=to_answer, return_dict=False))

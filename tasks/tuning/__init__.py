@@ -1,0 +1,87 @@
+"""Tuning: a base model and conversations to a model that answers. The ways: `full`, `lora`.
+
+In: a `Checkpoint` and `Conversations`. Out: a `Checkpoint`. Invariants: only answers are learned; the validation split selects,
+the test split is never seen; a method is one file with its difference and one line here.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from tasks.contracts import Checkpoint, Conversations
+from tasks.core.errors import ContractError
+from tasks.core.stage import CHILD, StageContext, stage
+from tasks.modeling.chat import TooLong
+from tasks.modeling.job import Execution, TrainResult, read_result
+from tasks.modeling.specs import CosineSchedule, OptimSpec, PrecisionSpec, TrainSpec
+from tasks.tuning.full import FullSpec
+from tasks.tuning.job import TuneJob
+from tasks.tuning.lora import LoraSpec
+from tasks.tuning.methods import MethodSpec
+
+__all__ = ["FullSpec", "LoraSpec", "TuneSpec", "tune"]
+
+_MANY_DROPPED = 0.05
+
+
+class TuneSpec(PrecisionSpec):
+    """A method and how it trains."""
+
+    method: Annotated[MethodSpec, Field(description="What is trained: all weights, or an adapter.")] = LoraSpec(kind="lora")
+    optim: Annotated[OptimSpec, Field(description="Optimiser and schedule.")] = OptimSpec(
+        learning_rate=2e-3, weight_decay=0.0, schedule=CosineSchedule(kind="cosine", warmup_share=0.1, final_share=0.0)
+    )
+    train: Annotated[TrainSpec, Field(description="Budget, batches, looks and checkpoints.")] = TrainSpec(
+        batch_rows=8, num_epochs=3, eval_every_steps=20, checkpoint_every_steps=20, patience_evals=3, select="best"
+    )
+    too_long: Annotated[
+        TooLong, Field(description="Conversations longer than a row: dropped, or cut at the end of the last answer.")
+    ] = "drop"
+    seed: Annotated[int, Field(ge=0, lt=1 << 31, description="Seed of the adapter, data order and dropout.")] = 0
+
+
+@stage(version=1, retry=CHILD, packages=("torch", "transformers", "peft"))
+def tune(spec: TuneSpec, base: Checkpoint, conversations: Conversations, *, ctx: StageContext) -> Checkpoint:
+    """Tunes a model on the train split of the conversations."""
+    _check(conversations)
+    job = TuneJob(
+        execution=Execution.of(ctx.dir, ctx.site),
+        base_dir=base.path / "model",
+        base_digest=base.digest,
+        conversations_dir=conversations.path,
+        **spec.model_dump(),
+    )
+    ctx.run_child("tasks.tuning.train:tune_main", job, torchrun=True)
+    result = read_result(ctx)
+    return ctx.commit(
+        Checkpoint,
+        method=spec.method.kind,
+        tokenizer_digest=base.tokenizer_digest,
+        base_digest=base.digest,
+        num_parameters=result.num_parameters,
+        num_trained_parameters=result.num_trained_parameters,
+        num_steps=result.num_steps,
+        num_tokens=result.num_tokens,
+        precision=spec.precision,
+        train_loss=result.train_loss,
+        validation_loss=result.validation_loss,
+        validation_bits_per_byte=None,
+        warnings=(*base.warnings, *_warnings(result)),
+    )
+
+
+def _check(conversations: Conversations) -> None:
+    for split in ("train", "validation"):
+        if not conversations.items_by_split.get(split):
+            raise ContractError(
+                f"{conversations.address} has no {split} conversations; add some, or raise instructions.validation_share"
+            )
+
+
+def _warnings(result: TrainResult) -> list[str]:
+    num_lost, num_seen = result.notes["too_long"], result.notes["items"]
+    if num_lost <= _MANY_DROPPED * num_seen:
+        return []
+    return [
+        f"{num_lost} of {num_seen} tuning conversations are longer than a row: {result.notes['dropped']} dropped, the rest cut"
+    ]

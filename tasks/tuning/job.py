@@ -1,0 +1,30 @@
+"""What the tuning child is told.
+
+In: a `TuneSpec` and its inputs. Out: a `TuneJob` that crosses as JSON. Invariant: nothing here imports torch.
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from tasks.modeling.chat import TooLong
+from tasks.modeling.job import Execution
+from tasks.modeling.specs import OptimSpec, ResolvedPrecision, TrainSpec
+from tasks.tuning.methods import MethodSpec
+
+
+class TuneJob(BaseModel):
+    """What to tune, on which files, and where."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    execution: Execution
+    base_dir: Path
+    base_digest: str
+    conversations_dir: Path
+    method: MethodSpec
+    optim: OptimSpec
+    train: TrainSpec
+    too_long: TooLong
+    precision: ResolvedPrecision
+    seed: int
