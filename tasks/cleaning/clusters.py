@@ -1,0 +1,97 @@
+"""Clusters of near-duplicates: MinHash finds candidates, the true similarity decides, union-find joins.
+
+In: the shingle sets of documents, in the order of their ids. Out: for each document the first document of its cluster.
+Invariants: no pair is joined whose Jaccard similarity is below the threshold; the order of documents alone, which is that
+of their ids, settles every choice.
+
+MinHash: Broder 1997. A pair of similarity s shares one of b bands of r values with probability 1 - (1 - s^r)^b; 20 bands of
+6 find 99.8% of the pairs at 0.8 and 94% at 0.7 (FineWeb's 14 bands of 8: 92% and 56%).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.cleaning.shingles import Hashes, jaccard
+
+_SEED = 42
+_BATCH_DOCUMENTS = 4_096
+
+
+class UnionFind:
+    """Disjoint sets of numbers; the smallest number stands for its set."""
+
+    def __init__(self, size: int) -> None:
+        self._parent = list(range(size))
+
+    def find(self, item: int) -> int:
+        """Returns the smallest number of the set."""
+        root = item
+        while self._parent[root] != root:
+            root = self._parent[root]
+        while self._parent[item] != root:
+            self._parent[item], item = root, self._parent[item]
+        return root
+
+    def join(self, first: int, second: int) -> None:
+        """Makes two sets one."""
+        low, high = sorted((self.find(first), self.find(second)))
+        self._parent[high] = low
+
+
+def signatures(sets: Sequence[Hashes], num_bands: int, rows_per_band: int) -> NDArray[np.uint64]:
+    """Returns one key for each document and band; documents with an equal key are candidates."""
+    from rensa import RMinHash
+
+    num_values = num_bands * rows_per_band
+    keys = np.empty((len(sets), num_bands), dtype=np.uint64)
+    for start in range(0, len(sets), _BATCH_DOCUMENTS):
+        batch = sets[start : start + _BATCH_DOCUMENTS]
+        offsets = np.cumsum([0, *map(len, batch)], dtype=np.uint64)
+        matrix: Any = RMinHash.digest_matrix_from_flat_token_hashes(np.concatenate(batch), offsets, num_values, _SEED)
+        values = np.array(matrix.to_rows(), dtype=np.uint64).reshape(len(batch), num_bands, rows_per_band)
+        keys[start : start + len(batch)] = _folded(values)
+    return keys
+
+
+def _folded(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Returns one number for the values of each band."""
+    key = np.zeros(values.shape[:-1], dtype=np.uint64)
+    for column in range(values.shape[-1]):
+        key = key * np.uint64(0x100000001B3) + values[..., column]
+    return key
+
+
+def buckets(keys: NDArray[np.uint64]) -> Iterator[list[int]]:
+    """Yields the groups of two or more documents with an equal key in a band, members in order."""
+    for band in range(keys.shape[1]):
+        order = np.argsort(keys[:, band], kind="stable")
+        ordered = keys[order, band]
+        starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+        for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
+            if end - start > 1:
+                yield order[start:end].tolist()
+
+
+def join_similar(found: UnionFind, keys: NDArray[np.uint64], get: Callable[[int], Hashes], threshold: float) -> None:
+    """Joins candidates whose true similarity reaches the threshold.
+
+    Within a bucket each document is compared with the first of each cluster seen there, so a bucket of copies costs one
+    comparison a member.
+    """
+    for bucket in buckets(keys):
+        leaders: list[int] = []
+        for document in bucket:
+            if not any(_joined(found, leader, document, get, threshold) for leader in leaders):
+                leaders.append(document)
+
+
+def _joined(found: UnionFind, first: int, second: int, get: Callable[[int], Hashes], threshold: float) -> bool:
+    if found.find(first) == found.find(second):
+        return True
+    if jaccard(get(first), get(second)) < threshold:
+        return False
+    found.join(first, second)
+    return True

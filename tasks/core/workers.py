@@ -1,0 +1,59 @@
+"""Pieces of work in a few processes: any order of execution, one order of results.
+
+In: a top-level function and one job a piece. Out: nothing; each piece leaves its own files. Invariants: a worker dies with
+the process that started it; a worker that is killed is a `TransientError`; with one worker no process is started.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from tasks.core.errors import TransientError
+
+J = TypeVar("J")
+
+
+def run_jobs(function: Callable[[J], None], jobs: Sequence[J], workers: int) -> Iterator[int]:
+    """Runs `function` on each job and yields how many are done after each one.
+
+    Raises:
+        TransientError: A worker was killed.
+    """
+    if workers <= 1 or len(jobs) <= 1:
+        for done, job in enumerate(jobs, 1):
+            function(job)
+            yield done
+        return
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may never wake up
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_settle, initargs=(os.getpid(),))
+    try:
+        futures = [pool.submit(function, job) for job in jobs]
+        for done, future in enumerate(as_completed(futures), 1):
+            future.result()
+            yield done
+        pool.shutdown()
+    except BrokenProcessPool as error:
+        raise TransientError(f"a worker process of {function.__module__} was killed; finished pieces are kept") from error
+    finally:
+        _end(pool)
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """Stops workers at once: what they had begun is done again by the next attempt."""
+    processes = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+
+
+def _settle(parent: int) -> None:
+    """Makes a worker die with its parent, and leaves Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)
