@@ -35,11 +35,6 @@ time.sleep(600)
 """
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(state_dir=tmp_path / "state")
-
-
 def write_spool(site: Site, name: str, *events: dict[str, Any]) -> Spool:
     gone = {"host": os.uname().nodename, "boot_id": "an earlier boot", "pid": 1, "started": 0.0}
     start = {
@@ -201,7 +196,6 @@ def test_reap_ends_runs_whose_process_is_gone_and_no_others(site: Site) -> None:
 
 
 def test_a_spool_that_cannot_be_written_does_not_stop_the_run(site: Site) -> None:
-    site.root.mkdir(parents=True)
     (site.root / "spool").write_text("a file where the folder should be")
     tracker = RunTracker.start(site, "unwritable")
     tracker.metrics(1, {"loss": 1.0})

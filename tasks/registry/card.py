@@ -1,0 +1,182 @@
+"""The model card: what a version is, what it was made from, how good it is, and where it fails.
+
+In: the artifacts of the chain. Out: Markdown. Invariants: the same artifacts give the same bytes; every figure comes from an
+artifact; what others wrote (names, licences, warnings) is escaped.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.contracts import Checkpoint, CleanCorpus, Conversations, EvalReport, QualityReport, Verdict
+from tasks.core.store import read_manifest
+from tasks.core.text import one_line
+
+_SHOWN_RECIPE = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Everything the chain found out about a model."""
+
+    base: Checkpoint
+    tuned: Checkpoint
+    report: EvalReport
+    verdict: Verdict
+    quality: QualityReport
+    corpus: CleanCorpus
+    conversations: Conversations
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader of the figures must know."""
+        return tuple(dict.fromkeys((*self.base.warnings, *self.tuned.warnings, *self.quality.warnings)))
+
+
+def model_card(name: str, purpose: str, found: Findings) -> str:
+    """Returns the card as Markdown."""
+    sections = [
+        [f"# {name}", "", cell(purpose), "", f"Digest `{found.tuned.digest[:16]}`."],
+        _model(found),
+        _data(found),
+        _scores(found.report),
+        _verdict(found.verdict),
+        _warnings(found),
+        _limits(found),
+        _usage(name),
+        _recipe(found),
+    ]
+    return "\n".join("\n".join(lines) + "\n" for lines in sections)
+
+
+def _model(found: Findings) -> list[str]:
+    config = json.loads((found.tuned.path / "model" / "config.json").read_text(encoding="utf-8"))
+    rows = [
+        ("architecture", config.get("model_type", "unknown")),
+        ("parameters", f"{found.tuned.num_parameters:,} ({found.tuned.num_trained_parameters:,} trained in tuning)"),
+        ("context", f"{config.get('max_position_embeddings', 'unknown')} tokens"),
+        ("vocabulary", f"{config.get('vocab_size', 'unknown')} entries"),
+        ("pretraining", f"{found.base.num_tokens:,} tokens in {found.base.num_steps:,} steps, {found.base.precision}"),
+        ("tuning", f"{found.tuned.method}, {found.tuned.num_tokens:,} tokens in {found.tuned.num_steps:,} steps"),
+        ("base model", f"`{found.base.digest[:16]}`"),
+    ]
+    return ["## What it is", "", *table(("", ""), rows)]
+
+
+def _data(found: Findings) -> list[str]:
+    languages = ", ".join(f"{cell(name)} {count:,}" for name, count in sorted(found.corpus.documents_by_language.items()))
+    corpus, quality = found.corpus, found.quality
+    kept = f"{corpus.num_documents:,} documents after cleaning and deduplication ({languages}), {corpus.num_bytes:,} bytes."
+    checks = f"Quality: {quality.num_checks} checks, {len(quality.failures)} critical and {len(quality.warnings)} warnings."
+    return [
+        "## Data",
+        "",
+        f"Pretraining: {kept} {checks}",
+        "",
+        *table(("source", "licence", "split", "documents"), _sources(found.corpus)),
+        "",
+        "Tuning and held-out instructions:",
+        "",
+        *table(("set", "licence", "items"), _instruction_sets(found.conversations)),
+    ]
+
+
+def _sources(corpus: CleanCorpus) -> list[tuple[str, str, str, str]]:
+    """Returns documents by source, licence and split, counted from the rows."""
+    import pyarrow.dataset as pads
+
+    rows = pads.dataset(corpus.path / "documents", format="parquet").to_table(columns=["source", "licence", "split"])
+    keys = ["source", "licence", "split"]
+    counted = rows.group_by(keys).aggregate([([], "count_all")]).to_pylist()
+    return sorted((*(str(row[key]) for key in keys), f"{row['count_all']:,}") for row in counted)  # type: ignore[misc]
+
+
+def _instruction_sets(conversations: Conversations) -> list[tuple[str, str, str]]:
+    spec = read_manifest(conversations.path).spec
+    licences = {one["name"]: one.get("licence", "") for part in ("train", "heldout") for one in spec.get(part) or ()}
+    return [
+        (name, licences.get(name, "not stated"), f"{count:,}") for name, count in sorted(conversations.items_by_source.items())
+    ]
+
+
+def _scores(report: EvalReport) -> list[str]:
+    metrics = [(name, str(value), f"{value.num_items:,}") for name, value in sorted(report.metrics.items())]
+    differences = [(f"tuned - {name}", str(value), f"{value.num_items:,}") for name, value in sorted(report.differences.items())]
+    head = ("figure", "mean [95% interval]", "items")
+    note = "Held-out documents and instructions, which select nothing; intervals by bootstrap over them."
+    return ["## Scores", "", note, "", *table(head, metrics), "", *table(head, differences)]
+
+
+def _verdict(verdict: Verdict) -> list[str]:
+    answer = "passed: it may be champion" if verdict.passed else "did not pass: it stays a candidate"
+    return ["## Verdict", "", f"The model {answer}.", "", *bullets(verdict.reasons)]
+
+
+def _warnings(found: Findings) -> list[str]:
+    return ["## Warnings", "", *(bullets(found.warnings) or ["None."])]
+
+
+def _limits(found: Findings) -> list[str]:
+    languages = " and ".join(cell(name) for name in sorted(found.corpus.documents_by_language))
+    return [
+        "## Limits",
+        "",
+        *bullets(
+            (
+                f"Trained from scratch on {found.base.num_tokens:,} tokens of {languages}: it knows that text and little else, "
+                "and states wrong things fluently.",
+                "Not tuned for safety. Personal data was masked by rules, which miss some.",
+                "Scores hold for the held-out part of the same sources; on other text it is worse.",
+                "Scores and the roll-out check are for greedy answers.",
+            )
+        ),
+    ]
+
+
+def _usage(name: str) -> list[str]:
+    return [
+        "## Use",
+        "",
+        "```python",
+        "import mlflow",
+        f'model = mlflow.pyfunc.load_model("models:/{name}@champion")',
+        'model.predict(["..."], params={"max_new_tokens": 64})',
+        "```",
+        "",
+        f"Or `textmill serve {name}` and `textmill chat {name}`. The folder `artifacts/model` loads with `transformers`.",
+    ]
+
+
+def _recipe(found: Findings) -> list[str]:
+    lines: list[tuple[str, str]] = []
+    for artifact in (found.corpus, found.conversations, found.base, found.tuned):
+        manifest = read_manifest(artifact.path)
+        lines += [(f"{manifest.stage}.{key}", value) for key, value in _flat(manifest.spec)]
+    shown = [(f"`{cell(key)}`", value) for key, value in lines[:_SHOWN_RECIPE]]
+    rest = [f"and {len(lines) - _SHOWN_RECIPE} more settings in the run's parameters."] if len(lines) > _SHOWN_RECIPE else []
+    return ["## Recipe", "", *table(("setting", "value"), shown), *rest]
+
+
+def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key in sorted(value):
+            yield from _flat(value[key], f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, "off" if value is None else json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Returns the lines of a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(value if value == "---" else cell(str(value)) for value in map(str, line)) + " |" for line in lines]
+
+
+def bullets(texts: Iterable[str]) -> list[str]:
+    """Returns the lines of a Markdown list."""
+    return [f"- {cell(text)}" for text in texts]
+
+
+def cell(text: str) -> str:
+    """Returns text on one line that is no Markdown table border and no HTML."""
+    return one_line(text, 500).replace("|", "\\|").replace("<", "&lt;")

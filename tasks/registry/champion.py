@@ -1,0 +1,60 @@
+"""The champion of a registered name, copied into an artifact of its own before anything is compared with it.
+
+In: a name, and the model that may replace the champion. Out: `model/` of the champion, or nothing where there is none, and
+`champion.json`. Invariants: what is compared with is known by digest; a model that is champion already keeps the verdict it
+got when it became so.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from tasks.contracts import Champion, Checkpoint
+from tasks.core.artifact import Spec
+from tasks.core.site import Site
+from tasks.core.stage import NETWORK, StageContext, stage
+from tasks.core.tracking import champion as registered_champion
+from tasks.core.tracking import served_folder
+from tasks.registry.names import ModelName
+
+
+class ChampionSpec(Spec):
+    """Whose champion."""
+
+    name: ModelName = "textmill-demo"
+
+
+def still_champion(artifact: Champion, spec: ChampionSpec, tuned: Checkpoint, *, site: Site) -> bool:
+    """Whether the stored answer is still right, or the model itself is champion by now."""
+    current = registered_champion(site, spec.name)
+    return (current.digest if current else None) in (artifact.model_digest, tuned.digest)
+
+
+@stage(version=1, retry=NETWORK, holds=still_champion)
+def resolve_champion(spec: ChampionSpec, tuned: Checkpoint, *, ctx: StageContext) -> Champion:
+    """Copies the registered champion.
+
+    Raises:
+        TransientError: MLflow does not answer.
+    """
+    current = registered_champion(ctx.site, spec.name)
+    folder = ctx.dir / "model"
+    shutil.rmtree(folder, ignore_errors=True)
+    if current is not None:
+        link_tree(served_folder(ctx.site, current), folder)
+    facts = {"model_name": spec.name, "model_digest": current.digest if current else None}
+    (ctx.dir / "champion.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    return ctx.commit(Champion, **facts, version=current.version if current else None)
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Makes `target` the same as `source`, with hard links where the file system allows them."""
+    shutil.copytree(source, target, copy_function=_link_or_copy)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

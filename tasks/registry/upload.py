@@ -1,0 +1,176 @@
+"""The making of a version: files, logged model, version, in an order that any kill leaves mendable.
+
+In: a checkpoint and its card. Out: a version in the registry. Invariants: an unfinished upload of the same digest is gone on
+with instead of begun again; nothing is pickled (models from code); the version's requirements are stated, not guessed.
+"""
+
+import shutil
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import StageError, TransientError
+from tasks.core.stage import StageContext
+from tasks.core.tracking import RegisteredVersion, RunTracker, find_version
+from tasks.core.tracking.client import answering, experiment_id, mlflow_client, shown
+from tasks.core.tracking.registry import DIGEST
+from tasks.core.tracking.send import dataset_input, name_of
+from tasks.registry.card import Findings
+
+_SCRIPT = Path(__file__).with_name("served_model.py")
+_RUN_WAIT_S = 60.0
+_MAX_DESCRIPTION_CHARS = 5_000  # the column's width on PostgreSQL
+_CARD = "card.md"
+
+
+def upload(name: str, answer_tokens: int, found: Findings, card: str, ctx: StageContext) -> RegisteredVersion:
+    """Makes the version that holds this checkpoint.
+
+    Raises:
+        TransientError: MLflow does not answer.
+    """
+    with _run_of(name, ctx) as run_id, answering(ctx.site):
+        model_id = _logged_model(name, found, run_id, ctx)
+        _store_files(model_id, run_id, answer_tokens, found, card, ctx)
+        _link_to_run(model_id, run_id, found, ctx)
+        return _create_version(name, model_id, run_id, found, ctx)
+
+
+def describe(version: RegisteredVersion, card: str, ctx: StageContext) -> None:
+    """Makes the card the version's description, cut where the database would refuse it."""
+    note = f"\n\n... the whole card is `{_CARD}` in the version's files."
+    if len(card) > _MAX_DESCRIPTION_CHARS:
+        card = card[: _MAX_DESCRIPTION_CHARS - len(note)].rsplit("\n", 1)[0] + note
+    with answering(ctx.site):
+        mlflow_client(ctx.site).update_model_version(version.name, str(version.version), description=card)
+
+
+@contextmanager
+def _run_of(name: str, ctx: StageContext) -> Iterator[str]:
+    """Yields the MLflow run the version belongs to: the pipeline's, else one of its own."""
+    if ctx.run.tracker is not None:
+        yield _known(ctx.run.mlflow_run_id, ctx)
+        return
+    tracker, ended = RunTracker.start(ctx.site, f"register-{name}"), False
+    try:
+        yield _known(tracker.run_id(_RUN_WAIT_S), ctx)
+        ended = True
+    finally:
+        tracker.close("FINISHED" if ended else "FAILED")
+
+
+def _known(run_id: str | None, ctx: StageContext) -> str:
+    if run_id is None:
+        raise TransientError(
+            f"MLflow at {shown(ctx.site.tracking_uri)} made no run within {_RUN_WAIT_S:.0f} s, and a version must belong to one. "
+            f"See {ctx.site.root / 'spool'} for why; what is built stays, run again afterwards."
+        )
+    return run_id
+
+
+def _logged_model(name: str, found: Findings, run_id: str, ctx: StageContext) -> str:
+    """Returns the id of the logged model of this digest, made where there is none that a killed run left."""
+    client, experiment = mlflow_client(ctx.site), experiment_id(ctx.site)
+    left = client.search_logged_models([experiment], f"tags.`{DIGEST}` = '{found.tuned.digest}'", max_results=1)
+    if left:
+        return str(left[0].model_id)
+    params = {
+        "method": found.tuned.method,
+        "num_parameters": str(found.tuned.num_parameters),
+        "num_tokens": str(found.base.num_tokens),
+        "precision": found.tuned.precision,
+    }
+    made = client.create_logged_model(
+        experiment, name=name, source_run_id=run_id, tags={DIGEST: found.tuned.digest}, params=params, model_type="causal-lm"
+    )
+    return str(made.model_id)
+
+
+def _store_files(model_id: str, run_id: str, answer_tokens: int, found: Findings, card: str, ctx: StageContext) -> None:
+    client = mlflow_client(ctx.site)
+    if str(client.get_logged_model(model_id).status) == "READY":
+        return
+    ctx.log.info("copying the model into MLflow")
+    staging = ctx.dir / "staging"
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        _save(staging, model_id, run_id, answer_tokens, found, ctx)
+        (staging / _CARD).write_text(card, encoding="utf-8")
+        client.log_model_artifacts(model_id, str(staging))
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    client.finalize_logged_model(model_id, "READY")
+
+
+def _save(folder: Path, model_id: str, run_id: str, answer_tokens: int, found: Findings, ctx: StageContext) -> None:
+    """Writes the MLflow model folder: the script, the checkpoint, and the adapter where there is one."""
+    import mlflow
+    from mlflow.models import Model
+
+    artifacts = {"checkpoint": str(found.tuned.path / "model")}
+    if (found.tuned.path / "adapter").exists():
+        artifacts["adapter"] = str(found.tuned.path / "adapter")
+    mlflow_client(ctx.site)  # sets the environment that keeps MLflow off the network
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # type hints in the script would narrow what it takes
+        mlflow.pyfunc.save_model(
+            path=str(folder),
+            python_model=str(_SCRIPT),
+            artifacts=artifacts,
+            pip_requirements=[_requirement(name) for name in ("mlflow", "torch", "transformers", "safetensors", "jinja2")],
+            signature=_signature(answer_tokens),
+            mlflow_model=Model(model_uuid=model_id, run_id=run_id, model_id=model_id),
+            metadata={DIGEST: found.tuned.digest, "base_digest": found.base.digest},
+        )
+
+
+def _requirement(name: str) -> str:
+    return f"{name}=={package_version(name).split('+')[0]}"
+
+
+def _signature(answer_tokens: int) -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+    text = Schema([ColSpec("string")])  # without a name it takes a list as well as a table
+    return ModelSignature(text, text, ParamSchema([ParamSpec("max_new_tokens", "long", answer_tokens)]))
+
+
+def _link_to_run(model_id: str, run_id: str, found: Findings, ctx: StageContext) -> None:
+    """Shows in MLflow what the model was made from and how good it is."""
+    from mlflow.entities import LoggedModelOutput, Metric
+
+    client, now_ms = mlflow_client(ctx.site), int(time.time() * 1_000)
+    used = ((found.corpus, "pretraining"), (found.conversations, "tuning"))
+    client.log_inputs(run_id, datasets=[dataset_input(one.address, one.digest, one.uri, what) for one, what in used])
+    if any(output.model_id == model_id for output in client.get_run(run_id).outputs.model_outputs):
+        return
+    figures = {name_of(name): value.mean for name, value in found.report.metrics.items() if name.startswith("tuned/")}
+    metrics = [Metric(name, value, now_ms, 0, model_id=model_id, run_id=run_id) for name, value in figures.items()]
+    if metrics:
+        client.log_batch(run_id, metrics=metrics)
+    client.log_outputs(run_id, models=[LoggedModelOutput(model_id, step=0)])
+
+
+def _create_version(name: str, model_id: str, run_id: str, found: Findings, ctx: StageContext) -> RegisteredVersion:
+    from mlflow.exceptions import MlflowException
+
+    client = mlflow_client(ctx.site)
+    try:
+        client.create_registered_model(
+            name, tags={"textmill": "true"}, description="Made by Textmill; each version has its card."
+        )
+    except MlflowException as error:
+        if getattr(error, "error_code", "") != "RESOURCE_ALREADY_EXISTS":
+            raise
+    made = client.create_model_version(
+        name, source=f"models:/{model_id}", run_id=run_id, tags={DIGEST: found.tuned.digest}, model_id=model_id
+    )
+    version = find_version(ctx.site, name, int(made.version))
+    if version is None:
+        raise StageError(f"MLflow made {name} version {made.version} and does not know it")
+    return version

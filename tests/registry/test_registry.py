@@ -1,0 +1,194 @@
+"""Registration: one version a digest, aliases that follow the verdict, a card, and a model that loads anywhere."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.contracts import Champion
+from tasks.core.errors import ContractError, TransientError
+from tasks.core.site import Site, service_environment
+from tasks.core.store import Store
+from tasks.core.tracking import (
+    aliased_digests,
+    aliases,
+    champion,
+    find_version,
+    served_folder,
+    set_tags,
+    versions,
+)
+from tasks.core.tracking.client import experiment_id, mlflow_client
+from tasks.registry import ChampionSpec, RegisterSpec, register_model, resolve_champion, upload
+from tests.registry.kit import Chain, make_chain, make_verdict, register
+
+SPEC = RegisterSpec(name="toy")
+
+
+@pytest.fixture
+def chain(site: Site) -> Chain:
+    return make_chain(site, seed=1)
+
+
+def test_a_passed_model_becomes_champion_with_card_and_tags(site: Site, chain: Chain) -> None:
+    version = register_model.build(SPEC, *chain.inputs, site=site)  # outside of a run it makes one
+    assert (version.version, version.is_champion, version.model_digest) == (1, True, chain.tuned.digest)
+    assert aliases(site, "toy") == {"candidate": 1, "champion": 1}
+    stored = mlflow_client(site).get_model_version("toy", "1")
+    assert stored.tags["textmill.digest"] == chain.tuned.digest
+    assert stored.tags["textmill.base_digest"] == chain.base.digest
+    assert stored.tags["textmill.verdict"] == "passed"
+    card = (version.path / "card.md").read_text()
+    assert stored.description == card
+    for said in ("CC-BY-SA-3.0", "| commands | MIT | 2 |", "-0.500 [-0.600, -0.400]", "few documents in zh", "learning_rate"):
+        assert said in card
+    assert "only 3 documents \\| a &lt;b> of its own" in card, "what others wrote is escaped"
+    run = mlflow_client(site).get_run(version.run_id)
+    assert run.info.status == "FINISHED"
+    assert {item.dataset.name for item in run.inputs.dataset_inputs} == {chain.corpus.address, chain.conversations.address}
+    folder = served_folder(site, champion(site, "toy"))
+    assert (folder.parent / "adapter" / "adapter_config.json").exists()
+    assert folder.stat().st_ino != (chain.tuned.path / "model").stat().st_ino
+    assert aliased_digests(site) == {chain.tuned.digest}
+
+
+def test_a_rerun_changes_nothing(site: Site, chain: Chain) -> None:
+    assert (register(site, chain).result, register(site, chain).result) == ("built", "reused")
+    assert len(versions(site, "toy")) == 1
+
+
+def test_an_emptied_store_finds_its_version_again(site: Site, chain: Chain) -> None:
+    first = register(site, chain).artifact
+    Store(site.store_dir).retire(first.path)
+    again = register(site, chain).artifact
+    assert (again.version, again.digest) == (1, first.digest)
+    assert len(versions(site, "toy")) == 1
+
+
+@pytest.mark.parametrize("dies_in", ["_store_files", "_create_version", "set_tags", "_point_aliases"])
+def test_a_crash_anywhere_converges_on_the_next_run(
+    site: Site, chain: Chain, dies_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.registry import register as register_module
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(upload if hasattr(upload, dies_in) else register_module, dies_in, die)
+        with pytest.raises(Killed):
+            register(site, chain)
+    assert champion(site, "toy") is None
+    assert register(site, chain).artifact.is_champion
+    (version,) = versions(site, "toy")
+    assert version.aliases == ("candidate", "champion")
+    assert len(mlflow_client(site).search_logged_models([experiment_id(site)])) == 1
+
+
+def test_a_model_that_did_not_pass_stays_candidate(site: Site) -> None:
+    good, bad = make_chain(site, 1), make_chain(site, 2, passed=False)
+    register(site, good)
+    version = register(site, bad).artifact
+    assert not version.is_champion
+    assert aliases(site, "toy") == {"champion": 1, "candidate": 2}
+    assert register(site, bad).result == "reused"
+
+
+def test_a_version_taken_back_is_not_promoted_again(site: Site) -> None:
+    first, second = make_chain(site, 1), make_chain(site, 2)
+    register(site, first)
+    register(site, second)
+    set_tags(site, champion(site, "toy"), {"textmill.rolled_back": "it swore"})
+    mlflow_client(site).set_registered_model_alias("toy", "champion", "1")
+    assert not register(site, second).artifact.is_champion
+    assert aliases(site, "toy")["champion"] == 1
+    assert register(site, second).result == "reused"
+
+
+def test_artifacts_of_different_runs_are_refused(site: Site, chain: Chain) -> None:
+    other = make_chain(site, 2)
+    mixed = dataclasses.replace(chain, verdict=other.verdict)
+    with pytest.raises(ContractError, match="the verdict's model is"):
+        register(site, mixed)
+    assert versions(site, "toy") == []
+
+
+def test_mlflow_down_is_a_transient_error_that_says_where(site: Site, chain: Chain) -> None:
+    down = site.model_copy(update={"mlflow_uri": "http://127.0.0.1:9"})
+    with pytest.raises(TransientError, match=r"MLflow at http://127\.0\.0\.1:9 does not answer"):
+        register_model.build(SPEC, *chain.inputs, site=down)
+
+
+def test_the_champion_is_copied_and_answered_from_the_store(site: Site) -> None:
+    first, second = make_chain(site, 1), make_chain(site, 2)
+    none = resolve_champion.build(ChampionSpec(name="toy"), first.tuned, site=site)
+    assert (none.version, none.model_digest, (none.path / "model").exists()) == (None, None, False)
+    register(site, first)
+    kept = resolve_champion.outcome(ChampionSpec(name="toy"), first.tuned, site=site)
+    assert (kept.result, kept.artifact) == ("reused", none), "a model that is champion keeps its verdict"
+    found = resolve_champion.build(ChampionSpec(name="toy"), second.tuned, site=site)
+    assert isinstance(found, Champion)
+    assert found.model_digest == first.tuned.digest
+    for path in (first.tuned.path / "model").iterdir():
+        assert (found.path / "model" / path.name).read_bytes() == path.read_bytes()
+    assert resolve_champion.outcome(ChampionSpec(name="toy"), second.tuned, site=site).result == "reused"
+    third = make_chain(site, 3)
+    register(site, third)
+    moved = resolve_champion.outcome(ChampionSpec(name="toy"), second.tuned, site=site)
+    assert moved.result == "built"
+    assert moved.artifact.model_digest == third.tuned.digest
+
+
+def test_a_new_verdict_on_a_known_model_makes_no_second_version(site: Site, chain: Chain) -> None:
+    refused = dataclasses.replace(chain, verdict=make_verdict(site, "no", chain.tuned, passed=False))
+    assert not register(site, refused).artifact.is_champion
+    assert register(site, chain).artifact.is_champion
+    assert len(versions(site, "toy")) == 1
+    assert find_version(site, "toy", 1).tags["textmill.verdict"] == "passed"
+
+
+LOAD = """
+import json, sys
+import mlflow, pandas
+model = mlflow.pyfunc.load_model("models:/toy@champion")
+messages = json.dumps([{"role": "user", "content": "the quick brown fox"}])
+answers = [
+    model.predict(["the quick brown fox"], params={"max_new_tokens": 12}),
+    model.predict(pandas.DataFrame({"prompt": ["the quick brown fox"]}), params={"max_new_tokens": 12}),
+    model.predict(pandas.DataFrame({"messages": [messages]}), params={"max_new_tokens": 12}),
+    model.predict("the quick brown fox", params={"max_new_tokens": 12}),
+]
+assert not {name for name in sys.modules if name.split(".")[0] in ("tasks", "flows", "deploy")}
+json.dump(answers, sys.stdout)
+"""
+
+
+def test_it_loads_by_alias_in_a_fresh_process_without_textmill(site: Site, chain: Chain, tmp_path: Path) -> None:
+    register(site, chain)
+    expected = reference_answer(chain.tuned.path / "model", "the quick brown fox", 12)
+    shutil.rmtree(site.store_dir)  # the version has its own copy
+    environment = os.environ | service_environment(site) | {"HF_HUB_OFFLINE": "1"}
+    assert environment["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
+    done = subprocess.run([sys.executable, "-c", LOAD], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout.splitlines()[-1])
+    assert answers == [[expected]] * 4
+    assert "Warning" not in done.stderr
+
+
+def reference_answer(folder: Path, prompt: str, max_new_tokens: int) -> str:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    text = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
+    ids = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
+    output = model.generate(ids, do_sample=False, max_new_tokens=max_new_tokens)
+    return tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
