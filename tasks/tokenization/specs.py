@@ -1,0 +1,102 @@
+"""What the recipe says of the tokenizer and of the token shards.
+
+In: choices. Out: specs. Invariant: an adopted tokenizer is pinned by the bytes of its files or by a commit of the hub.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field
+
+from tasks.core.artifact import Spec
+from tasks.core.errors import RecipeError
+from tasks.core.inputs import find_files, pin
+from tasks.core.site import Site
+from tasks.core.text import one_line
+
+
+class TrainTokenizer(Spec):
+    """A byte-level BPE tokenizer trained on the training split."""
+
+    kind: Literal["train"]
+    vocab_size: Annotated[int, Field(ge=300, le=1_000_000, description="Entries, the four special tokens included.")] = 8_192
+    min_frequency: Annotated[int, Field(ge=1, description="Fewest times a pair must stand in the corpus to be merged.")] = 2
+    max_digits: Annotated[int, Field(ge=1, le=10, description="Digits that a token may hold at most.")] = 3
+
+
+class AdoptTokenizer(Spec):
+    """An existing tokenizer: a local folder (or tokenizer.json), or a model of the Hugging Face hub."""
+
+    kind: Literal["adopt"]
+    path: Annotated[str | None, Field(description="Folder with tokenizer.json, or that file.")] = None
+    name: Annotated[str | None, Field(description="Model on the hub, where no path is given.")] = None
+    revision: Annotated[str | None, Field(description="Commit of the hub (40 hexadecimal digits).")] = None
+    digest: Annotated[str | None, Field(description="Filled in by the pipeline: what the files' bytes are.")] = None
+
+
+class TokenizerSpec(Spec):
+    """Where the tokenizer comes from."""
+
+    source: Annotated[
+        TrainTokenizer | AdoptTokenizer, Field(discriminator="kind", description="Train a tokenizer or adopt one.")
+    ] = TrainTokenizer(kind="train")
+
+    def pinned(self, site: Site) -> Self:
+        """Fills in what the files of an adopted tokenizer are, or insists on a commit."""
+        return self.model_copy(update={"source": _pinned(self.source, site)}) if self.source.kind == "adopt" else self
+
+    def identity(self) -> dict[str, Any]:
+        """Returns the choices and contents; never where files lie."""
+        return self.model_dump(mode="json", exclude={"source": {"path"}})
+
+
+def _pinned(source: AdoptTokenizer, site: Site) -> AdoptTokenizer:
+    if (source.path is None) == (source.name is None):
+        raise RecipeError("tokenizer.source: an adopted tokenizer needs a path or a name, and not both")
+    if source.path is not None:
+        files = [file for file in find_files([source.path]) if file.path.suffix in (".json", ".jinja", ".txt", ".model")]
+        return source if source.digest else source.model_copy(update={"digest": pin(files, site)})
+    if source.revision is None or len(source.revision) != 40:
+        raise RecipeError(f"tokenizer.source: revision is {source.revision!r}, which may move under a run; {_hint(source)}")
+    return source
+
+
+def _hint(source: AdoptTokenizer) -> str:
+    try:
+        from huggingface_hub import HfApi
+
+        return f'add: revision = "{HfApi().model_info(str(source.name), revision=source.revision).sha}"'
+    except Exception as error:  # offline, unknown name, private: say where to look instead
+        return f"look its commit up at huggingface.co/{source.name}/commits ({one_line(str(error), 80)})"
+
+
+class EncodeSpec(Spec):
+    """How the corpus becomes token shards."""
+
+    seed: Annotated[int, Field(ge=0, description="Seed of the order of documents.")] = 0
+    shard_tokens: Annotated[int, Field(ge=1_000, description="Tokens of a shard at which a new one is begun.")] = 50_000_000
+    max_interval_bits: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Half width in bits per byte that the 95% interval of a validation figure may have; a smaller "
+            "validation part is a warning that marks the model. Estimated with a unigram model of the training tokens.",
+        ),
+    ] = 0.1
+    max_share_gap: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="Difference between validation and training (total variation of the token shares by language, and "
+            "by source) above which there is a warning.",
+        ),
+    ] = 0.1
+
+
+def tokenizer_folder(source: AdoptTokenizer) -> tuple[str, str | None]:
+    """Returns what to load the adopted tokenizer from: a folder or a name, and the revision."""
+    if source.path is None:
+        return str(source.name), source.revision
+    path = Path(source.path)
+    return str(path.parent if path.is_file() else path), None

@@ -1,0 +1,117 @@
+"""Tokenizer: trained on the training split, or adopted; saved as a `transformers` folder.
+
+In: `CleanCorpus`. Out: `Tokenizer`. Invariants: the same corpus gives the same bytes; any text is encoded and decoded
+without loss; special tokens are never made from text.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tasks.contracts import CleanCorpus, Tokenizer
+from tasks.core.stage import NETWORK, StageContext, stage
+from tasks.core.tables import read_rows
+from tasks.tokenization.specs import TokenizerSpec, TrainTokenizer
+
+END_OF_TEXT, PAD, TURN_START, TURN_END = "<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>"
+SPECIAL_TOKENS = (END_OF_TEXT, PAD, TURN_START, TURN_END)  # their ids are 0 to 3
+
+# Words with the space before them, runs of Han characters, short runs of digits, punctuation, white space. A Han run is one
+# piece, so that frequent words of any length become tokens.
+_PIECES = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)| ?[\p{L}\p{M}&&[^\p{Han}]]+|\p{Han}+|\p{N}{1,DIGITS}"
+    r"| ?[^\s\p{L}\p{N}\p{M}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_CHAT_TEMPLATE = Path(__file__).with_name("chatml.jinja")
+
+
+@stage(version=1, name="tokenizer", retry=NETWORK, packages=("tokenizers", "transformers"))
+def make_tokenizer(spec: TokenizerSpec, corpus: CleanCorpus, *, ctx: StageContext) -> Tokenizer:
+    """Trains or adopts a tokenizer and measures how it compresses the validation split.
+
+    Raises:
+        ContractError: The adopted tokenizer is none of the fast ones, or has no end-of-text token.
+    """
+    if isinstance(spec.source, TrainTokenizer):
+        special = _save(_train(spec.source, corpus), ctx.dir)
+    else:
+        from tasks.tokenization.adoption import adopt
+
+        special = adopt(spec.source, ctx.dir)
+    return ctx.commit(
+        Tokenizer,
+        vocab_size=_vocab_size(ctx.dir),
+        bytes_per_token=_compression(ctx.dir, corpus),
+        special_tokens=special,
+        has_chat_template=(ctx.dir / "chat_template.jinja").exists(),
+    )
+
+
+def _train(source: TrainTokenizer, corpus: CleanCorpus) -> Any:
+    """Trains byte-level BPE: Sennrich et al. 2016 (arXiv 1508.07909) over bytes, as in GPT-2."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    pieces = pre_tokenizers.Split(Regex(_PIECES.replace("DIGITS", str(source.max_digits))), "isolated")
+    model = Tokenizer(models.BPE())
+    model.pre_tokenizer = pre_tokenizers.Sequence([pieces, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    model.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=source.vocab_size,
+        min_frequency=source.min_frequency,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    model.train_from_iterator(_training_texts(corpus), trainer)
+    return model
+
+
+def _training_texts(corpus: CleanCorpus) -> Iterator[str]:
+    for row in read_rows(corpus.path / "documents", ["text", "split"]):
+        if row["split"] == "train":
+            yield row["text"]
+
+
+def _save(model: Any, folder: Path) -> dict[str, str]:
+    """Writes the folder that `transformers` loads, and returns the role of each special token."""
+    from transformers import PreTrainedTokenizerFast
+
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=model,
+        eos_token=END_OF_TEXT,
+        pad_token=PAD,
+        additional_special_tokens=[TURN_START, TURN_END],
+        clean_up_tokenization_spaces=False,
+        model_max_length=int(1e30),
+    )
+    wrapped.chat_template = _CHAT_TEMPLATE.read_text(encoding="utf-8")
+    wrapped.save_pretrained(str(folder))
+    return {"end_of_text": END_OF_TEXT, "pad": PAD, "turn_start": TURN_START, "turn_end": TURN_END}
+
+
+def load_plain(folder: Path) -> Any:
+    """Returns the `tokenizers` object of a tokenizer folder, set so that special tokens are never made from text."""
+    from tokenizers import Tokenizer
+
+    model = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    model.encode_special_tokens = True
+    model.no_truncation()
+    model.no_padding()
+    return model
+
+
+def _vocab_size(folder: Path) -> int:
+    return int(load_plain(folder).get_vocab_size(with_added_tokens=True))
+
+
+def _compression(folder: Path, corpus: CleanCorpus) -> dict[str, float]:
+    """Returns the UTF-8 bytes a token of the validation split, by language."""
+    model = load_plain(folder)
+    num_bytes: defaultdict[str, int] = defaultdict(int)
+    num_tokens: defaultdict[str, int] = defaultdict(int)
+    for row in read_rows(corpus.path / "documents", ["text", "split", "lang"]):
+        if row["split"] == "validation":
+            num_bytes[row["lang"]] += len(row["text"].encode("utf-8"))
+            num_tokens[row["lang"]] += len(model.encode(row["text"], add_special_tokens=False).ids)
+    return {lang: round(num_bytes[lang] / num_tokens[lang], 4) for lang in sorted(num_bytes)}
