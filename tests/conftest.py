@@ -10,7 +10,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tasks.core.site import Site, current_site, service_environment
-from tests.chain import ChainRun, textmill  # noqa: E402
+from tests.chain import ChainRun, textmill
 
 ROOT = Path(__file__).resolve().parents[1]
 
