@@ -59,13 +59,13 @@ def rules(spec: GateSpec, report: EvalReport) -> list[Rule]:
     """Returns what is asked of this comparison."""
     seen, differences = report.metrics.get, report.differences.get
     asked = [
-        Rule("answers against base", differences("base/answer_loss"), "below", -spec.answer_loss_gain, "nats a token"),
+        Rule("answers against base", differences("base/answer_loss"), "below", 0.0 - spec.answer_loss_gain, "nats a token"),
         Rule("worth of the prompt", seen("tuned/prompt_gain"), "above", spec.prompt_gain, "bits an answer byte"),
         Rule(
             "worth of the prompt against base",
             differences("base/prompt_gain"),
             "at least",
-            -spec.prompt_gain_loss,
+            0.0 - spec.prompt_gain_loss,
             "bits an answer byte",
         ),
         Rule("forgetting", differences("base/bits_per_byte"), "at most", spec.forgetting, "bits a byte"),

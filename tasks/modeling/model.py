@@ -58,8 +58,16 @@ def load_model(folder: Path) -> Any:
     """Loads a model folder in fp32, safetensors only."""
     from transformers import AutoModelForCausalLM
 
+    _hush()
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
     return _with_packed_attention(model)
+
+
+def _hush() -> None:
+    """Keeps progress bars of reading and writing out of the run's log."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def _with_packed_attention(model: Any) -> Any:
@@ -126,6 +134,7 @@ def save_model(model: Any, tokenizer_folder: Path, special: SpecialIds, folder: 
 
     from tasks.modeling.words import copy_tokenizer
 
+    _hush()
     model.generation_config = GenerationConfig(
         bos_token_id=special.end_of_text,
         eos_token_id=[special.turn_end, special.end_of_text],

@@ -4,12 +4,10 @@ In: a `PretrainJob`. Out: `model/`, `extra/result.json` and what the loop leaves
 files, whether or not it was cut off on the way.
 """
 
-from typing import Any
-
 from pydantic import BaseModel
 
 from tasks.contracts import Split
-from tasks.core.shards import open_shard
+from tasks.core.shards import open_shard, shard_paths
 from tasks.modeling.batches import StreamRows
 from tasks.modeling.job import RESULT_NAME, Execution, PretrainJob
 from tasks.modeling.loop import Loop, Place, Task
@@ -39,6 +37,5 @@ def write_result(execution: Execution, result: BaseModel) -> None:
 
 
 def _stream(job: PretrainJob, separator: int, split: Split) -> StreamRows:
-    paths = sorted(job.corpus_dir.glob(f"{split}-*.tokens"))
-    shards: list[Any] = [open_shard(path, job.tokenizer_digest) for path in paths]
+    shards = [open_shard(path, job.tokenizer_digest) for path in shard_paths(job.corpus_dir, split)]
     return StreamRows(shards, job.model.context_tokens, separator)

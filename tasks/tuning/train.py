@@ -14,7 +14,7 @@ from tasks.core.errors import ContractError
 from tasks.modeling.batches import Example, ExampleRows
 from tasks.modeling.chat import fit, mark_answers
 from tasks.modeling.loop import Loop, Place, Task
-from tasks.modeling.model import load_model, save_model
+from tasks.modeling.model import load_model, num_parameters, save_model
 from tasks.modeling.objectives.causal import CausalSpec
 from tasks.modeling.parallel import joined
 from tasks.modeling.train import write_result
@@ -34,8 +34,10 @@ def tune_main(job: TuneJob) -> None:
         task = Task(CausalSpec(kind="causal").loss, train, validation)
         result = Loop(prepared.model, task, job.train, job.optim, job.seed, place).run()
         if world.leads:
-            save_model(prepared.finish(job.execution.dir), job.base_dir, special, job.execution.model)
-            write_result(job.execution, result.model_copy(update={"notes": dict(notes)}))
+            tuned = prepared.finish(job.execution.dir)
+            save_model(tuned, job.base_dir, special, job.execution.model)
+            figures = {"num_parameters": num_parameters(tuned), "notes": dict(notes)}
+            write_result(job.execution, result.model_copy(update=figures))
 
 
 def _rows(job: TuneJob, tokenizer: Any, special: SpecialIds, split: Split, config: Any, notes: Counter[str]) -> ExampleRows:

@@ -1,0 +1,156 @@
+"""Small real inputs for modeling tests: a tokenizer, token shards, conversations, as artifacts of toy stages."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.contracts import SPLITS, CleanCorpus, Conversations, TokenizedCorpus, Tokenizer
+from tasks.core.artifact import Spec
+from tasks.core.stage import StageContext, stage
+from tasks.core.tables import write_table
+
+SPECIAL = {"end_of_text": "<|endoftext|>", "pad": "<|pad|>", "turn_start": "<|im_start|>", "turn_end": "<|im_end|>"}
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+WORDS = "the model reads text and answers short questions about files 文件 命令 列出 目录 内容 显示 用户".split()
+
+
+def save_tokenizer(folder: Path, vocab_size: int = 320) -> Any:
+    """Trains a byte-level BPE on a few words and writes it as a transformers folder."""
+    from tokenizers import Tokenizer as Fast
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    fast = Fast(models.BPE())
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL.values()),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    fast.train_from_iterator([" ".join(WORDS)] * 8, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=fast, eos_token=SPECIAL["turn_end"], pad_token=SPECIAL["pad"], clean_up_tokenization_spaces=False
+    )
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def sentences(count: int, seed: int = 0) -> list[str]:
+    """Makes texts with something to learn: each word is followed by one of two."""
+    random = np.random.default_rng(seed)
+    texts = []
+    for _ in range(count):
+        place, words = int(random.integers(len(WORDS))), []
+        for _ in range(int(random.integers(4, 30))):
+            words.append(WORDS[place])
+            place = (place + int(random.integers(1, 3))) % len(WORDS)
+        texts.append(" ".join(words))
+    return texts
+
+
+class ToySpec(Spec):
+    """How much of it."""
+
+    size: int = 0
+    seed: int = 0
+
+
+@stage(version=1)
+def toy_tokenizer(spec: ToySpec, *, ctx: StageContext) -> Tokenizer:
+    tokenizer = save_tokenizer(ctx.dir)
+    return ctx.commit(
+        Tokenizer,
+        vocab_size=len(tokenizer),
+        bytes_per_token={"en": 2.0},
+        special_tokens=SPECIAL,
+        has_chat_template=True,
+    )
+
+
+@stage(version=1)
+def toy_tokens(spec: ToySpec, tokenizer: Tokenizer, *, ctx: StageContext) -> TokenizedCorpus:
+    from tasks.core.shards import write_shard
+    from tasks.modeling.words import load_tokenizer
+
+    coder = load_tokenizer(tokenizer.path)
+    end = coder.convert_tokens_to_ids(SPECIAL["end_of_text"])
+    tokens, num_bytes = {}, {}
+    for number, split in enumerate(SPLITS):
+        texts = sentences(spec.size if split == "train" else 12, spec.seed + number)
+        ids = [token for text in texts for token in [*coder.encode(text), end]]
+        write_shard(ctx.dir / f"{split}-00000.tokens", np.array(ids, dtype=np.uint16), tokenizer.digest)
+        tokens[split], num_bytes[split] = len(ids), sum(len(text.encode()) for text in texts)
+    return ctx.commit(
+        TokenizedCorpus,
+        tokenizer_digest=tokenizer.digest,
+        vocab_size=tokenizer.vocab_size,
+        tokens_by_split=tokens,
+        bytes_by_split=num_bytes,
+        documents_by_split={"train": spec.size, "validation": 12, "test": 12},
+        tokens_by_language={"en": sum(tokens.values())},
+    )
+
+
+@stage(version=1)
+def toy_corpus(spec: ToySpec, *, ctx: StageContext) -> CleanCorpus:
+    schema = dict.fromkeys(("id", "source", "licence", "lang", "text", "cluster", "split"), "string")
+    rows = [
+        {"id": f"d{n}", "source": "toy", "licence": "CC0", "lang": ("en", "zh")[n % 2], "text": text, "cluster": f"c{n}"}
+        for n, text in enumerate(sentences(spec.size, spec.seed))
+    ]
+    parts = [{**row, "split": SPLITS[n % 3]} for n, row in enumerate(rows)]
+    write_table(ctx.dir / "documents", schema, parts)
+    count = {split: sum(row["split"] == split for row in parts) for split in SPLITS}
+    return ctx.commit(
+        CleanCorpus,
+        num_documents_in=spec.size,
+        num_documents=spec.size,
+        num_bytes=sum(len(row["text"].encode()) for row in rows),
+        removed_by_reason={},
+        documents_by_split=count,
+        documents_by_language={"en": (spec.size + 1) // 2, "zh": spec.size // 2},
+        documents_by_source={"toy": spec.size},
+    )
+
+
+def conversation(number: int, split: str, keywords: Sequence[str] = ("目录",)) -> dict[str, Any]:
+    """One item: the answer repeats the word asked about."""
+    word = WORDS[number % len(WORDS)]
+    return {
+        "id": f"i{number}",
+        "group": f"g{number}",
+        "source": ("a", "b")[number % 2],
+        "split": split,
+        "messages": [
+            {"role": "user", "content": f"about {word}"},
+            {"role": "assistant", "content": f"the {word} 目录"},
+        ],
+        "keywords": list(keywords),
+        "match": "any",
+        "copied": number % 5 == 0,
+    }
+
+
+@stage(version=1)
+def toy_conversations(spec: ToySpec, *, ctx: StageContext) -> Conversations:
+    items = [conversation(number, ("train", "train", "validation", "test")[number % 4]) for number in range(spec.size)]
+    lines = [json.dumps(item, ensure_ascii=False) + "\n" for item in items]
+    (ctx.dir / "conversations.jsonl").write_text("".join(lines), encoding="utf-8")
+    count = {split: sum(item["split"] == split for item in items) for split in SPLITS}
+    return ctx.commit(
+        Conversations,
+        num_items_in=len(items),
+        num_items=len(items),
+        dropped_by_reason={},
+        items_by_split=count,
+        items_by_source={"a": (len(items) + 1) // 2, "b": len(items) // 2},
+    )

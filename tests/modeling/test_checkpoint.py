@@ -1,0 +1,109 @@
+"""Checkpoints: whole or not used."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tasks.core.errors import ContractError
+from tasks.modeling import checkpoint
+from tasks.modeling.checkpoint import MARKER, Look, Position
+from tasks.modeling.model import build_model, load_model
+from tasks.modeling.optim import build_optimizer
+from tasks.modeling.specs import OptimSpec
+from tests.modeling.training import MODEL, SPECIAL
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> tuple[Path, Any, Any]:
+    """A model after two steps, with a checkpoint after each, at steps 1 and 2."""
+    model = build_model(MODEL, 64, SPECIAL, 0)
+    optimizer = build_optimizer(model, OptimSpec(learning_rate=1e-2))
+    for step in (1, 2):
+        model(input_ids=torch.arange(8)[None], labels=torch.arange(8)[None], attention_mask=_mask()).loss.backward()
+        optimizer.step()
+        checkpoint.save(tmp_path, model, optimizer, Position(step=step, recent_losses=(0.1 + 0.2,)))
+    return tmp_path, model, optimizer
+
+
+def _mask() -> torch.Tensor:
+    from tasks.modeling.model import packed_mask
+
+    return packed_mask(torch.zeros(1, 8, dtype=torch.long), torch.float32)
+
+
+def fresh() -> tuple[Any, Any]:
+    model = build_model(MODEL, 64, SPECIAL, 99)
+    return model, build_optimizer(model, OptimSpec(learning_rate=1e-2))
+
+
+def test_everything_comes_back_to_the_bit(trained: tuple[Path, Any, Any]) -> None:
+    root, model, optimizer = trained
+    again, its_optimizer = fresh()
+    position = checkpoint.restore(root, again, its_optimizer)
+    assert position == Position(step=2, recent_losses=(0.1 + 0.2,))
+    for one, other in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+        for moment in ("exp_avg", "exp_avg_sq", "step"):
+            assert torch.equal(optimizer.state[one][moment], its_optimizer.state[other][moment])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("harm", [flip, truncate, Path.unlink])
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "position.json", MARKER])
+def test_a_damaged_one_is_refused_and_the_one_before_used(
+    trained: tuple[Path, Any, Any], harm: Callable[[Path], None], name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    root, _, _ = trained
+    harm(root / "step-000002" / name)
+    with pytest.raises(ContractError, match="step-000002"):
+        checkpoint.check(root / "step-000002")
+    position = checkpoint.restore(root, *fresh())
+    assert position is not None
+    assert position.step == 1
+    assert "not resuming from step-000002" in caplog.text
+    assert checkpoint.steps(root) == [1]
+
+
+def test_a_half_written_one_is_swept_away(trained: tuple[Path, Any, Any]) -> None:
+    root, _, _ = trained
+    (root / ".step-000003.123").mkdir()
+    (root / ".step-000003.123" / "model.safetensors").write_bytes(b"half")
+    position = checkpoint.restore(root, *fresh())
+    assert position is not None
+    assert position.step == 2
+    assert not list(root.glob(".step-*"))
+
+
+def test_nothing_to_resume_from(tmp_path: Path) -> None:
+    assert checkpoint.restore(tmp_path, *fresh()) is None
+
+
+def test_the_latest_and_the_best_are_kept(trained: tuple[Path, Any, Any]) -> None:
+    root, model, optimizer = trained
+    for step in (3, 4, 5):
+        checkpoint.save(root, model, optimizer, Position(step=step))
+    checkpoint.prune(root, keep_last=2, best=1)
+    assert checkpoint.steps(root) == [1, 4, 5]
+
+
+def test_the_best_look_is_the_first_of_the_lowest() -> None:
+    looks = (Look(step=0, loss=3.0), Look(step=5, loss=1.0), Look(step=10, loss=1.0))
+    assert Position(step=10, looks=looks).best == looks[1]
+
+
+def test_any_kept_one_loads_as_a_model(trained: tuple[Path, Any, Any]) -> None:
+    root, model, _ = trained
+    again = load_model(root / "step-000002")
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())

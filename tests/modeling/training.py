@@ -1,0 +1,66 @@
+"""A tiny training, in this process or as a child, for the tests of the loop."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from tasks.modeling.batches import StreamRows
+from tasks.modeling.job import TrainResult
+from tasks.modeling.loop import Loop, Place, Task
+from tasks.modeling.model import build_model
+from tasks.modeling.objectives.causal import CausalSpec
+from tasks.modeling.parallel import joined
+from tasks.modeling.specs import ModelSpec, OptimSpec, TrainSpec
+from tasks.modeling.words import SpecialIds
+
+SPECIAL = SpecialIds(end_of_text=0, pad=1, turn_end=3)
+MODEL = ModelSpec(depth=2, width=32, num_heads=2, ffn_width=64, context_tokens=32)
+TRAIN = TrainSpec(batch_rows=4, num_tokens=4 * 32 * 20, eval_every_steps=6, checkpoint_every_steps=4)
+
+
+class TinyJob(BaseModel):
+    """Where the tiny training works, and what differs from the usual."""
+
+    folder: Path
+    train: TrainSpec = TRAIN
+    optim: OptimSpec = OptimSpec(learning_rate=1e-2)
+    precision: str = "fp32"
+    micro_rows: int = 2
+
+
+def tiny_rows(seed: int, num_tokens: int = 32 * 41) -> StreamRows:
+    """Makes a stream in which each token is a function of the one before, with some noise."""
+    random = np.random.default_rng(seed)
+    tokens = [5]
+    while len(tokens) < num_tokens:
+        tokens.append(0 if random.random() < 0.05 else 4 + (tokens[-1] * 7 + int(random.integers(2))) % 60)
+    return StreamRows([np.array(tokens, dtype=np.uint16)], 32, 0)
+
+
+def tiny_loop(job: TinyJob, world: Any) -> Loop:
+    """Returns the loop of a job."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    task = Task(CausalSpec(kind="causal").loss, tiny_rows(1), tiny_rows(2, 300), validation_bytes=600)
+    place = Place(job.folder, world, job.precision, job.micro_rows)
+    return Loop(build_model(MODEL, 64, SPECIAL, 0), task, job.train, job.optim, 7, place)
+
+
+def train_tiny(job: TinyJob) -> tuple[TrainResult, Any]:
+    """Trains in this process; returns the result and the model."""
+    with joined("cpu") as world:
+        loop = tiny_loop(job, world)
+        return loop.run(), loop.model
+
+
+def tiny_main(job: TinyJob) -> None:
+    """Trains as a child and leaves the result and the weights."""
+    from safetensors.torch import save_model
+
+    with joined("cpu") as world:
+        loop = tiny_loop(job, world)
+        result = loop.run()
+        if world.leads:
+            save_model(loop.model, str(job.folder / "final.safetensors"))
+            (job.folder / "result.json").write_text(result.model_dump_json())
