@@ -1,0 +1,91 @@
+"""Check: the corpus against the quality rules; the report is always committed, a separate step may stop the run.
+
+In: `RawCorpus`, `FilteredCorpus`, `CleanCorpus`. Out: `QualityReport`. Invariant: the verdict is in the artifact whether it
+is yes or no; `require_quality` only reads it.
+"""
+
+import json
+from collections.abc import Sequence
+
+from data_quality.profile import profile, write_tables
+from data_quality.report import render
+from data_quality.suites import RULES, CheckSpec
+from data_quality.validation import Result, validate
+from tasks.contracts import CleanCorpus, FilteredCorpus, QualityReport, RawCorpus
+from tasks.core.artifact import Artifact, Spec
+from tasks.core.errors import ContractError, GateError
+from tasks.core.stage import DISK, StageContext, stage
+
+__all__ = ["CheckSpec", "RequireQualitySpec", "check", "require_quality"]
+
+
+class RequireQualitySpec(Spec):
+    """What is asked of the quality report: that no critical check failed."""
+
+
+@stage(version=1, name="check", retry=DISK, packages=("great-expectations", "pandas", "pyarrow"))
+def check(spec: CheckSpec, raw: RawCorpus, filtered: FilteredCorpus, corpus: CleanCorpus, *, ctx: StageContext) -> QualityReport:
+    """Measures the corpus, checks every rule and writes the report.
+
+    Raises:
+        ContractError: The three corpora do not belong together.
+    """
+    _require_one_chain(raw, filtered, corpus)
+    tables = profile(raw, filtered, corpus)
+    write_tables(tables, ctx.dir / "tables")
+    results = validate([rule(spec) for rule in RULES], tables)
+    for result in results:
+        if not result.passed:
+            ctx.log.log(_LEVELS[result.severity], "%s: %s", result.severity, result.line)
+    rows = [result.row() for result in results]
+    (ctx.dir / "results.json").write_text(json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8")
+    (ctx.dir / "report.html").write_text(render(results, tables, raw, filtered, corpus), encoding="utf-8")
+    failures = _lines(results, "critical")
+    return ctx.commit(
+        QualityReport,
+        corpus_digest=corpus.digest,
+        passed=not failures,
+        num_checks=len(results),
+        failures=failures,
+        warnings=_lines(results, "warning"),
+    )
+
+
+@stage(version=1, name="require_quality", always_runs=True)
+def require_quality(spec: RequireQualitySpec, report: QualityReport, *, ctx: StageContext) -> QualityReport:
+    """Lets the run go on where no critical check failed.
+
+    Raises:
+        GateError: With each failed critical check: expectation, value seen, bound.
+    """
+    if report.num_checks < 1:
+        raise GateError(f"{report.address} holds no check: nothing checked is not nothing wrong")
+    if not report.passed:
+        lines = "\n".join(f"  {line}" for line in report.failures)
+        raise GateError(
+            f"the corpus failed {len(report.failures)} critical checks (report: {report.path / 'report.html'}):\n{lines}"
+        )
+    return report
+
+
+_LEVELS = {"critical": 40, "warning": 30, "info": 20}
+
+
+def _lines(results: Sequence[Result], severity: str) -> tuple[str, ...]:
+    return tuple(result.line for result in results if not result.passed and result.severity == severity)
+
+
+def _require_one_chain(raw: RawCorpus, filtered: FilteredCorpus, corpus: CleanCorpus) -> None:
+    for above, given, below, taken in (
+        (raw, raw.num_documents, filtered, filtered.num_documents_in),
+        (filtered, filtered.num_documents, corpus, corpus.num_documents_in),
+    ):
+        if given != taken:
+            raise _mismatch(above, given, below, taken)
+
+
+def _mismatch(above: Artifact, given: int, below: Artifact, taken: int) -> ContractError:
+    return ContractError(
+        f"{below.address} was made from {taken} documents, but {above.address} has {given}: they do not belong together; "
+        "pass the artifacts of one chain"
+    )
