@@ -1,0 +1,222 @@
+"""The server people talk to: found by a model's name, kept in the foreground or left behind, followed when `live` moves.
+
+In: NAME, NAME@alias, NAME:version or a model folder. Out: an address, or answers. Invariants: what `<state>/serving/NAME.json`
+says is checked before it is believed; a server started here is stopped by whoever started it, on every way out.
+"""
+
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.serve import START_LIMIT_S, Server, ask_at, free_port, healthy, served
+from tasks.core.errors import RecipeError, StageError, TransientError
+from tasks.core.site import Site, current_site
+from tasks.core.store import process_alive, process_identity, write_durably
+from tasks.core.tracking import RegisteredVersion, aliases, find_version, served_folder
+from tasks.core.tracking.spool import delivery_environment
+
+Notify = Callable[[str], None]
+Ask = Callable[[str, int], str]
+
+_LOOK_S = 5.0
+_POLL_S = 0.2
+_NAME = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:@(?P<alias>[\w.-]+)|:(?P<version>\d+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is to be served."""
+
+    folder: Path
+    version: RegisteredVersion | None = None
+
+    def __str__(self) -> str:
+        return str(self.version or self.folder)
+
+
+def resolve(site: Site, model: str) -> Target:
+    """Finds what a person means by a model.
+
+    Args:
+        site: Where the registry is.
+        model: NAME (live, else champion, else candidate), NAME@alias, NAME:version, or a model folder.
+
+    Raises:
+        RecipeError: There is no such model.
+    """
+    if Path(model).is_dir():
+        return Target(Path(model))
+    if (match := _NAME.fullmatch(model)) is None:
+        raise RecipeError(f"{model!r} is neither a folder nor NAME, NAME@alias or NAME:version")
+    name, known = match["name"], aliases(site, match["name"])
+    wanted = (match["alias"],) if match["alias"] else ("live", "champion", "candidate")
+    number = int(match["version"]) if match["version"] else next((known[alias] for alias in wanted if alias in known), None)
+    version = find_version(site, name, number) if number is not None else None
+    if version is None:
+        has = ", ".join(f"{alias} -> {number}" for alias, number in sorted(known.items())) or "no version"
+        raise RecipeError(f"the registry has no {model} ({name} has {has}); `textmill run` makes and registers a model")
+    return Target(served_folder(site, version), version)
+
+
+def serve_foreground(site: Site, model: str, notify: Notify = lambda text: None) -> None:
+    """Serves a model until Ctrl-C or SIGTERM, and goes over to the new version when its alias moves.
+
+    Raises:
+        RecipeError: There is no such model, or the port is in use.
+        StageError: The server ended by itself.
+    """
+    port = site.serve_port or free_port(site.host)
+    with suppress(KeyboardInterrupt), _sigterm_is_ctrl_c():
+        while True:
+            target = resolve(site, model)
+            notify(f"starting {target} ...")
+            with served(target.folder, site, port=port) as server, _announced(site, model, target, server):
+                notify(f"{target} answers at {server.url}/v1 (model name {server.model}); Ctrl-C ends it")
+                _wait_until_moved(site, model, target, server)
+
+
+def _wait_until_moved(site: Site, model: str, target: Target, server: Server) -> None:
+    """Returns when another version is meant."""
+    while True:
+        next_look_s = time.monotonic() + _LOOK_S
+        while time.monotonic() < next_look_s:
+            if not server.running():
+                raise StageError(f"the model server ended by itself; see {server.log}")
+            time.sleep(_POLL_S)
+        try:
+            if _number(resolve(site, model)) != _number(target):
+                return
+        except (TransientError, RecipeError):
+            continue  # a registry that does not answer is no reason to stop answering
+
+
+def _number(target: Target) -> int | None:
+    return target.version.version if target.version else None
+
+
+@contextmanager
+def _sigterm_is_ctrl_c() -> Iterator[None]:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def record_file(site: Site, model: str) -> Path:
+    """Returns where the address of a model's server is noted."""
+    return site.root / "serving" / f"{model.replace(os.sep, '_')}.json"
+
+
+@contextmanager
+def _announced(site: Site, model: str, target: Target, server: Server) -> Iterator[None]:
+    path = record_file(site, model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = {
+        "url": server.url,
+        "model": server.model,
+        "engine": server.engine,
+        "version": _number(target),
+        "process": process_identity(),
+    }
+    write_durably(path, json.dumps(record))
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def live_record(site: Site, model: str) -> dict[str, Any] | None:
+    """Returns the note of a server that really runs and answers."""
+    try:
+        record: dict[str, Any] = json.loads(record_file(site, model).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return record if process_alive(record["process"]) and healthy(record["url"]) else None
+
+
+def start_detached(site: Site, model: str) -> str:
+    """Leaves a server behind that outlives this process, and returns its address.
+
+    Raises:
+        StageError: It did not start; the message ends with what it said.
+    """
+    if (record := live_record(site, model)) is not None:
+        return str(record["url"])
+    log = site.root / "logs" / f"{record_file(site, model).stem}.serving.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = delivery_environment(site) | {"TEXTMILL_SERVE_PORT": str(site.serve_port), "TEXTMILL_ENGINE": site.engine}
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deploy.live", model],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + START_LIMIT_S
+    while (record := live_record(site, model)) is None:
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.terminate()
+            raise StageError(f"{model} is not served; its server said:\n{log.read_text(errors='replace')[-2_000:]}")
+        time.sleep(_POLL_S)
+    return str(record["url"])
+
+
+def stop_detached(site: Site, model: str, wait_s: float = 30.0) -> bool:
+    """Stops the server of a model, if one runs, and says whether one did."""
+    record = live_record(site, model)
+    if record is None:
+        return False
+    os.kill(int(record["process"]["pid"]), signal.SIGTERM)
+    deadline = time.monotonic() + wait_s
+    while record_file(site, model).exists() and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+    return True
+
+
+@contextmanager
+def open_chat(site: Site, model: str) -> Iterator[Ask]:
+    """Yields a function that answers within one conversation, by the running server or one of its own.
+
+    Raises:
+        RecipeError: There is no such model.
+    """
+    record = live_record(site, model)
+    if record is not None:
+        yield _conversation(record["url"], record["model"])
+        return
+    target = resolve(site, model)
+    with served(target.folder, site) as server:
+        yield _conversation(server.url, server.model)
+
+
+def _conversation(url: str, model: str) -> Ask:
+    messages: list[dict[str, str]] = []
+
+    def ask(prompt: str, max_tokens: int) -> str:
+        turn = {"role": "user", "content": prompt}
+        answer = ask_at(url, model, [*messages, turn], max_tokens)
+        messages.extend((turn, {"role": "assistant", "content": answer}))
+        return answer
+
+    return ask
+
+
+if __name__ == "__main__":
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
+    serve_foreground(current_site(), sys.argv[1], logging.getLogger("textmill.serve").info)

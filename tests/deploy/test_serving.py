@@ -1,0 +1,197 @@
+"""The real engine: it answers as the registered model does, it stops, and what cannot be served is said so."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from deploy import live, trial
+from deploy.live import open_chat, resolve, start_detached, stop_detached
+from deploy.rollout import DeploySpec, deploy_model, rollback
+from deploy.serve import ask, check_port, engine_command, free_port, healthy, served
+from tasks.contracts import ModelVersion
+from tasks.core.child import marked_processes
+from tasks.core.errors import ContractError, GateError, RecipeError, StageError
+from tasks.core.site import Site
+from tasks.core.tracking import aliases, champion
+from tasks.core.tracking.spool import delivery_environment
+from tests.registry.kit import Chain, cached_model, make_chain, register
+
+Released = tuple[ModelVersion, Chain]
+SPEC = DeploySpec(prompts=("the quick brown fox", "今天天气"), max_new_tokens=24)
+
+
+def processes_of_this_test() -> list[int]:
+    return marked_processes(f"{os.getpid()}-")
+
+
+def await_true(condition, limit_s: float = 60.0):
+    deadline = time.monotonic() + limit_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.1)
+    return value
+
+
+def test_the_champion_is_served_and_answers_as_registered(site: Site, first: Released) -> None:
+    version, chain = first
+    deployment = deploy_model.build(SPEC, version, chain.tuned, site=site)
+    answers = json.loads((deployment.path / "answers.json").read_text())
+    assert [item["prompt"] for item in answers] == list(SPEC.prompts)
+    assert all(item["answer"] for item in answers)
+    assert (deployment.engine, deployment.num_checks) == ("transformers", 3)
+    assert aliases(site, "toy")["live"] == 1
+    assert processes_of_this_test() == [], "the server ends with the stage"
+
+
+def test_a_port_in_use_is_said_so(site: Site) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with (
+            pytest.raises(RecipeError, match=rf"cannot serve on 127\.0\.0\.1:{port}: Address already in use"),
+            served(cached_model(1, "llama"), site, port=port),
+        ):
+            pass
+    check_port("127.0.0.1", port)
+
+
+def test_a_folder_without_a_model_is_said_so(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="is no model folder"), served(tmp_path, site):
+        pass
+
+
+def test_the_engine_binds_to_the_site_and_has_bounded_memory(site: Site) -> None:
+    command, model = engine_command(cached_model(1, "llama"), site, 1234)
+    assert command[command.index("--host") + 1] == "127.0.0.1"
+    assert command[command.index("--cb-num-blocks") + 1] == "16"
+    assert model == "./model"
+    vllm, _ = engine_command(cached_model(1, "llama"), site.model_copy(update={"engine": "vllm"}), 1234)
+    assert vllm[:2] == ["vllm", "serve"]
+
+
+def test_a_model_is_found_by_name_alias_version_or_folder(site: Site, first: Released, tmp_path: Path) -> None:
+    assert resolve(site, "toy").version.version == 1
+    assert resolve(site, "toy@champion").version == resolve(site, "toy:1").version
+    assert resolve(site, str(tmp_path)).folder == tmp_path
+    with pytest.raises(RecipeError, match=r"the registry has no toy@live \(toy has candidate -> 1, champion -> 1\)"):
+        resolve(site, "toy@live")
+    with pytest.raises(RecipeError, match="neither a folder nor NAME"):
+        resolve(site, "no/such/folder")
+
+
+def test_a_record_of_a_dead_server_is_not_believed(site: Site) -> None:
+    path = live.record_file(site, "toy")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    gone = {"host": os.uname().nodename, "boot_id": "before", "pid": 1, "started": 0.0}
+    path.write_text(json.dumps({"url": "http://127.0.0.1:9", "model": "m", "process": gone}))
+    assert live.live_record(site, "toy") is None
+    path.write_text("not json")
+    assert live.live_record(site, "toy") is None
+
+
+@pytest.mark.slow
+def test_a_model_of_the_qwen_family_answers_as_registered(site: Site) -> None:
+    chain = make_chain(site, seed=5, family="qwen3")
+    assert deploy_model.build(SPEC, register(site, chain).artifact, chain.tuned, site=site).num_checks == 3
+
+
+@pytest.mark.slow
+def test_answers_that_differ_for_real_leave_the_previous_live(
+    site: Site, first: Released, second: Released, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine is given the files of version 1 for version 2: what a wrong mount does."""
+    files_of_first = trial.served_folder(site, resolve(site, "toy:1").version)
+    monkeypatch.setattr(trial, "served_folder", lambda site, version: files_of_first)
+    with pytest.raises(GateError, match="toy version 2 is not rolled out, what was live stays live"):
+        deploy_model.build(SPEC, second[0], second[1].tuned, site=site)
+    assert "live" not in aliases(site, "toy")
+    assert processes_of_this_test() == []
+
+
+@pytest.mark.slow
+def test_a_bad_model_is_promoted_and_taken_back(site: Site, first: Released) -> None:
+    deploy_model.build(SPEC, first[0], first[1].tuned, site=site)
+    chain = make_chain(site, seed=2)
+    deploy_model.build(SPEC, register(site, chain).artifact, chain.tuned, site=site)
+    assert rollback(site, "toy", reason="bad answers").version == 1
+    assert aliases(site, "toy") == {"candidate": 2, "champion": 1, "live": 1}
+
+
+@pytest.mark.slow
+def test_a_broken_model_says_what_the_engine_said(site: Site, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(cached_model(1, "llama"), folder)
+    (folder / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(StageError, match="the model server ended with exit status 1; it said:"), served(folder, site):
+        pass
+    assert processes_of_this_test() == []
+
+
+@pytest.mark.slow
+def test_many_at_once_and_long_prompts_are_answered(site: Site) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with served(cached_model(1, "llama"), site) as server, ThreadPoolExecutor(12) as pool:
+        short = [{"role": "user", "content": "the quick"}]
+        alone = ask(server, short, 16)
+        assert set(pool.map(lambda _: ask(server, short, 16), range(12))) == {alone}
+        assert ask(server, [{"role": "user", "content": "fox " * 80}], 8)
+
+
+@pytest.mark.slow
+def test_the_foreground_server_follows_the_alias_and_ends_on_sigterm(site: Site, first: Released) -> None:
+    environment = delivery_environment(site) | {"TEXTMILL_SERVE_PORT": str(free_port("127.0.0.1"))}
+    process = subprocess.Popen([sys.executable, "-m", "deploy.live", "toy"], env=environment, stderr=subprocess.PIPE)
+    try:
+        record = await_true(lambda: live.live_record(site, "toy"))
+        assert record["version"] == 1
+        with open_chat(site, "toy") as chat:
+            first_answer = chat("the quick brown fox", 8)
+            assert chat("and then", 8)
+        register(site, make_chain(site, seed=2))
+        record = await_true(lambda: (found := live.live_record(site, "toy")) and found["version"] == 2 and found)
+        with open_chat(site, "toy") as chat:
+            assert chat("the quick brown fox", 8) != first_answer
+        marked = marked_processes(f"{process.pid}-")
+        assert marked
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert not healthy(record["url"])
+    assert not live.record_file(site, "toy").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_foreground_server_leaves_no_engine(site: Site, first: Released) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deploy.live", "toy"], env=delivery_environment(site), stderr=subprocess.DEVNULL
+    )
+    record = await_true(lambda: live.live_record(site, "toy"))
+    process.kill()
+    process.wait()
+    await_true(lambda: not healthy(record["url"]), limit_s=10)
+    assert live.live_record(site, "toy") is None
+
+
+@pytest.mark.slow
+def test_a_detached_server_stays_until_it_is_stopped(site: Site, first: Released) -> None:
+    url = start_detached(site, "toy")
+    assert start_detached(site, "toy") == url, "one server a model"
+    assert stop_detached(site, "toy")
+    assert not healthy(url)
+    assert not stop_detached(site, "toy")
+
+
+@pytest.mark.slow
+def test_chat_serves_the_model_itself_where_none_is_served(site: Site, first: Released) -> None:
+    with open_chat(site, "toy@champion") as chat:
+        assert chat("the quick brown fox", 8)
+    assert champion(site, "toy").version == 1
+    assert processes_of_this_test() == []
