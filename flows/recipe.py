@@ -46,25 +46,37 @@ class Recipe(BaseModel):
         ),
     ]
     ingest: Annotated[IngestSpec, Field(description="Raw text to read.", json_schema_extra={"position": 1})]
-    clean: Annotated[CleanSpec, Field(description="How documents are cleaned and filtered.", json_schema_extra={"position": 2})]
+    clean: Annotated[
+        CleanSpec, Field(description="How documents are cleaned and filtered.", json_schema_extra={"position": 2})
+    ] = CleanSpec()
     dedup: Annotated[
         DedupSpec, Field(description="How duplicates are found and the corpus is split.", json_schema_extra={"position": 3})
-    ]
-    check: Annotated[CheckSpec, Field(description="Quality checks of the clean corpus.", json_schema_extra={"position": 4})]
-    tokenizer: Annotated[TokenizerSpec, Field(description="Tokenizer: trained or adopted.", json_schema_extra={"position": 5})]
-    encode: Annotated[EncodeSpec, Field(description="Token shards.", json_schema_extra={"position": 6})]
-    pretrain: Annotated[PretrainSpec, Field(description="Model and pretraining.", json_schema_extra={"position": 7})]
+    ] = DedupSpec()
+    check: Annotated[CheckSpec, Field(description="Quality checks of the clean corpus.", json_schema_extra={"position": 4})] = (
+        CheckSpec()
+    )
+    tokenizer: Annotated[
+        TokenizerSpec, Field(description="Tokenizer: trained or adopted.", json_schema_extra={"position": 5})
+    ] = TokenizerSpec()
+    encode: Annotated[EncodeSpec, Field(description="Token shards.", json_schema_extra={"position": 6})] = EncodeSpec()
+    pretrain: Annotated[PretrainSpec, Field(description="Model and pretraining.", json_schema_extra={"position": 7})] = (
+        PretrainSpec()
+    )
     instructions: Annotated[
         InstructionsSpec,
         Field(description="Instruction data for tuning and its held-out part.", json_schema_extra={"position": 8}),
     ]
-    tune: Annotated[TuneSpec, Field(description="How the model is tuned.", json_schema_extra={"position": 9})]
-    evaluate: Annotated[EvaluateSpec, Field(description="How models are evaluated.", json_schema_extra={"position": 10})]
+    tune: Annotated[TuneSpec, Field(description="How the model is tuned.", json_schema_extra={"position": 9})] = TuneSpec()
+    evaluate: Annotated[EvaluateSpec, Field(description="How models are evaluated.", json_schema_extra={"position": 10})] = (
+        EvaluateSpec()
+    )
     gate: Annotated[
         GateSpec, Field(description="What a model must reach to become champion.", json_schema_extra={"position": 11})
-    ]
+    ] = GateSpec()
     registry: Annotated[RegisterSpec, Field(description="Name of the model in the registry.", json_schema_extra={"position": 12})]
-    deploy: Annotated[DeploySpec, Field(description="How the champion is rolled out.", json_schema_extra={"position": 13})]
+    deploy: Annotated[DeploySpec, Field(description="How the champion is rolled out.", json_schema_extra={"position": 13})] = (
+        DeploySpec()
+    )
 
     def resolved(self) -> "Recipe":
         """Returns the recipe with `package:` paths made absolute, as stages need them."""
@@ -199,6 +211,8 @@ def _explain(item: Any) -> str:
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(item["loc"][-1]), _known_keys(item["loc"][:-1]), n=1)
         return f"  {where}: no such key" + (f"; did you mean {near[0]!r}?" if near else "")
+    if item["type"] == "missing":
+        return f"  {where}: is not set, and has no default"
     shown = repr(item["input"])
     return f"  {where}: {item['msg']} (got {shown if len(shown) < 80 else shown[:77] + '...'})"
 

@@ -85,7 +85,7 @@ def run_chain(chain: Chain, recipe: Recipe, until: str | None) -> Run:
     from prefect.runtime import flow_run
 
     site = current_site()
-    run = Run(site, recipe.name, recipe.model_dump(mode="json"), until, flow_run.get_id(), flow_run.get_ui_url())
+    run = Run(site, recipe.name, recipe.model_dump(mode="json"), until, flow_run.get_id(), flow_run.get_flow_run_ui_url())
     run.observers = [*watchers(), PrefectObserver()]
     with owned(site, run.prefect_run_id), _tracked(run), running(run):
         chain(recipe.resolved())
