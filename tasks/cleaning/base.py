@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
 
+from tasks.cleaning.prose import prose
 from tasks.core.artifact import Spec
 
 Language = Literal["zh", "en"]
@@ -52,13 +53,19 @@ def per_language(make: Callable[[L, Language], Judge], *, en: L | None = None, z
 
 
 def from_datatrove(block: Any) -> Judge:
-    """Returns a judge that asks a filter block of datatrove."""
+    """Returns a judge that asks a filter block of datatrove about the prose of a text, and leaves the text as it is."""
+
+    def judge(text: str, lang: Language) -> tuple[str, str | None]:
+        return text, ask(block, prose(text))[1]
+
+    return judge
+
+
+def ask(block: Any, text: str) -> tuple[str, str | None]:
+    """Returns what a filter block of datatrove makes of a text, and why it would drop it."""
     from datatrove.data import Document
     from datatrove.pipeline.filters.base_filter import get_filter_result
 
-    def judge(text: str, lang: Language) -> tuple[str, str | None]:
-        document = Document(text=text, id="")
-        keep, reason = get_filter_result(block.filter(document))
-        return document.text, None if keep else str(reason)
-
-    return judge
+    document = Document(text=text, id="")
+    keep, reason = get_filter_result(block.filter(document))
+    return document.text, None if keep else str(reason)

@@ -5,11 +5,12 @@ In: one text. Out: the text without such lines, or the rule it breaks. Source: R
 not apply C4 to Chinese: its words, sentences and phrases are English.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from tasks.cleaning.base import Example, FilterBase, Judge, Language, from_datatrove, per_language
+from tasks.cleaning.base import Example, FilterBase, Judge, Language, ask, per_language
+from tasks.cleaning.prose import code_lines, is_structure, prose
 from tasks.core.artifact import Spec
 
 
@@ -26,7 +27,9 @@ class C4Rules(Spec):
     drop_javascript_lines: Annotated[bool, Field(description="Take out lines that speak of JavaScript.")] = True
     drop_curly_brackets: Annotated[bool, Field(description="Drop pages with a curly bracket: most of them are code.")] = True
     drop_policy_lines: Annotated[bool, Field(description="Take out lines on cookies and terms of use.")] = True
-    remove_citations: Annotated[bool, Field(description="Take marks like [1] and [edit] out of lines.")] = True
+    remove_citations: Annotated[
+        bool, Field(description="Take marks like [1] and [edit] out of lines. Off: manuals write [0] and [] in commands.")
+    ] = False
 
 
 class C4(FilterBase):
@@ -49,21 +52,41 @@ class C4(FilterBase):
 
 
 def _judge(rules: C4Rules, lang: Language) -> Judge:
+    page = _filter(rules, lang)
+    line = _filter(rules.model_copy(update={"min_sentences": None}), lang)
+
+    def judge(text: str, lang: Language) -> tuple[str, str | None]:
+        _, reason = ask(page, prose(text))
+        return (text, reason) if reason is not None else (_without_bad_lines(text, line), None)
+
+    return judge
+
+
+def _without_bad_lines(text: str, block: Any) -> str:
+    """Asks about each line of prose by itself: code, headings, items and tables stay as they are."""
+    code = code_lines(text)
+    lines: list[str] = []
+    for number, line in enumerate(text.split("\n")):
+        kept = line if number in code or is_structure(line) else ask(block, line)[0]
+        if kept or not line:
+            lines.append(kept)
+    return "\n".join(lines)
+
+
+def _filter(rules: C4Rules, lang: Language) -> Any:
     from datatrove.pipeline.filters import C4QualityFilter
 
     from tasks.cleaning.words import word_tokenizer
 
-    return from_datatrove(
-        C4QualityFilter(
-            filter_no_terminal_punct=rules.lines_need_end_mark,
-            min_num_sentences=-1 if rules.min_sentences is None else rules.min_sentences,
-            min_words_per_line=-1 if rules.min_words_per_line is None else rules.min_words_per_line,
-            max_word_length=-1 if rules.max_word_chars is None else rules.max_word_chars,
-            filter_lorem_ipsum=rules.drop_lorem_ipsum,
-            filter_javascript=rules.drop_javascript_lines,
-            filter_curly_bracket=rules.drop_curly_brackets,
-            filter_policy=rules.drop_policy_lines,
-            remove_citations=rules.remove_citations,
-            language=word_tokenizer(lang),
-        )
+    return C4QualityFilter(
+        filter_no_terminal_punct=rules.lines_need_end_mark,
+        min_num_sentences=-1 if rules.min_sentences is None else rules.min_sentences,
+        min_words_per_line=-1 if rules.min_words_per_line is None else rules.min_words_per_line,
+        max_word_length=-1 if rules.max_word_chars is None else rules.max_word_chars,
+        filter_lorem_ipsum=rules.drop_lorem_ipsum,
+        filter_javascript=rules.drop_javascript_lines,
+        filter_curly_bracket=rules.drop_curly_brackets,
+        filter_policy=rules.drop_policy_lines,
+        remove_citations=rules.remove_citations,
+        language=word_tokenizer(lang),
     )

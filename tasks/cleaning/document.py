@@ -21,7 +21,7 @@ from tasks.cleaning.gopher_quality import GopherQuality
 from tasks.cleaning.gopher_repetition import GopherRepetition
 from tasks.cleaning.language import identify
 from tasks.cleaning.pii import mask
-from tasks.cleaning.repair import repair
+from tasks.cleaning.repair import GAPS, repair
 from tasks.core.artifact import Spec
 
 Row = dict[str, Any]
@@ -42,9 +42,9 @@ class CleanSpec(Spec):
         Field(description="How text is taken from HTML: documentation keeps the page without navigation, article guesses."),
     ] = "documentation"
     languages: Annotated[tuple[Language, ...], Field(min_length=1, description="Languages that are kept.")] = ("zh", "en")
-    min_language_score: Annotated[float, Field(ge=0, le=1, description="Smallest score of the language; FineWeb uses 0.65.")] = (
-        0.65
-    )
+    min_language_score: Annotated[
+        float, Field(ge=0, le=1, description="Smallest score of the wanted languages together; FineWeb uses 0.65 for its one.")
+    ] = 0.65
     mask_personal_data: Annotated[bool, Field(description="Mask mail and IP addresses, Chinese mobile and identity numbers.")] = (
         True
     )
@@ -85,7 +85,7 @@ def _clean(raw: Row, spec: CleanSpec, judges: list[tuple[str, Judge]]) -> Cleane
         text, masked = mask(text)
     if lost is not None:
         return _dropped(raw, raw["lang"], text, lost)
-    lang, score = identify(text)
+    lang, score = identify(text, spec.languages)
     if lang not in spec.languages:
         return _dropped(raw, lang, text, "language:not_wanted")
     if score < spec.min_language_score:
@@ -95,6 +95,7 @@ def _clean(raw: Row, spec: CleanSpec, judges: list[tuple[str, Judge]]) -> Cleane
         if reason is not None or not kept.strip():
             return _dropped(raw, lang, text, f"{kind}:{reason or 'nothing_left'}")
         text = kept
+    text = GAPS.sub("\n\n", text).strip("\n")
     row = {"id": raw["id"], "source": raw["source"], "licence": raw["licence"], "lang": lang, "lang_score": score, "text": text}
     return Cleaned(row, masked=masked)
 

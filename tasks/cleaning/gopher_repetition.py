@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from tasks.cleaning.base import Example, FilterBase, Judge, Language, from_datatrove, per_language
+from tasks.cleaning.prose import prose
 from tasks.core.artifact import Spec
 
 Share = Annotated[float | None, Field(gt=0, le=1)]
@@ -87,7 +88,7 @@ def _judge(limits: RepetitionLimits, lang: Language) -> Judge:
     lines = from_datatrove(_filter(limits, words, with_runs=False))
 
     def judge(text: str, lang: Language) -> tuple[str, str | None]:
-        long_enough = len(words.word_tokenize(text)) >= limits.min_words_for_runs
+        long_enough = len(words.word_tokenize(prose(text))) >= limits.min_words_for_runs
         return whole(text, lang) if long_enough else lines(text, lang)
 
     return judge

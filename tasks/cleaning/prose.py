@@ -1,0 +1,40 @@
+"""Prose: what is running text in a document with Markdown structure, and what is code or mark-up.
+
+In: one text. Out: the text as quality rules should see it. Invariant: rules measured on plain web text (words that are
+symbols, copied lines, hash signs) are not asked of code, fences, heading marks and bullets; a text that is nearly all
+code is seen whole.
+"""
+
+import re
+
+_FENCE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+_MARK = re.compile(r"^[ \t]*(?:#{1,6}[ \t]+|[-*+][ \t]+|>[ \t]?|\|)", re.MULTILINE)
+_RULE_LINE = re.compile(r"^[ \t]*(?:[=\-*_~]{3,}|[|:\- ]{3,})[ \t]*$\n?", re.MULTILINE)
+_SPAN = re.compile(r"`+([^`\n]*)`+|\*\*|__")
+_CELL = re.compile(r"[ \t]*\|[ \t]*")
+_GAPS = re.compile(r"\n{3,}")
+_MIN_SHARE = 0.1
+
+
+def prose(text: str) -> str:
+    """Returns the running text, without code blocks and marks; the whole text where little else is there."""
+    if "```" not in text and "~~~" not in text and not _MARK.search(text) and "`" not in text:
+        return text
+    running = _RULE_LINE.sub("", _FENCE.sub("", text))
+    running = _CELL.sub(" ", _SPAN.sub(r"\1", _MARK.sub("", running)))
+    running = _GAPS.sub("\n\n", running).strip("\n")
+    return running if len(running) >= _MIN_SHARE * len(text) else text
+
+
+def code_lines(text: str) -> set[int]:
+    """Returns the numbers (from 0) of the lines that lie in code blocks."""
+    lines: set[int] = set()
+    for found in _FENCE.finditer(text):
+        first = text.count("\n", 0, found.start())
+        lines.update(range(first, first + found.group().count("\n") + 1))
+    return lines
+
+
+def is_structure(line: str) -> bool:
+    """Says whether a line is a heading, an item, a table row or empty, and so no line of prose."""
+    return not line.strip() or bool(_MARK.match(line)) or "|" in line or bool(_RULE_LINE.match(line))
