@@ -178,5 +178,5 @@ def bullets(texts: Iterable[str]) -> list[str]:
 
 
 def cell(text: str) -> str:
-    """Returns text on one line that is no Markdown table border and no HTML."""
-    return one_line(text, 500).replace("|", "\\|").replace("<", "&lt;")
+    """Returns text on one line that is no Markdown table border, no link and no HTML."""
+    return one_line(text, 500).replace("|", "\\|").replace("](", "]\\(").replace("<", "&lt;")

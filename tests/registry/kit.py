@@ -194,7 +194,7 @@ def _checkpoint(site: Site, name: str, seed: int, family: str, base_digest: str 
         "precision": "fp32",
         "train_loss": 2.0,
         "validation_loss": 2.5,
-        "warnings": ("validation has only 3 documents | a <b> of its own",),
+        "warnings": ("validation has only 3 documents | a <b> [of](its own)",),
     }
     return commit(site, Checkpoint, name, {"learning_rate": 0.001, "model": {"depth": 2}}, **facts)
 
