@@ -41,16 +41,16 @@ class _Words:
         return [text[start:end].strip() for start, end in spans if text[start:end].strip()]
 
     def span_tokenize(self, text: str) -> list[tuple[int, int]]:
-        """Returns where each sentence starts and ends: after a mark that ends one, at the next word."""
-        starts, place, seen_end = [0], 0, False
+        """Returns where each sentence starts and ends: after a mark that ends one, at the next word or wide gap."""
+        starts, end, seen_end = [0], 0, False
         for word in self.split(text):
-            place = text.index(word, place)
-            if word in _sentence_ends():
-                seen_end = True
-            elif seen_end and not _is_punctuation(word):
-                starts.append(place)
+            place = text.index(word, end)
+            wide_gap = text[end:place] not in ("", " ")  # spaCy makes a word of white space beyond one space
+            if seen_end and (wide_gap or (word not in _sentence_ends() and not _is_punctuation(word))):
+                starts.append(end if wide_gap else place)
                 seen_end = False
-            place += len(word)
+            seen_end = seen_end or word in _sentence_ends()
+            end = place + len(word)
         return list(zip(starts, [*starts[1:], len(text)], strict=True))
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, get_type_hints
 
 from tasks.core.artifact import Artifact, Spec
-from tasks.core.errors import ContractError, PipelineError, StageError, TransientError
+from tasks.core.errors import ContractError, StageError, TransientError
 from tasks.core.fingerprint import fingerprint
 from tasks.core.provenance import provenance
 from tasks.core.run import Run, SafeLog, StageRecord, current_run, stage_log

@@ -5,6 +5,7 @@ Invariants: nothing without a manifest counts; a commit is fsync, manifest, rena
 one writer at a time holds the lock, which the kernel frees when its holder dies.
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -16,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import filelock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.core.artifact import EXTRA_DIR, MANIFEST_NAME, Artifact
@@ -164,17 +164,15 @@ class Store:
         """
         path = self.root / kind / (fingerprint[:12] + _LOCK)
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.UnixFileLock(path, is_singleton=False)
-        _acquire(lock, path, wait, notify)
-        descriptor = lock._context.lock_file_fd
-        assert descriptor is not None
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         owner = path.with_suffix(".owner")
-        owner.write_text(json.dumps(process_identity()))
         try:
+            _acquire(descriptor, owner, wait, notify)
+            owner.write_text(json.dumps(process_identity()))
             yield descriptor
-        finally:
             owner.unlink(missing_ok=True)
-            lock.release()
+        finally:
+            os.close(descriptor)
 
     def verify(self, artifact: Artifact) -> None:
         """Hashes every file of an artifact.
@@ -192,18 +190,17 @@ class Store:
                 )
 
 
-def _acquire(lock: filelock.BaseFileLock, path: Path, wait: bool, notify: Any) -> None:
+def _acquire(descriptor: int, owner: Path, wait: bool, notify: Any) -> None:
     try:
-        lock.acquire(timeout=0)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return
-    except filelock.Timeout:
-        owner = path.with_suffix(".owner")
+    except BlockingIOError:
         who = owner.read_text() if owner.exists() else "another process"
     if not wait:
-        raise TransientError(f"{path.with_suffix('')} is being built by {who}; run again when it has ended")
+        raise TransientError(f"{owner.with_suffix('')} is being built by {who}; run again when it has ended")
     if notify is not None:
-        notify(f"waiting for {path.with_suffix('').name}, which is being built by {who}")
-    lock.acquire()
+        notify(f"waiting for {owner.with_suffix('').name}, which is being built by {who}")
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def read_manifest(folder: Path) -> Manifest:

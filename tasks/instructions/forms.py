@@ -120,8 +120,8 @@ def to_item(value: Any, number: int, source: str, form: str) -> Item:
         raise Refused("broken_keywords")
     if match not in ("any", "all"):
         raise Refused("broken_keywords")
-    group = _name(value.get("group")) or name
-    return Item(f"{source}/{name}", group, source, messages, tuple(keywords), match, bool(value.get("copied", False)))
+    id = f"{source}/{name}"  # without a group of its own an item is a group: a bare number may stand in any set
+    return Item(id, _name(value.get("group")) or id, source, messages, tuple(keywords), match, bool(value.get("copied", False)))
 
 
 def _name(value: Any) -> str | None:

@@ -1,0 +1,45 @@
+"""Worker processes: errors keep their type, a killed worker is transient, none is left."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tasks.core.errors import ContractError, TransientError
+from tasks.core.workers import run_jobs
+
+
+def touch(path: Path) -> None:
+    path.write_text(str(os.getpid()))
+
+
+def fail(path: Path) -> None:
+    raise ContractError(f"{path.name} is wrong")
+
+
+def die(path: Path) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_one_worker_runs_in_this_process(tmp_path):
+    assert list(run_jobs(touch, [tmp_path / "a", tmp_path / "b"], 1)) == [1, 2]
+    assert (tmp_path / "a").read_text() == str(os.getpid())
+
+
+def test_workers_run_elsewhere_and_are_gone_afterwards(tmp_path):
+    jobs = [tmp_path / str(number) for number in range(6)]
+    assert list(run_jobs(touch, jobs, 2)) == [1, 2, 3, 4, 5, 6]
+    pids = {int(path.read_text()) for path in jobs}
+    assert os.getpid() not in pids
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_an_error_keeps_its_type_and_message(tmp_path):
+    with pytest.raises(ContractError, match="b is wrong"):
+        list(run_jobs(fail, [tmp_path / "b", tmp_path / "b"], 2))
+
+
+def test_a_killed_worker_is_transient(tmp_path):
+    with pytest.raises(TransientError, match=r"a worker process .* was killed"):
+        list(run_jobs(die, [tmp_path / "a", tmp_path / "b"], 2))

@@ -1,0 +1,195 @@
+"""Instructions: every form, every reason to drop, held-out items kept apart, the shuffled experiment."""
+
+import gzip
+import json
+
+import pytest
+
+from tasks.core.errors import ContractError, RecipeError
+from tasks.instructions import InstructionsSpec, read_conversations
+from tests.data.kit import write_jsonl
+
+
+def spec_of(train, heldout=None, **settings):
+    sets = {"train": [{"name": "train", "licence": "MIT", "paths": [str(train)]}]}
+    if heldout is not None:
+        sets["heldout"] = [{"name": "held", "licence": "MIT", "paths": [str(heldout)]}]
+    return InstructionsSpec.model_validate(sets | settings)
+
+
+def lines(conversations):
+    return [json.loads(line) for line in (conversations.path / "conversations.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def build(site, folder, train, heldout=None, **settings):
+    held = write_jsonl(folder / "held.jsonl", heldout) if heldout is not None else None
+    return read_conversations.build(spec_of(write_jsonl(folder / "train.jsonl", train), held, **settings), site=site)
+
+
+def alpaca(number, **more):
+    return {
+        "id": f"item {number}",
+        "instruction": f"What is the square of {number}, in words?",
+        "output": f"Answer {number}.",
+    } | more
+
+
+FORMS = [
+    {
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Q1"},
+            {"role": "assistant", "content": "A1"},
+        ]
+    },
+    {"instruction": "Q2", "input": "more", "output": " A2 "},
+    {"conversations": [{"from": "human", "value": "Q3"}, {"from": "gpt", "value": "A3"}]},
+    {"prompt": "Q4", "response": "A4"},
+    {"messages": [{"role": "user", "content": [{"type": "text", "text": "Q5"}]}, {"role": "assistant", "content": "A5"}]},
+]
+
+
+def test_every_form_becomes_messages(site, tmp_path):
+    found = {row["id"]: row["messages"] for row in lines(build(site, tmp_path, FORMS))}
+    assert found["train/1"] == FORMS[0]["messages"]
+    assert found["train/2"] == [{"role": "user", "content": "Q2\nmore"}, {"role": "assistant", "content": "A2"}]
+    assert found["train/3"] == [{"role": "user", "content": "Q3"}, {"role": "assistant", "content": "A3"}]
+    assert found["train/4"] == [{"role": "user", "content": "Q4"}, {"role": "assistant", "content": "A4"}]
+    assert found["train/5"][0] == {"role": "user", "content": "Q5"}
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.jsonl.gz"])
+def test_arrays_and_lines(site, tmp_path, name):
+    items = [alpaca(number) for number in range(3)]
+    text = json.dumps(items) if name == "a.json" else "\n".join(map(json.dumps, items))
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    assert read_conversations.build(spec_of(tmp_path / name), site=site).num_items == 3
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        ({"text": "no form at all"}, "unknown_form"),
+        (["a", "list"], "unknown_form"),
+        ({"messages": []}, "broken_turns"),
+        ({"messages": "hello"}, "broken_turns"),
+        ({"messages": [{"role": "user", "content": "Q"}]}, "broken_turns"),
+        ({"messages": [{"role": "assistant", "content": "A"}, {"role": "user", "content": "Q"}]}, "broken_turns"),
+        ({"messages": [{"role": "user", "content": "Q"}, {"role": "tool", "content": "A"}]}, "broken_turns"),
+        ({"messages": [{"role": "user"}, {"role": "assistant", "content": "A"}]}, "broken_turns"),
+        ({"instruction": "Q", "output": None}, "broken_turns"),
+        ({"instruction": "Q", "output": "  "}, "empty_answer"),
+        ({"instruction": "", "output": "A"}, "empty_prompt"),
+        ({"instruction": "Q \ud800", "output": "A"}, "lone_surrogate"),
+        ({"instruction": "Q", "output": "A" * 300}, "too_long"),
+        ({"instruction": "Q", "output": "A", "keywords": "word"}, "broken_keywords"),
+        ({"instruction": "Q", "output": "A", "keywords": [" "]}, "broken_keywords"),
+        ({"instruction": "Q", "output": "A", "keywords": ["a"], "match": "some"}, "broken_keywords"),
+        (alpaca(1) | {"id": "other"}, "duplicate"),
+        (alpaca(99) | {"id": "item 1"}, "duplicate_id"),
+        (alpaca(50) | {"group": "held group"}, "held_out_group"),
+        ({"instruction": "What, IS the held-out question?", "output": "Another answer."}, "held_out_prompt"),
+    ],
+)
+def test_an_item_is_dropped_with_its_reason(site, tmp_path, item, reason):
+    heldout = [{"instruction": "what is the held-out question", "output": "A", "group": "held group", "keywords": ["a"]}]
+    found = build(site, tmp_path, [alpaca(1), item, alpaca(2)], heldout, max_chars=200)
+    assert found.dropped_by_reason == {reason: 1}
+    assert sorted(row["id"] for row in lines(found)) == ["held/1", "train/item 1", "train/item 2"]
+    assert found.num_items_in == 4
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(b"{broken\n", "broken_json"), (b'{"prompt": "caf\xe9"}\n', "undecodable"), (b"[" * 90_000 + b"\n", "broken_json")],
+)
+def test_a_line_that_cannot_be_read_is_dropped(site, tmp_path, data, reason):
+    path = write_jsonl(tmp_path / "train.jsonl", [alpaca(1), alpaca(2)])
+    path.write_bytes(data + path.read_bytes())
+    assert read_conversations.build(spec_of(path), site=site).dropped_by_reason == {reason: 1}
+
+
+def test_a_file_that_is_cut_off_is_counted(site, tmp_path):
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(json.dumps(alpaca(1)).encode())[:-5])
+    write_jsonl(tmp_path / "b.jsonl", [alpaca(2)])
+    found = read_conversations.build(spec_of(tmp_path / "*.jsonl*"), site=site)
+    assert found.dropped_by_reason == {"unreadable": 1}
+
+
+def test_a_small_edit_of_a_long_held_out_prompt_is_found(site, tmp_path):
+    prompt = "Translate this description of a package: it creates menus from the shell, and each item runs a command when chosen."
+    train = [alpaca(1), alpaca(2), {"instruction": prompt.replace("chosen", "picked"), "output": "B"}]
+    held = [{"instruction": prompt, "output": "A"}]
+    assert build(site, tmp_path, train, held, near_heldout_similarity=0.85).dropped_by_reason == {"held_out_prompt": 1}
+    assert build(site, tmp_path, train, held, near_heldout_similarity=None).dropped_by_reason == {}
+
+
+def test_short_prompts_of_one_template_are_not_near(site, tmp_path):
+    train = [{"instruction": f"用一句话说明 Linux 命令 {name} 的作用。", "output": name} for name in ("ls", "cp", "apt-get")]
+    held = [{"instruction": "用一句话说明 Linux 命令 apt-key 的作用。", "output": "x"}]
+    assert build(site, tmp_path, train, held).dropped_by_reason == {}
+
+
+def test_held_out_items_keep_what_judges_them(site, tmp_path):
+    held = [{"instruction": "Q", "output": "A", "group": "g", "keywords": ["x", "y"], "match": "all", "copied": True}]
+    rows = {row["split"]: row for row in lines(build(site, tmp_path, [alpaca(1), alpaca(2)], held))}
+    test = rows["test"]
+    assert (test["keywords"], test["match"], test["copied"], test["group"]) == (["x", "y"], "all", True, "g")
+
+
+def test_validation_is_by_group_and_never_empty(site, tmp_path):
+    items = [alpaca(number, group=f"group {number // 4}") for number in range(80)]
+    found = build(site, tmp_path, items, validation_share=0.2)
+    split_of = {}
+    for row in lines(found):
+        assert split_of.setdefault(row["group"], row["split"]) == row["split"]
+    assert 0 < found.items_by_split["validation"] < 40
+    smallest = build(site, tmp_path, [alpaca(1), alpaca(2)], validation_share=0.0001)
+    assert smallest.items_by_split == {"train": 1, "validation": 1, "test": 0}
+
+
+def test_added_items_move_no_other(site, tmp_path):
+    few = {row["id"]: row["split"] for row in lines(build(site, tmp_path, [alpaca(number) for number in range(60)]))}
+    many = {row["id"]: row["split"] for row in lines(build(site, tmp_path, [alpaca(number) for number in range(90)]))}
+    assert all(many[id] == split for id, split in few.items())
+
+
+def test_shuffled_answers_are_all_there_and_all_elsewhere(site, tmp_path):
+    items = [alpaca(number) for number in range(40)]
+    straight, shuffled = (lines(build(site, tmp_path, items, shuffle_answers=flag)) for flag in (False, True))
+    answers = {row["id"]: row["messages"][-1]["content"] for row in straight if row["split"] == "train"}
+    moved = {row["id"]: row["messages"][-1]["content"] for row in shuffled if row["split"] == "train"}
+    assert sorted(answers.values()) == sorted(moved.values())
+    assert all(answers[id] != moved[id] for id in answers)
+    assert [row for row in straight if row["split"] != "train"] == [row for row in shuffled if row["split"] != "train"]
+
+
+def test_too_long_can_be_an_error(site, tmp_path):
+    with pytest.raises(ContractError, match=r"train/item 1 has \d+ characters, max_chars is 20"):
+        build(site, tmp_path, [alpaca(1)], max_chars=20, too_long="fail")
+
+
+def test_nothing_left_to_tune_on_is_an_error(site, tmp_path):
+    with pytest.raises(ContractError, match=r"no training conversation is left of 1 items: \{'unknown_form': 1\}"):
+        build(site, tmp_path, [{"a": 1}])
+
+
+def test_a_missing_file_is_the_users_error(site, tmp_path):
+    with pytest.raises(RecipeError, match=r"nowhere\.jsonl matches no file"):
+        read_conversations.build(spec_of(tmp_path / "nowhere.jsonl"), site=site)
+
+
+def test_the_identity_holds_no_path(site, tmp_path):
+    spec = spec_of(write_jsonl(tmp_path / "train.jsonl", [alpaca(1)]), write_jsonl(tmp_path / "held.jsonl", [alpaca(2)]))
+    assert str(tmp_path) not in json.dumps(spec.pinned(site).identity())
+    assert spec.pinned(site).train[0].digest != spec.pinned(site).heldout[0].digest
+
+
+def test_the_real_sets_are_read(site, shared_data):
+    reasons = {}
+    for path in sorted((shared_data / "sft").glob("*")):
+        if path.name != "self_instruct_seed_tasks.jsonl":
+            reasons[path.name] = read_conversations.build(spec_of(path), site=site).dropped_by_reason
+    assert reasons["linux_command_zh_sft.json"] == {}
+    assert reasons["alpaca_zh_demo.json"] == {"duplicate": 8}
+    assert set(reasons["glaive_toolcall_zh_demo.json"]) == {"broken_turns", "duplicate"}  # tool turns are not supported
