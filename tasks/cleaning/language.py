@@ -35,7 +35,9 @@ def identify(text: str, wanted: Collection[str]) -> tuple[str, float]:
     """
     said = _said(text)
     han, latin, letters = (len(pattern.findall(said)) for pattern in (_HAN, _LATIN, _LETTER))
-    if letters and han / letters >= _HAN_SHARE and not _KANA_HANGUL.search(said):
+    if not letters:
+        return "unknown", 0.0
+    if han / letters >= _HAN_SHARE and not _KANA_HANGUL.search(said):
         return "zh", (han + latin) / letters
     labels, scores = _model().predict(" ".join(said.split()), k=_CANDIDATES)
     found = [(label.removeprefix("__label__"), float(score)) for label, score in zip(labels, scores, strict=True)]

@@ -8,7 +8,7 @@ code is seen whole.
 import re
 
 _FENCE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
-_MARK = re.compile(r"^[ \t]*(?:#{1,6}[ \t]+|[-*+][ \t]+|>[ \t]?|\|)", re.MULTILINE)
+_MARK = re.compile(r"^[ \t]*(?:#{1,6}[ \t]+|[-*+][ \t]+|>[ \t]?|\|[ \t]*)", re.MULTILINE)
 _RULE_LINE = re.compile(r"^[ \t]*(?:[=\-*_~]{3,}|[|:\- ]{3,})[ \t]*$\n?", re.MULTILINE)
 _SPAN = re.compile(r"`+([^`\n]*)`+|\*\*|__")
 _CELL = re.compile(r"[ \t]*\|[ \t]*")

@@ -1,0 +1,101 @@
+"""Extraction: prose, headings, lists, tables and code of HTML stay; navigation goes."""
+
+import gzip
+import json
+
+import pytest
+
+from tasks.cleaning.extract import Unextractable, extract
+
+PAGE = """<?xml version="1.0" encoding="UTF-8"?>
+<html><head><title>T</title><style>p {}</style></head><body>
+<div id="banner"><a href="/get">Download</a></div>
+<ul class="docnav"><li><a href="p">Prev</a></li><li><a href="n">Next</a></li></ul>
+<div class="section"><h2 class="title">6.2. The <code>apt</code> command</h2>
+<div class="para">Use <code class="command">apt
+ install</code> or
+   <em>nothing</em>.</div>
+<div class="sidebar"><p class="title"><strong>TIP</strong> Save time</p><div class="para">A tip.</div></div>
+<pre class="screen"><code>$ </code><strong>sudo apt update
+  done</strong></pre>
+<ul><li>one <b>bold</b></li><li>two<ul><li>inner</li></ul></li></ul>
+<table><tr><th>Name</th><th>What</th></tr><tr><td><code>ls</code></td><td>lists</td></tr><tr><td></td><td>note</td></tr></table>
+<script>alert(1)</script><!-- comment -->
+</div>
+<footer>Copyright</footer></body></html>"""
+
+
+def test_a_page_of_documentation():
+    assert extract(PAGE, "html", "documentation") == (
+        "## 6.2. The `apt` command\n\nUse `apt install` or nothing.\n\nTIP Save time\n\nA tip.\n\n"
+        "```\n$ sudo apt update\n  done\n```\n\n- one bold\n- two\n  - inner\n\nName | What\n`ls` | lists\nnote\n"
+    )
+
+
+def test_an_article_keeps_names_of_commands_in_their_sentence():
+    text = "".join(
+        f"<p>Sentence number {number} speaks of <code>apt</code> and of what it does for you.</p>" for number in range(9)
+    )
+    found = extract(f"<html><body><nav>Menu</nav><article>{text}</article></body></html>", "html", "article")
+    assert "Sentence number 3 speaks of `apt` and of what it does for you." in found.splitlines()
+    assert "Menu" not in found
+
+
+@pytest.mark.parametrize("format", ["plain", "markdown", "md", "txt"])
+def test_text_is_taken_as_it_is(format):
+    assert extract("# a <b>\n\n  code", format, "documentation") == "# a <b>\n\n  code"
+
+
+@pytest.mark.parametrize(
+    ("text", "format", "reason"),
+    [
+        ("x", "roff", "unsupported_format"),
+        ("", "html", "broken_html"),
+        ("<html><body><nav>Menu</nav></body></html>", "html", "no_text_in_html"),
+        ("<html><body><script>x</script></body></html>", "html", "no_text_in_html"),
+    ],
+)
+def test_what_has_no_text_says_why(text, format, reason):
+    with pytest.raises(Unextractable, match=reason):
+        extract(text, format, "documentation")
+
+
+def test_a_wrapper_with_an_unlucky_name_does_not_empty_the_page():
+    page = f"<html><body><div class='main-menu'><p>{'Real text. ' * 20}</p></div></body></html>"
+    assert "Real text." in extract(page, "html", "documentation")
+
+
+def test_a_list_of_links_goes_and_a_sentence_with_links_stays():
+    page = (
+        "<html><body><p>Text that stays here.</p><ul><li><a href='a'>One page</a></li><li><a href='b'>Other page</a></li></ul>"
+        "<p>See <a href='a'>one</a> and <a href='b'>two</a> for what else there is to know.</p></body></html>"
+    )
+    found = extract(page, "html", "documentation")
+    assert found == "Text that stays here.\n\nSee one and two for what else there is to know.\n"
+
+
+def test_deep_nesting_is_no_crash():
+    deep = "<html><body>" + "<div>" * 50_000 + "text" + "</div>" * 50_000 + "</body></html>"
+    with pytest.raises(Unextractable, match="no_text_in_html"):  # the parser gives up below 256 levels
+        extract(deep, "html", "documentation")
+
+
+def test_markup_that_is_broken_still_gives_its_text():
+    assert extract("<p>one <b>two</p><p>three &lt;four&gt;", "html", "documentation") == "one two\n\nthree <four>\n"
+
+
+def test_the_handbook_keeps_prose_code_and_lists_in_both_languages(shared_data):
+    with gzip.open(shared_data / "corpus" / "debian_docs_zh_en.jsonl.gz", "rt", encoding="utf-8") as file:
+        pages = {row["id"]: row["text"] for row in map(json.loads, file) if row["id"].endswith("/sect.apt-get.html")}
+    english, chinese = (
+        extract(next(text for id, text in pages.items() if lang in id), "html", "documentation") for lang in ("en-US", "zh-CN")
+    )
+    assert english.startswith("## 6.2. `aptitude`, `apt-get`, and `apt` Commands\n")
+    assert "and `apt-get` is the first front end" in english
+    assert "TIP Incremental updates" in english
+    assert '```\n$ sudo apt -o "Acquire::PDiffs=false" update\n```' in english
+    assert chinese.startswith("## 6.2. `aptitude`、`apt-get`和 `apt` 命令\n")
+    assert "`apt` 是 APT 的第二个基于命令行的前端" in chinese
+    for page in (english, chinese):
+        assert "Download the ebook" not in page
+        assert "Prev" not in page.split()

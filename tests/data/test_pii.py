@@ -1,0 +1,59 @@
+"""Personal data is masked; versions, dates, sections and example addresses are not."""
+
+import pytest
+
+from tasks.cleaning.pii import mask
+
+
+@pytest.mark.parametrize(
+    ("text", "masked", "kind"),
+    [
+        ("write to jane.doe+x@mail.debian.org, please", "write to <email>, please", "mail"),
+        ("邮箱：zhang_san@163.com。", "邮箱：<email>。", "mail"),
+        ("<root@server7.company.cn>", "<<email>>", "mail"),
+        ("from 220.181.111.147 port 22", "from <ip> port 22", "ip"),
+        ("host (202.38.64.9)", "host (<ip>)", "ip"),
+        ("via 2409:8c70:3a00:42:3a::1 dev eth0", "via <ip> dev eth0", "ip"),
+        ("电话13812345678。", "电话<phone>。", "mobile"),
+        ("call +86 138-1234-5678 now", "call <phone> now", "mobile"),
+        ("身份证11010519491231002X号", "身份证<id-number>号", "identity_number"),
+        ("id 440524188001010014", "id 440524188001010014", None),
+    ],
+)
+def test_each_kind(text, masked, kind):
+    found, counts = mask(text)
+    assert found == masked
+    assert dict(counts) == ({kind: 1} if kind else {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "see section 9.2.1.4 and 14.3.4.2",
+        "#### 12.1.1.3. Backup",
+        "kernel version 2.6.32.220 and 版本 3.10.0.229",
+        "package libfoo-1.2.34.56 or v200.100.1.2",
+        "on 2024-01-15 at 13:45:12, 20240115",
+        "loopback 127.0.0.1, private 192.168.1.10 and 10.0.0.200, documentation 203.0.113.5, ::1, fe80::1",
+        "netmask 255.255.255.0",
+        "someone@example.com and root@localhost and a@b.test",
+        "git@ and @decorator and user@host",
+        "serial 138123456789012 and 0.13812345678 and 13812345678901.txt",
+        "number 110105194912310021 has a wrong check digit",
+        "mac 00:1a:2b:3c:4d:5e and time 12:34:56",
+        "999.999.999.999",
+    ],
+)
+def test_what_is_no_personal_data_stays(text):
+    assert mask(text) == (text, {})
+
+
+def test_several_pieces_are_counted_by_kind():
+    text, counts = mask("a@b.cn c@d.cn 220.181.111.147")
+    assert text == "<email> <email> <ip>"
+    assert dict(counts) == {"mail": 2, "ip": 1}
+
+
+def test_masking_twice_changes_nothing():
+    text, _ = mask("a@b.cn 13812345678 220.181.111.147 11010519491231002X")
+    assert mask(text) == (text, {})

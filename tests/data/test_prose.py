@@ -1,0 +1,35 @@
+"""Prose: code and mark-up are taken out of what quality rules see."""
+
+from tasks.cleaning.prose import code_lines, is_structure, prose
+
+PAGE = (
+    "# Title\n\nUse `ls -l` and **look**.\n\n```sh\n$ ls\n### no heading\n```\n\n- first item\n| a | b |\n|---|---|\n> quoted\n"
+)
+
+
+def test_marks_and_code_go_and_words_stay():
+    assert prose(PAGE) == "Title\n\nUse ls -l and look.\n\nfirst item\na b \nquoted"
+
+
+def test_plain_text_is_itself():
+    text = "春眠不觉晓，\n处处闻啼鸟。\n    indented"
+    assert prose(text) is text
+
+
+def test_a_text_that_is_nearly_all_code_is_seen_whole():
+    text = "x\n```\n" + "code line\n" * 20 + "```"
+    assert prose(text) == text
+
+
+def test_a_fence_that_is_never_closed_runs_to_the_end():
+    assert (
+        prose("A sentence of text that is long enough to stay.\n```\ncode") == "A sentence of text that is long enough to stay."
+    )
+
+
+def test_lines_of_code_by_number():
+    assert code_lines(PAGE) == {4, 5, 6, 7}
+
+
+def test_structure_is_told_from_prose():
+    assert [is_structure(line) for line in ("", "# head", "- item", "a | b", "----", "A line of prose.")] == [True] * 5 + [False]

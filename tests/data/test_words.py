@@ -1,0 +1,69 @@
+"""Words and sentences are those of datatrove's own tokenizers, so its filters decide alike."""
+
+import json
+
+import pytest
+
+from tasks.cleaning.words import word_tokenizer
+
+TEXTS = [
+    'Hello.  World. "Quoted." he said... What?! OK',
+    "a.m. in the U.S.A., e.g. it's don't cannot; see http://a.b/c?d=e and a-b_c (x).",
+    "",
+    " \n x",
+    'end.  " We go on.',
+    "IS_ALPHA test",
+]
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    from datatrove.utils.word_tokenizers import load_word_tokenizer
+
+    return load_word_tokenizer("eng")
+
+
+@pytest.fixture(scope="module")
+def pages(request):
+    folder = request.getfixturevalue("shared_data")
+    return [
+        json.loads(line)["text"] for line in (folder / "corpus" / "c4_demo.jsonl").read_text(encoding="utf-8").splitlines()[:60]
+    ]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_english_words_of_hard_texts(theirs, text):
+    assert word_tokenizer("en").word_tokenize(text) == theirs.word_tokenize(text)
+
+
+def test_english_words_of_web_pages(theirs, pages):
+    assert [word_tokenizer("en").word_tokenize(page) for page in pages] == [theirs.word_tokenize(page) for page in pages]
+
+
+def test_english_sentences_of_web_pages(theirs, pages):
+    lines = [line.strip() for page in pages[:25] for line in page.splitlines() if line.strip()] + [
+        text for text in TEXTS if text.strip()
+    ]
+    ours, expected = ([len(one.span_tokenize(line)) for line in lines] for one in (word_tokenizer("en"), theirs))
+    assert ours == expected
+
+
+def test_chinese_words():
+    words = word_tokenizer("zh").word_tokenize("我们在使用 Debian 系统。\n春眠不觉晓，处处闻啼鸟。")
+    assert words == ["我们", "在", "使用", "Debian", "系统", "。", "春眠", "不觉", "晓", "，", "处处", "闻啼鸟", "。"]
+
+
+def test_spans_cover_the_text():
+    text = "One. Two! Three"
+    assert [text[start:end] for start, end in word_tokenizer("en").span_tokenize(text)] == ["One. ", "Two! ", "Three"]
+    assert word_tokenizer("en").sent_tokenize(text) == ["One.", "Two!", "Three"]
+
+
+def test_jieba_reads_no_cache_that_others_could_write(tmp_path, monkeypatch):
+    import marshal
+
+    from tasks.cleaning import words
+
+    monkeypatch.setattr(marshal, "load", lambda file: pytest.fail("a cache was read"))
+    words.word_tokenizer.cache_clear()
+    assert words.word_tokenizer("zh").word_tokenize("系统") == ["系统"]
