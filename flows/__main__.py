@@ -21,6 +21,18 @@ def _prepare() -> None:
         os.environ.setdefault(name, value)
 
 
+def _note_defect(error: Exception) -> str:
+    """Writes an unexpected error's traceback to a file and returns what to say of it."""
+    import traceback
+
+    from tasks.core.site import current_site
+
+    path = current_site().root / "logs" / "defect.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="replace")
+    return f"unexpected {type(error).__name__}: {error}\nThis is a defect of Textmill; please report it with {path}"
+
+
 class _Group(click.Group):
     """Turns the pipeline's errors into a message and an exit code."""
 
@@ -32,6 +44,11 @@ class _Group(click.Group):
         except PipelineError as error:
             click.secho(f"{type(error).__name__}: {error}", fg="red", err=True)
             ctx.exit(error.exit_code)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            click.secho(f"{_note_defect(error)}", fg="red", err=True)
+            ctx.exit(1)
         except KeyboardInterrupt:
             click.secho("interrupted; finished stages are kept, the same command goes on from here", fg="yellow", err=True)
             ctx.exit(130)

@@ -289,7 +289,8 @@ class Scores(Artifact):
     def summary(self) -> str:
         """One line for a person."""
         shown = ("bits_per_byte", "answer_loss", "keyword_accuracy")
-        return ", ".join(f"{name} {self.metrics[name].mean:.3f}" for name in shown if name in self.metrics) or "no model"
+        figures = ", ".join(f"{name} {self.metrics[name].mean:.3f}" for name in shown if name in self.metrics)
+        return f"{self.role}: {figures or 'no model'}"
 
 
 class EvalReport(Artifact):

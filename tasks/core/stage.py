@@ -291,7 +291,7 @@ def stage(
     *,
     version: int,
     name: str | None = None,
-    retry: Retry = NONE,
+    retry: Retry = DISK,
     packages: tuple[str, ...] = (),
     holds: Callable[..., bool] | None = None,
     always_runs: bool = False,

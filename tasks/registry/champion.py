@@ -31,7 +31,7 @@ def still_champion(artifact: Champion, spec: ChampionSpec, tuned: Checkpoint, *,
     return (current.digest if current else None) in (artifact.model_digest, tuned.digest)
 
 
-@stage(version=1, retry=NETWORK, holds=still_champion)
+@stage(version=1, name="champion", retry=NETWORK, holds=still_champion)
 def resolve_champion(spec: ChampionSpec, tuned: Checkpoint, *, ctx: StageContext) -> Champion:
     """Copies the registered champion.
 
