@@ -23,6 +23,7 @@ _LETTER = re.compile(r"[^\W\d_]")
 _MAX_CHARS = 20_000
 _MIN_LETTERS = 20
 _HAN_SHARE = 0.3  # a Han character says what two or three Latin letters say: from here on most of it is Chinese
+_CAPITALS = 0.8
 _CANDIDATES = 5
 
 
@@ -39,6 +40,8 @@ def identify(text: str, wanted: Collection[str]) -> tuple[str, float]:
         return "unknown", 0.0
     if han / letters >= _HAN_SHARE and not _KANA_HANGUL.search(said):
         return "zh", (han + latin) / letters
+    if sum(map(str.isupper, said)) > _CAPITALS * letters:
+        said = said.lower()  # the model has hardly seen text in capitals
     labels, scores = _model().predict(" ".join(said.split()), k=_CANDIDATES)
     found = [(label.removeprefix("__label__"), float(score)) for label, score in zip(labels, scores, strict=True)]
     if not found:

@@ -27,29 +27,26 @@ def assign_splits(clusters: Iterable[tuple[str, str]], validation_share: float, 
 
 
 def _assign(names: list[str], validation_share: float, test_share: float, seed: int) -> dict[str, Split]:
+    """Splits in the order of the hashes: test lies lowest, then validation, then training."""
     place = {name: _fraction(f"{seed}:{name}") for name in names}
-    splits = {name: _split(value, validation_share, test_share) for name, value in place.items()}
+    num_test = sum(value < test_share for value in place.values())
+    num_validation = sum(value < test_share + validation_share for value in place.values()) - num_test
     if len(names) >= _MIN_CLUSTERS:
-        _fill_empty(splits, sorted(names, key=place.__getitem__))
-    return splits
+        num_test, num_validation = _none_empty(num_test, num_validation, len(names))
+    counts: dict[Split, int] = {"test": num_test, "validation": num_validation, "train": len(names) - num_test - num_validation}
+    splits = [split for split, count in counts.items() for _ in range(count)]
+    return dict(zip(sorted(names, key=place.__getitem__), splits, strict=True))
 
 
-def _split(fraction: float, validation_share: float, test_share: float) -> Split:
-    if fraction < test_share:
-        return "test"
-    return "validation" if fraction < test_share + validation_share else "train"
-
-
-def _fill_empty(splits: dict[str, Split], in_order: list[str]) -> None:
-    """Gives an empty split the document that lies nearest to it."""
-    if "test" not in splits.values():
-        splits[in_order[0]] = "test"
-    if "validation" not in splits.values():
-        splits[next(name for name in in_order[1:] if splits[name] == "train" or list(splits.values()).count("test") > 1)] = (
-            "validation"
-        )
-    if "train" not in splits.values():
-        splits[in_order[-1]] = "train"
+def _none_empty(num_test: int, num_validation: int, total: int) -> tuple[int, int]:
+    """Returns the two counts, moved as little as needed for each split to have one."""
+    num_test, num_validation = max(1, num_test), max(1, num_validation)
+    while num_test + num_validation >= total:
+        if num_test >= num_validation:
+            num_test -= 1
+        else:
+            num_validation -= 1
+    return num_test, num_validation
 
 
 def _fraction(text: str) -> float:

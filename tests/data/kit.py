@@ -1,6 +1,7 @@
 """Small corpora written by hand, and the chain of data stages over them."""
 
 import json
+import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ from tasks.ingest import FilesSource, IngestSpec, ingest
 
 PROSE = (
     "The kernel starts the first process, and that process starts all the others. When a service ends, its parent is told, "
-    "and it may be started again. The administrator reads the log to see what happened and why. "
+    "and it may be started again. The administrator reads the log to see what happened and why. Most of the time there is "
+    "nothing to be done, because the cause has gone by then. A disk that is full is another matter: it must be cleaned "
+    "before anything else can work. Then the services that failed have to be started by hand. "
 )
 WORDS = (
-    *("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliett", "kilo", "lima"),
-    *("mike", "november", "oscar", "papa", "quebec", "romeo"),
+    "the of and to in that it is was for with as his on be at by this had not are but from or have an they which one you were "
+    "her all she there would their we him been has when who will more no if out so said what up its about into than them can "
+    "only other new some could time these two may then do first any my now such like our over man me even most made after"
 )
 
 
@@ -54,11 +58,15 @@ def documents(corpus: Artifact, columns: Sequence[str] | None = None) -> list[Ro
 
 
 def english(number: int) -> str:
-    """A text that is like no other one: words and their order depend on the number."""
-    words = [WORDS[(number * (place + 3) + place * place) % len(WORDS)] for place in range(40)]
-    return f"{PROSE} In case {number} they said {' '.join(words)} and then {number * 7919} more."
+    """A text that is like no other one."""
+    choose = random.Random(number)
+    return " ".join(" ".join(choose.choices(WORDS.split(), k=12)).capitalize() + "." for _ in range(8)) + f" Then {number} came."
 
 
 def chinese(number: int) -> str:
-    chars = "天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往秋收冬藏闰余成岁律吕调阳云腾致雨露结为霜金生丽水玉出昆冈"
-    return "".join(chars[(number * (place + 5) + place * place * 3) % len(chars)] for place in range(60)) + f"第{number}章。"
+    """A text that is like no other one."""
+    choose = random.Random(number)
+    return (
+        "，".join("".join(choose.choices("天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往秋收冬藏", k=8)) for _ in range(9))
+        + f"第{number}章。"
+    )

@@ -11,6 +11,7 @@ WANTED = ("zh", "en")
     ("text", "lang"),
     [
         ("The quick brown fox jumps over the lazy dog, and nobody minds.", "en"),
+        ("THE QUICK BROWN FOX JUMPS OVER THE LAZY DOG, AND NOBODY MINDS.", "en"),
         ("我们在系统中使用命令行工具来管理文件和目录。", "zh"),
         ("我們在系統中使用命令列工具來管理檔案。", "zh"),
         ("春眠不覺曉，處處聞啼鳥。", "zh"),
