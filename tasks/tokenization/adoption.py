@@ -48,7 +48,7 @@ def _load(source: AdoptTokenizer) -> Any:
         if source.path is not None and not (Path(where) / "tokenizer_config.json").exists():
             return PreTrainedTokenizerFast(tokenizer_file=str(Path(where) / "tokenizer.json"), clean_up_tokenization_spaces=False)
         tokenizer = AutoTokenizer.from_pretrained(where, revision=revision, use_fast=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the tokenizers library raises Exception itself
         kind = ContractError if source.path is not None else TransientError
         raise kind(f"the tokenizer of {where} could not be loaded: {error}") from error
     if not tokenizer.is_fast:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from tasks.core.artifact import Spec
+from tasks.core.artifact import MANIFEST_NAME, Spec
 from tasks.core.errors import RecipeError
 from tasks.core.inputs import find_files, pin
 from tasks.core.site import Site
@@ -54,11 +54,16 @@ def _pinned(source: AdoptTokenizer, site: Site) -> AdoptTokenizer:
     if (source.path is None) == (source.name is None):
         raise RecipeError("tokenizer.source: an adopted tokenizer needs a path or a name, and not both")
     if source.path is not None:
-        files = [file for file in find_files([source.path]) if file.path.suffix in (".json", ".jinja", ".txt", ".model")]
+        files = [file for file in find_files([source.path]) if _is_of_tokenizer(file.path)]
         return source if source.digest else source.model_copy(update={"digest": pin(files, site)})
     if source.revision is None or len(source.revision) != 40:
         raise RecipeError(f"tokenizer.source: revision is {source.revision!r}, which may move under a run; {_hint(source)}")
     return source
+
+
+def _is_of_tokenizer(path: Path) -> bool:
+    """Weights beside a tokenizer do not change it, nor does the manifest of an artifact."""
+    return path.suffix in (".json", ".jinja", ".txt", ".model") and path.name != MANIFEST_NAME
 
 
 def _hint(source: AdoptTokenizer) -> str:

@@ -1,0 +1,193 @@
+"""Tokenizer: lossless, deterministic, special tokens apart from text, chat template, adoption."""
+
+import json
+
+import pytest
+from transformers import AutoTokenizer
+
+from tasks.core.errors import ContractError, RecipeError
+from tasks.core.store import Store
+from tasks.tokenization import TokenizerSpec, make_tokenizer
+from tasks.tokenization.training import load_plain
+from tests.data.kit import chinese, clean_of, english
+
+
+def trained(**settings):
+    return TokenizerSpec.model_validate({"source": {"kind": "train", "vocab_size": 600} | settings})
+
+
+def adopted(**settings):
+    return TokenizerSpec.model_validate({"source": {"kind": "adopt"} | settings})
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    from tasks.core.site import Site
+
+    folder = tmp_path_factory.mktemp("corpus")
+    texts = [(english if number % 2 else chinese)(number) for number in range(80)]
+    rows = [{"id": f"d{number:03d}", "text": text} for number, text in enumerate(texts)]
+    return clean_of(Site(state_dir=folder / "state", data_workers=1), folder, rows, validation_share=0.1, test_share=0.1)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(corpus, tmp_path_factory):
+    from tasks.core.site import Site
+
+    return make_tokenizer.build(trained(), corpus, site=Site(state_dir=tmp_path_factory.mktemp("tokenizer"), data_workers=1))
+
+
+TEXTS = [
+    "Hello, world! It's 12345 o'clock.",
+    "天地玄黄，宇宙洪荒。",
+    "mixed 中文 and English\n\n\tcode = {1: 'x'}\r\n",
+    "emoji \U0001f600 and rare \U00020000 \u0e01\u0e33",
+    " leading and trailing ",
+    "<|im_end|> in a text is text <|endoftext|>",
+    "\x00\x01",
+    "",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_any_text_comes_back(tokenizer, text):
+    model = load_plain(tokenizer.path)
+    assert model.decode(model.encode(text, add_special_tokens=False).ids, skip_special_tokens=False) == text
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_special_tokens_are_never_made_from_text(tokenizer, text):
+    model = load_plain(tokenizer.path)
+    assert min(model.encode(text, add_special_tokens=False).ids, default=4) >= 4
+
+
+def test_the_facts(tokenizer):
+    assert tokenizer.vocab_size == 600
+    assert tokenizer.special_tokens == {
+        "end_of_text": "<|endoftext|>",
+        "pad": "<|pad|>",
+        "turn_start": "<|im_start|>",
+        "turn_end": "<|im_end|>",
+    }
+    assert tokenizer.has_chat_template
+    assert set(tokenizer.bytes_per_token) == {"zh", "en"}
+    assert min(tokenizer.bytes_per_token.values()) > 1.5
+
+
+def test_transformers_loads_it(tokenizer):
+    loaded = AutoTokenizer.from_pretrained(tokenizer.path)
+    assert len(loaded) == tokenizer.vocab_size
+    assert (loaded.eos_token, loaded.pad_token, loaded.bos_token) == ("<|endoftext|>", "<|pad|>", None)
+    assert loaded.convert_tokens_to_ids(["<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>"]) == [0, 1, 2, 3]
+    assert loaded("天地 one").input_ids == load_plain(tokenizer.path).encode("天地 one", add_special_tokens=False).ids
+
+
+def test_the_chat_template(tokenizer):
+    loaded = AutoTokenizer.from_pretrained(tokenizer.path)
+    messages = [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "A."}]
+    text = loaded.apply_chat_template(messages, tokenize=False)
+    assert text == "<|im_start|>user\nQ?<|im_end|>\n<|im_start|>assistant\nA.<|im_end|>\n"
+    prompt = loaded.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
+    assert text.startswith(prompt)
+    assert prompt.endswith("<|im_start|>assistant\n")
+
+
+def test_digits_come_in_threes_and_han_runs_may_be_tokens(tokenizer):
+    model = load_plain(tokenizer.path)
+    pieces = [text for text, _ in model.pre_tokenizer.pre_tokenize_str("a12345 天地玄黄abc it's")]
+    digits = [piece for piece in pieces if piece.isdigit()]
+    assert digits == ["123", "45"]
+    assert len(pieces) == 8  # a, 123, 45, space, the Han run, abc, " it", "'s"
+
+
+def test_the_same_corpus_gives_the_same_bytes_with_any_threads(corpus, tokenizer, tmp_path, monkeypatch):
+    from tasks.core.site import Site
+
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
+    again = make_tokenizer.build(trained(), corpus, site=Site(state_dir=tmp_path))
+    assert again.digest == tokenizer.digest
+    assert again.uri != tokenizer.uri
+
+
+def test_only_the_training_split_is_seen(site, tmp_path):
+    """A word that stands only in held-out documents is no token."""
+    from tests.data.kit import documents
+
+    marker = "zyxwvutsrq"
+    rows = [{"id": f"d{number:03d}", "text": english(number)} for number in range(60)]
+    splits = {row["id"]: row["split"] for row in documents(clean_of(site, tmp_path, rows, validation_share=0.2, test_share=0.2))}
+    for row in rows:
+        if splits[f"test/{row['id']}"] != "train":
+            row["text"] += f" {marker}" * 5
+    marked = clean_of(site, tmp_path / "marked", rows, validation_share=0.2, test_share=0.2)
+    model = load_plain(make_tokenizer.build(trained(), marked, site=site).path)
+    assert f"\u0120{marker}" not in model.get_vocab()
+    assert len(model.encode(f" {marker}", add_special_tokens=False).ids) > 4
+
+
+def test_a_small_corpus_may_give_a_smaller_vocabulary(corpus, tmp_path):
+    from tasks.core.site import Site
+
+    found = make_tokenizer.build(trained(vocab_size=50_000), corpus, site=Site(state_dir=tmp_path))
+    assert 600 < found.vocab_size < 50_000
+
+
+def test_an_own_tokenizer_can_be_adopted(corpus, tokenizer, site):
+    found = make_tokenizer.build(adopted(path=str(tokenizer.path)), corpus, site=site)
+    assert found.special_tokens == tokenizer.special_tokens
+    assert found.vocab_size == tokenizer.vocab_size
+    assert found.has_chat_template
+    text = "天地 one two."
+    assert load_plain(found.path).encode(text).ids == load_plain(tokenizer.path).encode(text).ids
+    assert str(tokenizer.path) not in (found.path / "tokenizer_config.json").read_text(encoding="utf-8")
+
+
+def test_a_foreign_tokenizer_can_be_adopted(corpus, shared_data, site):
+    path = shared_data / "tokenizer" / "minimind_6400" / "tokenizer.json"
+    found = make_tokenizer.build(adopted(path=str(path)), corpus, site=site)
+    assert found.vocab_size == 6_400
+    assert found.special_tokens["end_of_text"] in load_plain(found.path).get_vocab()
+    assert AutoTokenizer.from_pretrained(found.path).pad_token == found.special_tokens["pad"]
+
+
+def test_an_adopted_tokenizer_is_pinned_by_its_bytes(corpus, tokenizer, site, tmp_path):
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (folder / name).write_bytes((tokenizer.path / name).read_bytes())
+    here, there = adopted(path=str(folder)), adopted(path=str(tokenizer.path))
+    assert str(folder) not in json.dumps(here.pinned(site).identity())
+    prints = {make_tokenizer.fingerprint(spec, (corpus,), site) for spec in (here, there)}
+    assert len(prints) == 1
+    (folder / "chat_template.jinja").write_text("other")
+    assert make_tokenizer.fingerprint(here, (corpus,), site) not in prints
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "needs a path or a name, and not both"),
+        ({"path": "a", "name": "b"}, "needs a path or a name, and not both"),
+        ({"name": "owner/model", "revision": "main"}, r"revision is 'main', which may move.*owner/model/commits"),
+        ({"path": "/nowhere/at/all"}, "matches no file"),
+    ],
+)
+def test_a_wrong_adoption_is_the_users_error(corpus, site, settings, message):
+    with pytest.raises(RecipeError, match=message):
+        make_tokenizer.build(adopted(**settings), corpus, site=site)
+
+
+def test_a_broken_tokenizer_file_is_refused(corpus, site, tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ContractError, match="could not be loaded"):
+        make_tokenizer.build(adopted(path=str(tmp_path / "tokenizer.json")), corpus, site=site)
+
+
+def test_a_damaged_tokenizer_is_refused_downstream(corpus, tokenizer, site):
+    data = (tokenizer.path / "tokenizer.json").read_bytes()
+    try:
+        (tokenizer.path / "tokenizer.json").write_bytes(data[:-1] + b" ")
+        with pytest.raises(ContractError, match="is damaged"):
+            Store(site.store_dir).verify(tokenizer)
+    finally:
+        (tokenizer.path / "tokenizer.json").write_bytes(data)
