@@ -44,7 +44,7 @@ def is_live(artifact: Deployment, spec: DeploySpec, version: ModelVersion, tuned
     return live is not None and (live.version, live.digest) == (version.version, tuned.digest)
 
 
-@stage(version=1, retry=NETWORK, holds=is_live)
+@stage(version=1, name="deploy", retry=NETWORK, holds=is_live)
 def deploy_model(spec: DeploySpec, version: ModelVersion, tuned: Checkpoint, *, ctx: StageContext) -> Deployment:
     """Tries the champion and makes it live.
 

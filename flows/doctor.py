@@ -99,9 +99,10 @@ def _runs(site: Site) -> Iterator[Finding]:
         closed = reap_prefect(site)
     yield Finding("note" if closed else "ok", "Prefect runs", f"{closed} closed as crashed, whose process is gone")
     try:
-        killed, delivered = reap(site), deliver_pending(site)
+        delivered, left = deliver_pending(site)
+        killed = len(reap(site))
     except Exception as error:
         yield Finding("problem", "MLflow", f"{site.tracking_uri} does not answer: {error}")
         return
     yield Finding("note" if killed else "ok", "MLflow runs", f"{killed} closed as killed, whose process is gone")
-    yield Finding("ok", "MLflow deliveries", f"{delivered} delivered late")
+    yield Finding("problem" if left else "ok", "MLflow deliveries", f"{delivered} runs delivered late, {left} still waiting")

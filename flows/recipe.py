@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from data_quality.check import CheckSpec
 from deploy.rollout import DeploySpec
 from tasks.cleaning import CleanSpec, DedupSpec
+from tasks.core.artifact import in_order
 from tasks.core.errors import RecipeError
 from tasks.evaluation import EvaluateSpec, GateSpec
 from tasks.ingest import IngestSpec
@@ -35,48 +36,28 @@ Tree = dict[str, Any]
 class Recipe(BaseModel):
     """From raw text to a served model: what each stage is asked to make, in the order of the chain."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, json_schema_extra=in_order)
 
     name: Annotated[
         str,
         Field(
             description="Name of the recipe: labels its artifacts and its run in MLflow.",
             pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
-            json_schema_extra={"position": 0},
         ),
     ]
-    ingest: Annotated[IngestSpec, Field(description="Raw text to read.", json_schema_extra={"position": 1})]
-    clean: Annotated[
-        CleanSpec, Field(description="How documents are cleaned and filtered.", json_schema_extra={"position": 2})
-    ] = CleanSpec()
-    dedup: Annotated[
-        DedupSpec, Field(description="How duplicates are found and the corpus is split.", json_schema_extra={"position": 3})
-    ] = DedupSpec()
-    check: Annotated[CheckSpec, Field(description="Quality checks of the clean corpus.", json_schema_extra={"position": 4})] = (
-        CheckSpec()
-    )
-    tokenizer: Annotated[
-        TokenizerSpec, Field(description="Tokenizer: trained or adopted.", json_schema_extra={"position": 5})
-    ] = TokenizerSpec()
-    encode: Annotated[EncodeSpec, Field(description="Token shards.", json_schema_extra={"position": 6})] = EncodeSpec()
-    pretrain: Annotated[PretrainSpec, Field(description="Model and pretraining.", json_schema_extra={"position": 7})] = (
-        PretrainSpec()
-    )
-    instructions: Annotated[
-        InstructionsSpec,
-        Field(description="Instruction data for tuning and its held-out part.", json_schema_extra={"position": 8}),
-    ]
-    tune: Annotated[TuneSpec, Field(description="How the model is tuned.", json_schema_extra={"position": 9})] = TuneSpec()
-    evaluate: Annotated[EvaluateSpec, Field(description="How models are evaluated.", json_schema_extra={"position": 10})] = (
-        EvaluateSpec()
-    )
-    gate: Annotated[
-        GateSpec, Field(description="What a model must reach to become champion.", json_schema_extra={"position": 11})
-    ] = GateSpec()
-    registry: Annotated[RegisterSpec, Field(description="Name of the model in the registry.", json_schema_extra={"position": 12})]
-    deploy: Annotated[DeploySpec, Field(description="How the champion is rolled out.", json_schema_extra={"position": 13})] = (
-        DeploySpec()
-    )
+    ingest: Annotated[IngestSpec, Field(title="Ingest", description="Raw text to read.")]
+    clean: Annotated[CleanSpec, Field(title="Clean", description="How documents are cleaned and filtered.")] = CleanSpec()
+    dedup: Annotated[DedupSpec, Field(title="Deduplicate", description="Duplicates and the split.")] = DedupSpec()
+    check: Annotated[CheckSpec, Field(title="Check", description="Quality checks of the clean corpus.")] = CheckSpec()
+    tokenizer: Annotated[TokenizerSpec, Field(title="Tokenizer", description="Tokenizer: trained or adopted.")] = TokenizerSpec()
+    encode: Annotated[EncodeSpec, Field(title="Encode", description="Token shards.")] = EncodeSpec()
+    pretrain: Annotated[PretrainSpec, Field(title="Pretrain", description="Model and pretraining.")] = PretrainSpec()
+    instructions: Annotated[InstructionsSpec, Field(title="Instructions", description="Instruction data and its held-out part.")]
+    tune: Annotated[TuneSpec, Field(title="Tune", description="How the model is tuned.")] = TuneSpec()
+    evaluate: Annotated[EvaluateSpec, Field(title="Evaluate", description="How models are evaluated.")] = EvaluateSpec()
+    gate: Annotated[GateSpec, Field(title="Gate", description="What a model must reach to become champion.")] = GateSpec()
+    registry: Annotated[RegisterSpec, Field(title="Registry", description="Name of the model in the registry.")]
+    deploy: Annotated[DeploySpec, Field(title="Deploy", description="How the champion is rolled out.")] = DeploySpec()
 
     def resolved(self) -> "Recipe":
         """Returns the recipe with `package:` paths made absolute, as stages need them."""

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flows.recipe import Recipe
+from flows.servers import running_ui
 from flows.watch import owned
+from tasks.contracts import ModelVersion
 from tasks.core.artifact import EXTRA_DIR, Artifact
 from tasks.core.provenance import source_state
 from tasks.core.publish import PrefectObserver, publish_link
@@ -115,7 +117,7 @@ def _tracked(run: Run) -> Iterator[None]:
         status = "FAILED"
         raise
     finally:
-        _publish_tracker_link(run, tracker)
+        _publish_links(run, tracker)
         if not tracker.close(status, run.site.tracker_wait_s):
             logging.getLogger("textmill.run").warning(
                 "MLflow at %s did not take everything; what is left is sent by the next run or `textmill doctor`",
@@ -123,12 +125,27 @@ def _tracked(run: Run) -> Iterator[None]:
             )
 
 
-def _publish_tracker_link(run: Run, tracker: RunTracker) -> None:
-    if (url := tracker.url()) and run.prefect_run_id:
-        try:
+def _publish_links(run: Run, tracker: RunTracker) -> None:
+    """Links the flow run to its MLflow run and model version, where a server shows them."""
+    server = _mlflow_server(run.site)
+    if server is None or run.prefect_run_id is None:
+        return
+    try:
+        if (url := tracker.url(server)) is not None:
             publish_link("mlflow-run", url, "MLflow run")
-        except Exception as error:  # a link is a courtesy
-            logging.getLogger("textmill.run").warning("could not publish the link to MLflow: %s", error)
+        for record in run.records:
+            if isinstance(made := record.artifact, ModelVersion):
+                publish_link("mlflow-model", f"{server}/#/models/{made.name}/versions/{made.version}", made.summary())
+    except Exception as error:  # a link is a courtesy
+        logging.getLogger("textmill.run").warning("could not publish the links to MLflow: %s", error)
+
+
+def _mlflow_server(site: Site) -> str | None:
+    """Returns the address of MLflow's pages: the server set, else that of the running `textmill ui`."""
+    if site.tracking_uri.startswith("http"):
+        return site.tracking_uri.rstrip("/")
+    ui = running_ui(site)
+    return str(ui["mlflow"]) if ui else None
 
 
 def _run_tags(run: Run) -> dict[str, str]:

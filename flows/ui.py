@@ -130,10 +130,10 @@ def deploy_all(folder: Path) -> None:
 def make_automation() -> None:
     """Sets up the automation that marks runs without a heartbeat as crashed, once."""
     from prefect.automations import Automation
+    from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import EventTrigger, Posture
     from prefect.events.schemas.events import ResourceSpecification
-    from prefect.states import StateType
 
     ended = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed", "Stopped")}
     trigger = EventTrigger(

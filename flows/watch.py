@@ -12,6 +12,8 @@ from pathlib import Path
 from tasks.core.site import Site
 from tasks.core.store import process_alive, process_identity, write_durably
 
+_GONE = "the process is gone; run again: finished stages are reused"
+
 
 def _folder(site: Site) -> Path:
     return site.root / "runs"

@@ -16,10 +16,16 @@ MANIFEST_NAME = "manifest.json"
 EXTRA_DIR = "extra"  # plots, logs, timings: kept and checked, but not part of the digest
 
 
+def in_order(schema: dict[str, Any]) -> None:
+    """Numbers a schema's fields, so that the form in the Prefect UI shows them as they are defined."""
+    for position, field in enumerate(schema.get("properties", {}).values()):
+        field["position"] = position
+
+
 class Spec(BaseModel):
     """What a stage is asked to make. Everything in it is identity, nothing is execution."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, json_schema_extra=in_order)
 
     def pinned(self, site: Site) -> Self:
         """Returns the spec with what depends on the machine or on files' contents made definite."""

@@ -6,6 +6,7 @@ Invariant: everything is made safe text first, and a server that does not answer
 
 import base64
 import time
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -13,8 +14,10 @@ from tasks.core.artifact import EXTRA_DIR, Artifact
 from tasks.core.run import StageRecord
 from tasks.core.text import one_line, text_safe
 
+_FIRST_PROGRESS_S = 2.0
 _PROGRESS_EVERY_S = 5.0
 _MAX_IMAGE_BYTES = 300_000
+_IMAGE_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 
 class PrefectObserver:
@@ -25,14 +28,13 @@ class PrefectObserver:
         self._next_s: dict[str, float] = {}
 
     def started(self, stage: str) -> None:
-        """Makes the progress bar."""
-        from prefect.artifacts import create_progress_artifact
-
-        self._progress_ids[stage] = _id(create_progress_artifact(progress=0.0, key=f"{_key(stage)}-progress"))
+        """A stage that ends at once needs no progress bar."""
+        self._progress_ids.pop(stage, None)
+        self._next_s[stage] = time.monotonic() + _FIRST_PROGRESS_S
 
     def progressed(self, stage: str, done: float, total: float, unit: str, figures: dict[str, float]) -> None:
         """Moves the progress bar, every few seconds at most."""
-        if time.monotonic() >= self._next_s.get(stage, 0.0) and stage in self._progress_ids:
+        if time.monotonic() >= self._next_s.get(stage, 0.0):
             self._next_s[stage] = time.monotonic() + _PROGRESS_EVERY_S
             self._update(stage, 100.0 * done / max(total, 1e-9), _progress_line(done, total, unit, figures))
 
@@ -43,7 +45,7 @@ class PrefectObserver:
         """Completes the progress bar and publishes what was made."""
         from prefect.artifacts import create_markdown_artifact
 
-        if record.result == "built":
+        if record.result == "built" and record.name in self._progress_ids:
             self._update(record.name, 100.0, f"{record.seconds:.1f} s")
         if record.artifact is not None:
             create_markdown_artifact(
@@ -51,10 +53,14 @@ class PrefectObserver:
             )
 
     def _update(self, stage: str, percent: float, description: str) -> None:
-        from prefect.artifacts import update_progress_artifact
+        from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
+        percent = min(percent, 100.0)
         if (artifact_id := self._progress_ids.get(stage)) is not None:
-            update_progress_artifact(artifact_id=artifact_id, progress=min(percent, 100.0), description=description)
+            update_progress_artifact(artifact_id=artifact_id, progress=percent, description=description)
+        else:
+            made = create_progress_artifact(progress=percent, key=f"{_key(stage)}-progress", description=description)
+            self._progress_ids[stage] = _id(made)
 
 
 def publish_link(key: str, url: str, text: str) -> None:
@@ -67,20 +73,20 @@ def publish_link(key: str, url: str, text: str) -> None:
 def page(artifact: Artifact) -> str:
     """Returns what an artifact is, as Markdown: summary, plot, facts, address."""
     lines = [f"## {artifact.kind()}", "", text_safe(artifact.summary(), 20_000), ""]
-    lines += [f"![{path.stem}]({_data_uri(path.read_bytes())})\n" for path in _plots(artifact)]
+    lines += [f"![{path.stem}]({_data_uri(path)})\n" for path in _plots(artifact)]
     lines += ["| fact | value |", "| --- | --- |"]
     lines += [f"| {name} | {_cell(value)} |" for name, value in _flat(artifact.facts()).items()]
     lines += ["", f"`textmill show {artifact.address}` has its provenance and lineage."]
     return "\n".join(lines)
 
 
-def _plots(artifact: Artifact) -> list[Any]:
-    paths = sorted((artifact.path / EXTRA_DIR).glob("*.png"))
+def _plots(artifact: Artifact) -> list[Path]:
+    paths = sorted(path for suffix in _IMAGE_TYPES for path in (artifact.path / EXTRA_DIR).glob(f"*{suffix}"))
     return [path for path in paths if path.stat().st_size <= _MAX_IMAGE_BYTES]
 
 
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def _data_uri(path: Path) -> str:
+    return f"data:{_IMAGE_TYPES[path.suffix]};base64," + base64.b64encode(path.read_bytes()).decode()
 
 
 def _flat(facts: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -279,14 +279,16 @@ def process_alive(identity: dict[str, Any]) -> bool | None:
         return None
     if identity.get("boot_id") != here["boot_id"]:
         return False
-    return _process_start(int(identity["pid"])) == identity.get("started")
+    started = _process_start(int(identity["pid"]))
+    return started is not None and started == identity.get("started")
 
 
 def _process_start(pid: int) -> float | None:
     import psutil
 
     try:
-        return float(psutil.Process(pid).create_time())
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
     except psutil.Error:
         return None
 

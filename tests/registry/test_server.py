@@ -42,7 +42,7 @@ def test_a_version_is_made_and_loaded_through_a_server(remote: Site) -> None:
 
 def test_the_page_of_a_run_is_known(remote: Site) -> None:
     tracker = RunTracker.start(remote, "with a page")
-    url = tracker.url(wait_s=60)
+    url = tracker.url(str(remote.mlflow_uri), wait_s=60)
     assert url is not None
     assert url.startswith(str(remote.mlflow_uri))
     assert tracker.run_id() in url

@@ -127,12 +127,10 @@ class RunTracker:
         """Returns MLflow's id of the run, waiting for it at most `wait_s` seconds; None where MLflow did not answer."""
         return self._read_ids(wait_s).get("run_id")
 
-    def url(self, wait_s: float = 0.0) -> str | None:
-        """Returns the run's page in the MLflow UI; None where MLflow is a file or did not answer."""
-        ids, uri = self._read_ids(wait_s), self.site.tracking_uri
-        if not ids or not uri.startswith("http"):
-            return None
-        return f"{uri.rstrip('/')}/#/experiments/{ids['experiment_id']}/runs/{ids['run_id']}"
+    def url(self, server: str, wait_s: float = 0.0) -> str | None:
+        """Returns the run's page on an MLflow server; None where MLflow did not answer yet."""
+        ids = self._read_ids(wait_s)
+        return f"{server.rstrip('/')}/#/experiments/{ids['experiment_id']}/runs/{ids['run_id']}" if ids else None
 
     def close(self, status: Status, wait_s: float | None = None) -> bool:
         """Records the end, waits for delivery at most `wait_s` seconds, and ends the delivering process.
