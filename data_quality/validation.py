@@ -69,6 +69,11 @@ def _validate_table(table: str, rules: list[Rule], tables: Tables) -> list[tuple
     return [(rule, _result(rule, results[number], rows)) for number, rule in enumerate(rules) if number in results]
 
 
+def _num_missing(column: str, rows: list[dict[str, Any]]) -> int:
+    """Great Expectations passes over values that are missing: a column without values would pass every bound."""
+    return sum(value is None or value != value for value in (row.get(column) for row in rows))
+
+
 def _run(table: str, rules: list[Rule], rows: list[dict[str, Any]]) -> dict[int, Any]:
     """Returns what Great Expectations answers, by the number of the rule."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
@@ -94,6 +99,8 @@ def _result(rule: Rule, answer: Any, rows: list[dict[str, Any]]) -> Result:
         return _broken(rule, error)
     if answer.success is None or not answer.result:
         return _broken(rule, "gave no answer")
+    if num_missing := _num_missing(rule.settings["column"], rows):
+        return _broken(rule, f"{num_missing} of {len(rows)} values of {rule.settings['column']} are missing")
     return Result(rule, bool(answer.success), _seen(rule, answer.result, rows))
 
 
