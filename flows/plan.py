@@ -138,7 +138,7 @@ def show_plan(preset: str, overrides: Sequence[str], until: str | None) -> None:
     colours = {"reuse": "cyan", "build": "green", "ask": "yellow"}
     table = Table(title=f"plan of {recipe.name}", title_justify="left")
     for column in ("stage", "action", "why", "artifact"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "artifact")
     for step in steps:
         table.add_row(step.stage, f"[{colours[step.action]}]{step.action}[/]", escape(step.reason), step.address)
     console = Console()

@@ -368,5 +368,13 @@ class Deployment(Artifact):
         return f"{self.name} version {self.version} is live ({self.engine}, {self.num_checks} checks)"
 
 
+_SHOWN_REASONS = 4
+
+
 def _reasons(counts: Counts) -> str:
-    return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items(), key=lambda item: -item[1])) or "none dropped"
+    """Says what was lost, the most frequent reasons first, the rest as one number."""
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    shown = [f"{count:,} {name}" for name, count in ordered[:_SHOWN_REASONS]]
+    if rest := sum(count for _, count in ordered[_SHOWN_REASONS:]):
+        shown.append(f"{rest:,} for other reasons")
+    return "dropped: " + ", ".join(shown) if shown else "none dropped"

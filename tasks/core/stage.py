@@ -148,7 +148,8 @@ class Stage(Generic[A]):
         except BaseException as error:
             run.tell("finished", StageRecord(self.name, "failed", time.monotonic() - start, error=describe(error)))
             raise
-        record = StageRecord(self.name, "reused" if found else "built", time.monotonic() - start, artifact)
+        reused = found is not None or artifact in inputs
+        record = StageRecord(self.name, "reused" if reused else "built", time.monotonic() - start, artifact)
         run.tell("finished", record)
         return record
 
