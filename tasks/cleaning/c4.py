@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from tasks.cleaning.base import Example, FilterBase, Judge, Language, ask, per_language
-from tasks.cleaning.prose import code_lines, is_structure, prose
+from tasks.cleaning.prose import code_lines, is_structure, prose, without_code_spans
 from tasks.core.artifact import Spec
 
 
@@ -56,7 +56,7 @@ def _judge(rules: C4Rules, lang: Language) -> Judge:
     line = _filter(rules.model_copy(update={"min_sentences": None}), lang)
 
     def judge(text: str, lang: Language) -> tuple[str, str | None]:
-        _, reason = ask(page, prose(text))
+        _, reason = ask(page, prose(without_code_spans(text)))
         return (text, reason) if reason is not None else (_without_bad_lines(text, line), None)
 
     return judge

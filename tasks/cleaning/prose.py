@@ -11,6 +11,7 @@ _FENCE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | r
 _MARK = re.compile(r"^[ \t]*(?:#{1,6}[ \t]+|[-*+][ \t]+|>[ \t]?|\|[ \t]*)", re.MULTILINE)
 _RULE_LINE = re.compile(r"^[ \t]*(?:[=\-*_~]{3,}|[|:\- ]{3,})[ \t]*$\n?", re.MULTILINE)
 _SPAN = re.compile(r"`+([^`\n]*)`+|\*\*|__")
+_CODE_SPAN = re.compile(r"`[^`\n]+`")
 _CELL = re.compile(r"[ \t]*\|[ \t]*")
 _GAPS = re.compile(r"\n{3,}")
 _MIN_SHARE = 0.1
@@ -24,6 +25,11 @@ def prose(text: str) -> str:
     running = _CELL.sub(" ", _SPAN.sub(r"\1", _MARK.sub("", running)))
     running = _GAPS.sub("\n\n", running).strip("\n")
     return running if len(running) >= _MIN_SHARE * len(text) else text
+
+
+def without_code_spans(text: str) -> str:
+    """Returns the text with each code span in a sentence replaced by one word."""
+    return _CODE_SPAN.sub("code", text)
 
 
 def code_lines(text: str) -> set[int]:

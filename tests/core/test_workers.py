@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -43,3 +46,28 @@ def test_an_error_keeps_its_type_and_message(tmp_path):
 def test_a_killed_worker_is_transient(tmp_path):
     with pytest.raises(TransientError, match=r"a worker process .* was killed"):
         list(run_jobs(die, [tmp_path / "a", tmp_path / "b"], 2))
+
+
+def linger(path: Path) -> None:
+    path.write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def test_workers_die_with_the_process_that_started_them(tmp_path):
+    code = (
+        "from pathlib import Path; from tasks.core.workers import run_jobs; from tests.core.test_workers import linger\n"
+        f"if __name__ == '__main__': list(run_jobs(linger, [Path({str(tmp_path)!r}) / name for name in 'ab'], 2))"
+    )
+    script = tmp_path / "main.py"
+    script.write_text(code)
+    parent = subprocess.Popen([sys.executable, str(script)], env=os.environ | {"PYTHONPATH": str(Path.cwd())})
+    deadline = time.monotonic() + 30
+    while not all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in "ab"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    pids = [int((tmp_path / name).read_text()) for name in "ab"]
+    parent.kill()
+    parent.wait()
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline, "a worker outlived its parent"
+        time.sleep(0.05)

@@ -61,6 +61,11 @@ def test_code_in_a_manual_does_not_count_as_bad_prose():
     assert judge(page) == page.replace(". \n", ".\n")
 
 
+def test_a_bracket_in_a_code_span_is_no_reason_to_drop_a_page():
+    page = f"{PROSE.strip()} Write `a{{1,2}}` for both."
+    assert judge(page) == page
+
+
 def test_c4_takes_lines_of_prose_out_and_leaves_structure():
     page = f"## TIP\n\nTIP\n\n{PROSE}\nPlease accept our cookie policy now.\n- ls\n```\nls\n```\n{SECOND}"
     assert judge(page) == f"## TIP\n\n{PROSE}\n- ls\n```\nls\n```\n{SECOND}".replace(". \n", ".\n").strip()
