@@ -9,12 +9,14 @@ is a file in the shared temporary folder that anyone could have written.
 """
 
 import logging
+import re
 import unicodedata
 from functools import lru_cache
 from typing import Any
 
 from tasks.cleaning.base import Language
 
+_EMPTY_LINES = re.compile(r"\n\s*\n")
 _MAX_RUNS = 500_000
 _MAX_RUN_CHARS = 200
 
@@ -26,9 +28,10 @@ class _Words:
         self._last: tuple[str, list[str]] = ("", [])
 
     def word_tokenize(self, text: str) -> list[str]:
-        """Returns the words; several filters ask for those of the same text."""
-        if self._last[0] != text:
-            self._last = (text, self.split(text))
+        """Returns the words; several filters ask for those of the same text, empty lines apart, which hold no word."""
+        key = _EMPTY_LINES.sub("\n", text)
+        if self._last[0] != key:
+            self._last = (key, self.split(key))
         return self._last[1]
 
     def split(self, text: str) -> list[str]:
