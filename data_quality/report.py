@@ -70,7 +70,7 @@ def _steps(raw: RawCorpus, filtered: FilteredCorpus, corpus: CleanCorpus) -> lis
 
 
 def histogram(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Returns the bins of document lengths on a logarithmic axis, by language."""
+    """Returns the bins of document lengths on a logarithmic axis, as shares of each language's documents."""
     places: dict[str, Counter[int]] = defaultdict(Counter)
     for row in documents:
         places[row["lang"]][floor(log10(max(1, row["num_chars"])) * _BINS_PER_DECADE)] += 1
@@ -78,17 +78,18 @@ def histogram(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
     low, high = min(used, default=0), max(used, default=0)
     low, high = low - low % _BINS_PER_DECADE, high + 1
     bins = [{"from": 10 ** (place / _BINS_PER_DECADE), "place": place - low} for place in range(low, high + 1)]
-    top = max((count for counts in places.values() for count in counts.values()), default=1)
+    languages: list[dict[str, Any]] = [
+        {"name": name, "total": counts.total(), "counts": [counts[place] for place in range(low, high)]}
+        | {"shares": [counts[place] / counts.total() for place in range(low, high)]}
+        for name, counts in sorted(places.items())
+    ]
     return {
         "bins": bins,
         "decades": [
             {"place": one["place"], "label": f"{round(one['from']):,}"} for one in bins if one["place"] % _BINS_PER_DECADE == 0
         ],
-        "top": top,
-        "languages": [
-            {"name": name, "counts": [counts[place] for place in range(low, high)], "total": counts.total()}
-            for name, counts in sorted(places.items())
-        ],
+        "top": max((share for one in languages for share in one["shares"]), default=1.0),
+        "languages": languages,
     }
 
 

@@ -172,14 +172,19 @@ RULES: tuple[Callable[[CheckSpec], Rule], ...] = (
 )
 
 
+def figure(value: float) -> str:
+    """Returns a number as people read it."""
+    return f"{int(value):,}" if float(value).is_integer() else f"{value:.4g}"
+
+
 def _at_least(name: str, table: str, severity: Severity, column: str, bound: float, remedy: str) -> Rule:
     settings = {"column": column, "min_value": bound}
-    return Rule(name, table, severity, "ExpectColumnValuesToBeBetween", settings, f"{column} >= {bound:g}", remedy)
+    return Rule(name, table, severity, "ExpectColumnValuesToBeBetween", settings, f"{column} >= {figure(bound)}", remedy)
 
 
 def _at_most(name: str, table: str, severity: Severity, column: str, bound: float, remedy: str) -> Rule:
     settings = {"column": column, "max_value": bound}
-    return Rule(name, table, severity, "ExpectColumnValuesToBeBetween", settings, f"{column} <= {bound:g}", remedy)
+    return Rule(name, table, severity, "ExpectColumnValuesToBeBetween", settings, f"{column} <= {figure(bound)}", remedy)
 
 
 def _mostly(rule: Rule, share: float) -> Rule:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from data_quality.profile import Tables
-from data_quality.suites import Rule, Severity
+from data_quality.suites import Rule, Severity, figure
 from tasks.core.errors import ContractError
 from tasks.core.text import one_line
 
@@ -120,7 +120,11 @@ def _seen(rule: Rule, result: dict[str, Any], rows: list[dict[str, Any]]) -> str
     if rule.expectation == "ExpectColumnValuesToBeUnique":
         return f"{broken} of {len(values)} not unique"
     worst = min(values) if "min_value" in rule.settings else max(values)
-    shown = f"{rule.settings['column']} is {worst:.4g}" if len(values) == 1 else f"worst {rule.settings['column']} {worst:.4g}"
+    shown = (
+        f"{rule.settings['column']} is {figure(worst)}"
+        if len(values) == 1
+        else f"worst {rule.settings['column']} {figure(worst)}"
+    )
     return shown + (f", {broken} of {len(values)} outside" if broken and len(values) > 1 else "")
 
 
