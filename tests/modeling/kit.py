@@ -1,11 +1,15 @@
 """Small real inputs for modeling tests: a tokenizer, token shards, conversations, as artifacts of toy stages."""
 
+import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from pydantic import BaseModel
 
 from tasks.contracts import SPLITS, CleanCorpus, Conversations, TokenizedCorpus, Tokenizer
 from tasks.core.artifact import Spec
@@ -17,7 +21,9 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-WORDS = "the model reads text and answers short questions about files 文件 命令 列出 目录 内容 显示 用户".split()
+ENGLISH = ("the", "model", "reads", "text", "and", "answers", "short", "questions", "about", "files")
+CHINESE = ("文件", "命令", "列出", "目录", "内容", "显示", "用户")
+WORDS = (*ENGLISH, *CHINESE)
 
 
 def save_tokenizer(folder: Path, vocab_size: int = 320) -> Any:
@@ -154,3 +160,16 @@ def toy_conversations(spec: ToySpec, *, ctx: StageContext) -> Conversations:
         items_by_split=count,
         items_by_source={"a": (len(items) + 1) // 2, "b": len(items) // 2},
     )
+
+
+@contextmanager
+def in_process() -> Iterator[None]:
+    """Lets stages run their child's function in this process: starting one costs seconds and has tests of its own."""
+
+    def run(function: str, job: BaseModel, ctx: StageContext, **_: Any) -> None:
+        module, name = function.split(":")
+        getattr(importlib.import_module(module), name)(type(job).model_validate_json(job.model_dump_json()))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.core.child.run_child", run)
+        yield

@@ -1,0 +1,117 @@
+"""The pretraining stage, with its child process."""
+
+import json
+import signal
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tasks.contracts import Checkpoint, TokenizedCorpus, Tokenizer
+from tasks.core.errors import ContractError, TransientError
+from tasks.core.site import Site
+from tasks.modeling.specs import ModelSpec, OptimSpec, TrainSpec
+from tasks.pretrain import PretrainSpec, pretrain
+from tests.modeling.kit import ToySpec, in_process, toy_tokenizer, toy_tokens
+
+SPEC = PretrainSpec(
+    model=ModelSpec(depth=2, width=32, num_heads=2, ffn_width=64, context_tokens=64),
+    optim=OptimSpec(learning_rate=1e-2),
+    train=TrainSpec(batch_rows=8, num_tokens=8 * 64 * 30, eval_every_steps=10, checkpoint_every_steps=10),
+    precision="fp32",
+)
+Inputs = tuple[TokenizedCorpus, Tokenizer]
+
+
+@pytest.fixture(scope="module")
+def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(state_dir=tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(scope="module")
+def inputs(shared_site: Site) -> Inputs:
+    tokenizer = toy_tokenizer.build(ToySpec(), site=shared_site)
+    return toy_tokens.build(ToySpec(size=200), tokenizer, site=shared_site), tokenizer
+
+
+@pytest.fixture(scope="module")
+def base(inputs: Inputs, shared_site: Site) -> Checkpoint:
+    return pretrain.build(SPEC, *inputs, site=shared_site)
+
+
+def test_facts_and_files(base: Checkpoint, inputs: Inputs) -> None:
+    assert (base.method, base.tokenizer_digest, base.precision) == ("pretrain", inputs[1].digest, "fp32")
+    assert (base.num_steps, base.num_parameters) == (30, base.num_trained_parameters)
+    assert base.validation_loss < 3.5
+    ratio = inputs[0].tokens_by_split["validation"] / inputs[0].bytes_by_split["validation"]
+    assert base.validation_bits_per_byte == pytest.approx(base.validation_loss / 0.693147 * ratio, rel=1e-5)
+    extra = base.path / "extra"
+    assert (extra / "curve.svg").read_text().startswith("<?xml")
+    assert {path.name for path in (extra / "checkpoints").iterdir()} == {"step-000020", "step-000030"}
+    assert json.loads((extra / "result.json").read_text())["notes"]["documents_continued_in_next_row"] > 0
+    config = json.loads((base.path / "model" / "generation_config.json").read_text())
+    assert config["eos_token_id"] == [3, 0]
+
+
+def test_it_loads_as_users_load_models(base: Checkpoint) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(base.path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(base.path / "model")
+    chat = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "the files"}], add_generation_prompt=True, return_tensors="pt"
+    )
+    assert model.generate(**chat, max_new_tokens=3).shape[1] > chat["input_ids"].shape[1]
+
+
+def test_another_tokenizer_is_refused(inputs: Inputs, shared_site: Site) -> None:
+    other = inputs[1].model_copy(update={"digest": "f" * 64})
+    with pytest.raises(ContractError, match=r"was encoded with tokenizer .* encode the corpus again"):
+        pretrain.fn(SPEC, inputs[0], other, ctx=None)
+
+
+def test_an_empty_validation_split_is_refused(inputs: Inputs) -> None:
+    empty = inputs[0].model_copy(update={"tokens_by_split": {"train": 5, "validation": 0, "test": 0}})
+    with pytest.raises(ContractError, match="no validation tokens"):
+        pretrain.fn(SPEC, empty, inputs[1], ctx=None)
+
+
+def test_many_epochs_are_a_warning(inputs: Inputs, site: Site) -> None:
+    train = TrainSpec(batch_rows=8, num_epochs=4.5, eval_every_steps=1000, checkpoint_every_steps=1000)
+    with in_process():
+        warned = pretrain.build(SPEC.model_copy(update={"train": train}), *inputs, site=site)
+    assert any("read 4.5 times" in line or "read 4.6 times" in line for line in warned.warnings)
+
+
+@pytest.mark.slow
+def test_kills_at_any_moment_change_no_bit(base: Checkpoint, inputs: Inputs, site: Site) -> None:
+    """SIGKILL the training processes three times at moments that differ; the weights end up the same."""
+    for delay_s in (0.15, 0.5, 0.9):
+        killer = threading.Thread(target=_kill_after_start, args=(site.store_dir, delay_s))
+        killer.start()
+        with pytest.raises(TransientError, match="was killed"):
+            pretrain.build(SPEC, *inputs, site=site)
+        killer.join()
+    resumed = pretrain.build(SPEC, *inputs, site=site)
+    assert resumed.digest == base.digest
+    weights, expected = (load_file(one.path / "model" / "model.safetensors") for one in (resumed, base))
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def _kill_after_start(store: Path, delay_s: float) -> None:
+    """Kills every worker and launcher `delay_s` seconds after the training has begun or gone on."""
+    before = _records(store)
+    while _records(store) <= before:
+        time.sleep(0.005)
+    time.sleep(delay_s * 0.1)
+    for process in psutil.process_iter(["cmdline"]):
+        if "tasks.modeling.train:pretrain_main" in " ".join(process.info["cmdline"] or []):
+            process.send_signal(signal.SIGKILL)
+
+
+def _records(store: Path) -> int:
+    return sum(path.stat().st_mtime_ns for path in store.glob("checkpoint/*.partial/extra/metrics.jsonl"))
