@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.core.errors import ContractError, TransientError
+from tasks.core.errors import ContractError, RecipeError, TransientError
 from tasks.core.inputs import InputFile, read_lines, read_whole
 from tasks.core.stage import StageContext
 from tasks.core.text import text_safe
@@ -25,6 +25,7 @@ _ENCODINGS = ["gb18030", "big5", "cp1252"]
 _METADATA = ("id", "lang", "licence", "license", "format")
 _MAX_METADATA_CHARS = 500
 _BATCH_ROWS = 100
+_ESCAPE_FACTOR = 6  # JSON may write a byte of text as \u0041
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ def read_records(source: Any, ctx: StageContext) -> Iterator[Record]:
 
     Raises:
         TransientError: The hub could not be reached.
+        RecipeError: The hub has no such data set.
         ContractError: A saved data set cannot be opened, or lacks the split or the text column.
     """
     if isinstance(source, FilesSource):
@@ -106,11 +108,10 @@ def decode(data: bytes) -> str | None:
 
 
 def _json_records(source: FilesSource, file: InputFile) -> Iterator[Record]:
-    for line in read_lines(file, source.max_document_bytes):
+    max_bytes = source.max_document_bytes * _ESCAPE_FACTOR
+    for line in read_lines(file, max_bytes):
         if line.data is None:
-            yield Record(
-                file.name, line.number, reason="too_large", detail=f"a line of more than {source.max_document_bytes} bytes"
-            )
+            yield Record(file.name, line.number, reason="too_large", detail=f"a line of more than {max_bytes} bytes")
         elif line.data.strip():
             yield _json_record(source, file, line.number, line.data)
 
@@ -165,6 +166,7 @@ def _saved_rows(source: SavedSource) -> Iterator[dict[str, Any]]:
 
 def _hub_rows(source: HubSource, ctx: StageContext) -> Iterator[dict[str, Any]]:
     from datasets import load_dataset
+    from datasets.exceptions import DatasetNotFoundError
 
     try:
         data = load_dataset(
@@ -178,7 +180,9 @@ def _hub_rows(source: HubSource, ctx: StageContext) -> Iterator[dict[str, Any]]:
         if data.column_names is not None:
             _require_column(source, data.column_names)
         yield from data
-    except (OSError, ConnectionError) as error:
+    except (DatasetNotFoundError, ValueError) as error:
+        raise RecipeError(f"source {source.name}: there is no such data set, configuration or split: {error}") from error
+    except OSError as error:
         raise TransientError(f"source {source.name}: {source.dataset} could not be read from the hub: {error}") from error
 
 

@@ -113,12 +113,12 @@ def test_a_bad_record_is_set_aside_with_its_reason(site, tmp_path, line, reason)
     assert corpus.num_records == 3
 
 
-def test_a_text_longer_than_its_line_is_measured_too(site, tmp_path):
-    write_jsonl(tmp_path / "a.jsonl", [{"text": "\u4e2d" * 40}, {"text": "ok"}])
-    line_bytes = len((tmp_path / "a.jsonl").read_bytes().splitlines()[0])
-    assert line_bytes > 120  # escaped; the text itself has 120 bytes
-    corpus = read(site, tmp_path / "a.jsonl", max_document_bytes=line_bytes)
-    assert corpus.quarantined == {}
+def test_the_text_is_measured_and_not_its_escaped_line(site, tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "\u4e2d" * 40}, {"text": "\u4e2d" * 41}, {"text": "x" * 900}])
+    corpus = read(site, path, max_document_bytes=120)
+    assert [len(row["text"]) for row in documents(corpus)] == [40]
+    details = [row["detail"] for row in read_rows(corpus.path / "quarantine.parquet")]
+    assert details == ["123 bytes", "a line of more than 720 bytes"]
 
 
 def test_metadata_of_any_kind_is_made_safe(site, tmp_path):
