@@ -4,6 +4,7 @@ import pytest
 
 from tasks.cleaning import CleanSpec, clean
 from tasks.cleaning.document import cleaner
+from tasks.core import tables
 from tasks.core.errors import ContractError
 from tasks.core.tables import read_rows
 from tests.data.kit import PROSE, documents, english, filtered_of, raw_of, read, write_jsonl
@@ -110,14 +111,19 @@ def many(number):
     return [{"id": f"d{place:05d}", "text": f"{PROSE} {place} {POEM if place % 3 else '1'}"} for place in range(number)]
 
 
-def test_the_output_does_not_depend_on_the_number_of_workers(site, tmp_path):
-    raw = raw_of(site, tmp_path, many(2_500))
+@pytest.fixture
+def small_pieces(monkeypatch):
+    monkeypatch.setattr(tables, "_GROUP_ROWS", 100)
+
+
+def test_the_output_does_not_depend_on_the_number_of_workers(site, tmp_path, small_pieces):
+    raw = raw_of(site, tmp_path, many(250))
     other = site.model_copy(update={"state_dir": tmp_path / "other", "data_workers": 2})
     one = clean.build(CleanSpec(filters=()), raw, site=site.model_copy(update={"data_workers": 1}))
     two = clean.build(CleanSpec(filters=()), raw, site=other)
     assert one.digest == two.digest
     assert one.uri != two.uri
-    assert one.num_documents == 2_500
+    assert one.num_documents == 250
 
 
 def test_the_same_documents_in_other_files_are_cleaned_alike(site, tmp_path):
@@ -127,10 +133,10 @@ def test_the_same_documents_in_other_files_are_cleaned_alike(site, tmp_path):
     assert clean.build(CleanSpec(), one, site=site).digest == clean.build(CleanSpec(), two, site=site).digest
 
 
-def test_an_interrupted_run_does_only_what_is_left(site, tmp_path, monkeypatch):
+def test_an_interrupted_run_does_only_what_is_left(site, tmp_path, monkeypatch, small_pieces):
     from tasks.cleaning import filtering
 
-    raw = raw_of(site, tmp_path, many(2_500))
+    raw = raw_of(site, tmp_path, many(250))
     alone = site.model_copy(update={"data_workers": 1})
     clean_piece, done = filtering.clean_piece, []
 

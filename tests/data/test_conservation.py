@@ -46,7 +46,7 @@ RECORD = st.fixed_dictionaries(
 LINE = RECORD.map(lambda row: json.dumps(row).encode()) | st.binary(max_size=30) | st.sampled_from([b"{", b"null", b"[]"])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(st.lists(LINE, max_size=25), st.booleans())
 @example([b"{"], True)
 def test_every_record_is_accounted_for(lines, default_filters):
