@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError
+from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 
 from tasks.core.errors import ContractError
@@ -119,10 +118,10 @@ def steps(root: Path) -> list[int]:
     return sorted(int(path.name.removeprefix("step-")) for path in root.glob("step-*"))
 
 
-def restore(root: Path, model: Any, optimizer: torch.optim.Optimizer) -> Position | None:
-    """Loads the latest whole checkpoint into the model and its optimiser; none where there is none.
+def latest(root: Path) -> Path | None:
+    """Returns the latest whole checkpoint, and removes what a kill left half written or what is damaged.
 
-    Damaged ones are removed: training comes by and writes them again.
+    Training comes by the steps of the damaged ones again. Only one process may tidy up.
     """
     for leftover in root.glob(".step-*"):
         shutil.rmtree(leftover)
@@ -130,14 +129,18 @@ def restore(root: Path, model: Any, optimizer: torch.optim.Optimizer) -> Positio
         folder = checkpoint_folder(root, step)
         try:
             check(folder)
-            position = Position.model_validate_json((folder / _POSITION).read_bytes())
-            load_weights(folder, model)
-            _load_moments(folder, model, optimizer)
-            return position
-        except (ContractError, ValidationError, SafetensorError) as error:
+            return folder
+        except ContractError as error:
             _log.warning("not resuming from %s: %s; trying the one before", folder.name, error)
             shutil.rmtree(folder)
     return None
+
+
+def load(folder: Path, model: Any, optimizer: torch.optim.Optimizer) -> Position:
+    """Loads a whole checkpoint into a model and its optimiser."""
+    load_weights(folder, model)
+    _load_moments(folder, model, optimizer)
+    return Position.model_validate_json((folder / _POSITION).read_bytes())
 
 
 def load_weights(folder: Path, model: Any) -> None:
@@ -145,7 +148,10 @@ def load_weights(folder: Path, model: Any) -> None:
     stored = load_file(folder / _WEIGHTS)
     weights = trained_weights(model)
     if stored.keys() != weights.keys():
-        raise ContractError(f"{folder} holds other weights than the model: {sorted(stored.keys() ^ weights.keys())[:4]}")
+        raise ContractError(
+            f"{folder} holds other weights than the model ({sorted(stored.keys() ^ weights.keys())[:4]} ...); "
+            "remove the folder that holds it and run again"
+        )
     with torch.no_grad():
         for name, weight in weights.items():
             weight.copy_(stored[name])

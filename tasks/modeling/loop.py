@@ -132,12 +132,15 @@ class Loop:
         return self.place.folder / "checkpoints"
 
     def _resume(self) -> None:
+        world = self.place.world
         self._checkpoints.mkdir(parents=True, exist_ok=True)
-        found = checkpoint.restore(self._checkpoints, self.model, self.optimizer) if self.place.world.leads else None
-        self.place.world.wait()
-        if not self.place.world.leads:
-            found = checkpoint.restore(self._checkpoints, self.model, self.optimizer)
-        self.position = found or Position()
+        if world.leads:
+            checkpoint.latest(self._checkpoints)  # tidies up: what is there now is whole
+        world.wait()
+        if found := checkpoint.steps(self._checkpoints):
+            folder = checkpoint.checkpoint_folder(self._checkpoints, found[-1])
+            self.position = checkpoint.load(folder, self.model, self.optimizer)
+        world.wait()
         self._journal.cut(self.position.step)
 
     def _is_due(self) -> bool:

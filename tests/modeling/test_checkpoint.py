@@ -42,7 +42,8 @@ def fresh() -> tuple[Any, Any]:
 def test_everything_comes_back_to_the_bit(trained: tuple[Path, Any, Any]) -> None:
     root, model, optimizer = trained
     again, its_optimizer = fresh()
-    position = checkpoint.restore(root, again, its_optimizer)
+    assert checkpoint.latest(root) == root / "step-000002"
+    position = checkpoint.load(root / "step-000002", again, its_optimizer)
     assert position == Position(step=2, recent_losses=(0.1 + 0.2,))
     for one, other in zip(model.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -69,9 +70,7 @@ def test_a_damaged_one_is_refused_and_the_one_before_used(
     harm(root / "step-000002" / name)
     with pytest.raises(ContractError, match="step-000002"):
         checkpoint.check(root / "step-000002")
-    position = checkpoint.restore(root, *fresh())
-    assert position is not None
-    assert position.step == 1
+    assert checkpoint.latest(root) == root / "step-000001"
     assert "not resuming from step-000002" in caplog.text
     assert checkpoint.steps(root) == [1]
 
@@ -80,14 +79,12 @@ def test_a_half_written_one_is_swept_away(trained: tuple[Path, Any, Any]) -> Non
     root, _, _ = trained
     (root / ".step-000003.123").mkdir()
     (root / ".step-000003.123" / "model.safetensors").write_bytes(b"half")
-    position = checkpoint.restore(root, *fresh())
-    assert position is not None
-    assert position.step == 2
+    assert checkpoint.latest(root) == root / "step-000002"
     assert not list(root.glob(".step-*"))
 
 
 def test_nothing_to_resume_from(tmp_path: Path) -> None:
-    assert checkpoint.restore(tmp_path, *fresh()) is None
+    assert checkpoint.latest(tmp_path) is None
 
 
 def test_the_latest_and_the_best_are_kept(trained: tuple[Path, Any, Any]) -> None:
@@ -107,3 +104,10 @@ def test_any_kept_one_loads_as_a_model(trained: tuple[Path, Any, Any]) -> None:
     root, model, _ = trained
     again = load_model(root / "step-000002")
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_weights_of_another_model_are_refused(trained: tuple[Path, Any, Any]) -> None:
+    root, _, _ = trained
+    other = build_model(MODEL.model_copy(update={"depth": 1}), 64, SPECIAL, 0)
+    with pytest.raises(ContractError, match="holds other weights than the model"):
+        checkpoint.load(root / "step-000002", other, build_optimizer(other, OptimSpec()))

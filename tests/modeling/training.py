@@ -55,12 +55,8 @@ def train_tiny(job: TinyJob) -> tuple[TrainResult, Any]:
 
 
 def tiny_main(job: TinyJob) -> None:
-    """Trains as a child and leaves the result and the weights."""
-    from safetensors.torch import save_model
-
+    """Trains as a child and leaves the result."""
     with joined("cpu") as world:
-        loop = tiny_loop(job, world)
-        result = loop.run()
+        result = tiny_loop(job, world).run()
         if world.leads:
-            save_model(loop.model, str(job.folder / "final.safetensors"))
             (job.folder / "result.json").write_text(result.model_dump_json())
