@@ -7,6 +7,7 @@ task inside a flow and directly elsewhere. Invariants: reuse is decided by the s
 
 import errno
 import inspect
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -205,7 +206,10 @@ class Stage(Generic[A]):
             folder.mkdir(parents=True, exist_ok=True)
             context = StageContext(self, folder, run.site, log, run, self._manifest_maker(run, identity, inputs, folder), lock_fd)
             run.tell("started", self.name)
-            return self._checked(self.fn(pinned, *inputs, ctx=context))
+            artifact = self._checked(self.fn(pinned, *inputs, ctx=context))
+            if folder.exists():  # the stage only looked
+                shutil.rmtree(folder)
+            return artifact
 
     def _checked(self, artifact: Any) -> A:
         if not isinstance(artifact, self.output_type):
