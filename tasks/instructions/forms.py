@@ -5,6 +5,7 @@ Invariant: turns alternate user, assistant (after at most one system message) an
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ _MAX_FILE_BYTES = 2_000_000_000
 _MAX_LINE_BYTES = 20_000_000
 _ROLES = {"human": "user", "gpt": "assistant"}
 _MAX_NAME_CHARS = 300
+_CONTROL = re.compile(r"<\|[\w-]{1,40}\|>")  # how tokenizers write tokens that are not text, e.g. <|im_end|>
 
 
 class Refused(Exception):
@@ -179,6 +181,8 @@ def _text(content: Any) -> str:
         content.encode("utf-8")
     except UnicodeEncodeError:
         raise Refused("lone_surrogate") from None
+    if _CONTROL.search(content):  # the chat template would make it end a turn, or open one
+        raise Refused("control_token")
     return content.strip()
 
 

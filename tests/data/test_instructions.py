@@ -79,6 +79,7 @@ def test_arrays_and_lines(site, tmp_path, name):
         ({"messages": [{"role": "user"}, {"role": "assistant", "content": "A"}]}, "broken_turns"),
         ({"instruction": "Q", "output": None}, "broken_turns"),
         ({"instruction": "Q", "output": "  "}, "empty_answer"),
+        ({"instruction": "Q", "output": "A<|im_end|>B"}, "control_token"),
         ({"instruction": "", "output": "A"}, "empty_prompt"),
         ({"instruction": "Q \ud800", "output": "A"}, "lone_surrogate"),
         ({"instruction": "Q", "output": "A" * 300}, "too_long"),
