@@ -11,11 +11,10 @@ from tasks.contracts import EvalReport, Interval, Scores
 from tasks.core.errors import ContractError
 from tasks.core.stage import StageContext, stage
 from tasks.evaluation.bootstrap import difference_interval
+from tasks.evaluation.metrics import Units
 from tasks.evaluation.page import render_page
-from tasks.evaluation.score import columns, read_sums
+from tasks.evaluation.score import columns, read_units
 from tasks.evaluation.specs import BootstrapSpec, CompareSpec
-
-Units = dict[str, tuple[float, float]]
 
 
 @stage(version=1, name="evaluate", packages=("numpy",))
@@ -27,13 +26,13 @@ def compare(spec: CompareSpec, base: Scores, tuned: Scores, champion: Scores, *,
     if base.model_digest is None or tuned.model_digest is None:
         raise ContractError("base and tuned model must both have been scored")
     present = [scores for scores in (base, tuned, champion) if scores.model_digest]
-    sums = {scores.role: read_sums(scores.path) for scores in present}
+    units = {scores.role: read_units(scores.path) for scores in present}
     metrics = {f"{scores.role}/{name}": interval for scores in present for name, interval in scores.metrics.items()}
     differences = {
         f"{role}/{name}": interval
-        for role in sums
+        for role in units
         if role != "tuned"
-        for name, interval in paired_differences(spec.bootstrap, sums["tuned"], sums[role]).items()
+        for name, interval in paired_differences(spec.bootstrap, units["tuned"], units[role]).items()
     }
     (ctx.dir / "comparison.json").write_text(_as_json(metrics, differences), encoding="utf-8")
     page = render_page(spec, present, metrics, differences)

@@ -11,29 +11,11 @@ from typing import Any
 from tasks.contracts import Interval, Scores
 from tasks.core.tables import read_rows
 from tasks.core.text import text_safe
+from tasks.evaluation.metrics import METRICS, Metric, metric_named
 from tasks.evaluation.specs import CompareSpec
 
 TEMPLATE = Path(__file__).parent / "page.html.jinja"
 _MAX_CHARS = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """How a metric is read."""
-
-    title: str
-    unit: str
-    lower_is_better: bool
-
-
-METRICS = {
-    "answer_loss": Metric("Loss on held-out answers", "nats a token", True),
-    "answer_bits_per_byte": Metric("Held-out answers", "bits a byte", True),
-    "keyword_accuracy": Metric("Answers with the right keywords", "share", False),
-    "keyword_accuracy/copied": Metric("The same where the keywords stand in the prompt", "share", False),
-    "prompt_gain": Metric("Worth of the item's own prompt over a foreign one", "bits an answer byte", False),
-    "bits_per_byte": Metric("General text", "bits a byte", True),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +48,9 @@ def render_page(
     return template.render(
         roles=roles,
         digests={scores.role: (scores.model_digest or "")[:12] for scores in models},
-        rows=[(name, metric_of(name), [metrics.get(f"{role}/{name}") for role in roles]) for name in _names(metrics)],
+        rows=[
+            (title_of(name), metric_named(name), [metrics.get(f"{role}/{name}") for role in roles]) for name in _names(metrics)
+        ],
         bars=[bar(name, differences[name]) for name in differences],
         prompts=_side_by_side([_read_samples(scores) for scores in models], "prompt"),
         items=_side_by_side([_read_items(scores, spec.num_samples) for scores in models], "id"),
@@ -74,25 +58,25 @@ def render_page(
     )
 
 
-def metric_of(name: str) -> Metric:
-    """Returns how a metric is read; that of one language like that of all."""
-    if name in METRICS:
-        return METRICS[name]
-    whole, _, part = name.partition("/")
-    metric = METRICS[whole]
-    return Metric(f"{metric.title}, {part}", metric.unit, metric.lower_is_better)
+def _table_row(name: str, metrics: dict[str, Interval], roles: Sequence[str]) -> tuple[str, Metric, list[Interval | None]]:
+    return title_of(name), metric_named(name), [metrics.get(f"{role}/{name}") for role in roles]
+
+
+def title_of(name: str) -> str:
+    """Returns what a metric is called, with its language where it has one."""
+    metric = metric_named(name)
+    return metric.title if name == metric.name else f"{metric.title}, {name.rpartition('/')[2]}"
 
 
 def _names(metrics: dict[str, Interval]) -> list[str]:
     names = {name.partition("/")[2] for name in metrics}
-    order = list(METRICS)
-    return sorted(names, key=lambda name: (order.index(name if name in METRICS else name.partition("/")[0]), name))
+    return sorted(names, key=lambda name: (METRICS.index(metric_named(name)), name))
 
 
 def bar(name: str, interval: Interval) -> Bar:
     """Returns a difference as a bar on an axis that holds it and 0."""
     role, _, metric_name = name.partition("/")
-    metric = metric_of(metric_name)
+    metric = metric_named(metric_name)
     low, high = min(interval.low, 0.0), max(interval.high, 0.0)
     room = 0.06 * (high - low) or 1.0
     start, span = low - room, high - low + 2 * room
@@ -103,7 +87,7 @@ def bar(name: str, interval: Interval) -> Bar:
     is_lower, is_higher = interval.high < 0, interval.low > 0
     better, worse = (is_lower, is_higher) if metric.lower_is_better else (is_higher, is_lower)
     verdict = "better" if better else "worse" if worse else "unclear"
-    label = f"{metric.title}: tuned - {role}, {metric.unit}"
+    label = f"{title_of(metric_name)}: tuned - {role}, {metric.unit}"
     left = place(interval.low)
     return Bar(label, interval, left, max(0.6, place(interval.high) - left), place(interval.mean), place(0.0), verdict)
 

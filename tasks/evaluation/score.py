@@ -4,9 +4,7 @@ In: a `Checkpoint`, or the `Champion`. Out: `Scores` with an interval for each m
 things in the same way; a role without a model has no figures, not zeros.
 """
 
-import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,9 +13,8 @@ from tasks.core.stage import CHILD, StageContext, stage
 from tasks.core.tables import read_rows
 from tasks.evaluation.ask import AskJob
 from tasks.evaluation.bootstrap import Numbers, ratio_interval
+from tasks.evaluation.metrics import Units, measure_units
 from tasks.evaluation.specs import BootstrapSpec, ScoreSpec
-
-Sums = tuple[Numbers, Numbers]
 
 
 @stage(version=1, retry=CHILD, packages=("torch", "transformers", "numpy"))
@@ -55,44 +52,21 @@ def _score(
         settings=spec.settings,
     )
     ctx.run_child("tasks.evaluation.ask:ask_main", job)
-    metrics = measure(spec.settings.bootstrap, read_sums(ctx.dir))
+    metrics = measure(spec.settings.bootstrap, read_units(ctx.dir))
     return ctx.commit(Scores, role=spec.role, model_digest=model_digest, metrics=metrics)
 
 
-def measure(spec: BootstrapSpec, sums: dict[str, dict[str, tuple[float, float]]]) -> dict[str, Interval]:
+def measure(spec: BootstrapSpec, units: dict[str, Units]) -> dict[str, Interval]:
     """Returns the interval of each metric."""
-    return {name: ratio_interval(spec, *columns(units)) for name, units in sums.items()}
+    return {name: ratio_interval(spec, *columns(found)) for name, found in units.items()}
 
 
-def columns(units: dict[str, tuple[float, float]]) -> Sums:
+def columns(units: Units) -> tuple[Numbers, Numbers]:
     """Returns the two numbers of each unit as two columns."""
     both = np.array(list(units.values()), dtype=np.float64).reshape(-1, 2)
     return both[:, 0], both[:, 1]
 
 
-def read_sums(folder: Path) -> dict[str, dict[str, tuple[float, float]]]:
-    """Reads the tables of a scored model: for each metric, by document or item, the two numbers whose sums' ratio it is.
-
-    A metric without a single unit is left out.
-    """
-    documents = list(read_rows(folder / "documents.parquet"))
-    items = list(read_rows(folder / "items.parquet"))
-    sums = {
-        "bits_per_byte": {row["id"]: _bits_per_byte(row, row["nats"]) for row in documents},
-        **{
-            f"bits_per_byte/{lang}": {row["id"]: _bits_per_byte(row, row["nats"]) for row in documents if row["lang"] == lang}
-            for lang in sorted({row["lang"] for row in documents})
-        },
-        "answer_loss": {row["id"]: (row["nats"], row["num_tokens"]) for row in items},
-        "answer_bits_per_byte": {row["id"]: _bits_per_byte(row, row["nats"]) for row in items},
-        "keyword_accuracy": {row["id"]: (float(row["is_matched"]), 1.0) for row in items if not row["copied"]},
-        "keyword_accuracy/copied": {row["id"]: (float(row["is_matched"]), 1.0) for row in items if row["copied"]},
-        "prompt_gain": {
-            row["id"]: _bits_per_byte(row, row["foreign_nats"] - row["nats"]) for row in items if row["foreign_nats"] is not None
-        },
-    }
-    return {name: units for name, units in sums.items() if units}
-
-
-def _bits_per_byte(row: dict[str, Any], nats: float) -> tuple[float, float]:
-    return nats / math.log(2), row["num_bytes"]
+def read_units(folder: Path) -> dict[str, Units]:
+    """Reads the tables of a scored model and returns each metric's two numbers by document or item."""
+    return measure_units(read_rows(folder / "documents.parquet"), read_rows(folder / "items.parquet"))

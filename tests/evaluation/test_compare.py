@@ -10,7 +10,7 @@ from tasks.core.errors import ContractError
 from tasks.core.site import Site
 from tasks.evaluation import CompareSpec, ScoreSpec, compare, score_champion
 from tasks.evaluation.compare import paired_differences
-from tasks.evaluation.page import bar, metric_of
+from tasks.evaluation.page import bar, title_of
 from tasks.evaluation.specs import BootstrapSpec
 from tests.evaluation.conftest import SETTINGS
 from tests.evaluation.kit import ToyChampionSpec, toy_champion
@@ -81,5 +81,5 @@ def test_bars(name: str, low: float, high: float, verdict: str) -> None:
 
 
 def test_a_metric_of_one_language_reads_like_that_of_all() -> None:
-    assert metric_of("bits_per_byte/zh").title == "General text, zh"
-    assert metric_of("keyword_accuracy/copied").lower_is_better is False
+    assert title_of("bits_per_byte/zh") == "General text, zh"
+    assert title_of("keyword_accuracy/copied") == "The same where the keywords stand in the prompt"
