@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.evaluation.metrics import METRICS, Metric, Ratio, Row, measure_units, metric_named
+from tasks.evaluation.metrics import METRICS, Metric, measure_units, metric_named
 
 EXAMPLES = [(metric, row, expected) for metric in METRICS for row, expected in metric.examples]
 
