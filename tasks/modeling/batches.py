@@ -116,8 +116,13 @@ class StreamRows:
 
     def num_split_documents(self) -> int:
         """Returns how often a document is cut by the end of a row."""
-        starts = range(self.row_tokens, self.num_tokens, self.row_tokens)
-        return sum(int(self._read(start - 1, start)[0]) != self._separator for start in starts)
+        num_cut, offset = 0, 0
+        for shard in self._shards:
+            first = -(offset + 1) % self.row_tokens  # place in this shard of the first token that ends a row
+            num_cut += int(np.count_nonzero(shard[first :: self.row_tokens] != self._separator))
+            offset += len(shard)
+        ends_with_row = self.num_tokens % self.row_tokens == 0
+        return num_cut - int(ends_with_row and self._shards[-1][-1] != self._separator)
 
     def _read(self, start: int, stop: int) -> Ids:
         """Reads `[start, stop)`; before the first token lies a separator."""

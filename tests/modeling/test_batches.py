@@ -38,6 +38,8 @@ def test_every_token_of_a_stream_is_a_target_once(documents: list[list[int]], co
     targets = np.concatenate([rows.row(number).targets_T for number in range(rows.num_rows)])
     assert targets[targets != IGNORED].tolist() == stream.tolist()
     assert rows.num_targets(np.arange(rows.num_rows)) == len(stream)
+    opens_inside = [rows.row(number).ids_T[0] != END for number in range(1, rows.num_rows)]
+    assert rows.num_split_documents() == sum(opens_inside)
 
 
 def test_examples_side_by_side_exactly() -> None:
