@@ -4,6 +4,7 @@ In: a site and ports. Out: child processes on loopback that die with the one tha
 needs the network, and a port in use is an error before anything starts.
 """
 
+import fcntl
 import json
 import os
 import socket
@@ -46,10 +47,22 @@ class Server:
         """
         deadline = time.monotonic() + _START_S
         while not answers(self.url + path):
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                tail = self.log.read_text(errors="replace").strip()[-800:]
-                raise TransientError(f"the {self.name} server did not start; {self.log} ends with:\n{tail}")
+            self.require_running()
+            if time.monotonic() > deadline:
+                raise TransientError(f"the {self.name} does not answer after {_START_S:.0f} s; {self._last_words()}")
             time.sleep(0.1)
+
+    def require_running(self) -> None:
+        """Checks that the process still runs.
+
+        Raises:
+            TransientError: It ended; the message has the end of its log.
+        """
+        if (code := self.process.poll()) is not None:
+            raise TransientError(f"the {self.name} ended (exit status {code}); {self._last_words()}")
+
+    def _last_words(self) -> str:
+        return f"{self.log} ends with:\n{self.log.read_text(errors='replace').strip()[-800:]}"
 
     def stop(self) -> None:
         """Stops the process and what it started."""
@@ -109,7 +122,8 @@ def prefect_server(site: Site, port: int, *, temporary: bool) -> Server:
     url = f"http://{site.host}:{port}"
     quiet = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
     pages = {"PREFECT_SERVER_UI_API_URL": f"{url}/api", "PREFECT_UI_URL": url, "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "false"}
-    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+    factory = "prefect.server.api.server:create_app" if temporary else "flows.pages:create_app"
+    command = [sys.executable, "-m", "uvicorn", "--factory", factory]
     command += ["--host", site.host, "--port", str(port), "--log-level", "warning", "--lifespan", "on"]
     name = "prefect-temporary" if temporary else "prefect-server"
     return spawn(site, name, command, url, quiet if temporary else pages)
@@ -141,6 +155,24 @@ def running_ui(site: Site) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return state if process_alive(state["process"]) and answers(f"{state['prefect']}/api/health") else None
+
+
+@contextmanager
+def claimed_ui(site: Site) -> Iterator[None]:
+    """Lets one `textmill ui` at a time run on a state folder; the kernel frees the claim when its process dies.
+
+    Raises:
+        RecipeError: Another one runs.
+    """
+    site.root.mkdir(parents=True, exist_ok=True)
+    with (site.root / "ui.lock").open("a") as claim:
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            other = running_ui(site)
+            where = f"{other['prefect']} (process {other['process']['pid']})" if other else "it is starting or stopping"
+            raise RecipeError(f"`textmill ui` runs already on {site.root}: {where}") from None
+        yield
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from flows.servers import Server, announced_ui, mlflow_server, prefect_server, prefect_worker, require_port, running_ui
+from flows.servers import Server, announced_ui, claimed_ui, mlflow_server, prefect_server, prefect_worker, require_port
 from tasks.core.errors import RecipeError, StageError
 from tasks.core.site import Site, current_site
 from tasks.core.store import process_identity
@@ -25,34 +25,55 @@ from tasks.core.store import process_identity
 POOL = "textmill"
 ZOMBIES = "textmill: runs without a heartbeat are crashed"
 _PROJECT_FILE = "prefect.yaml"
+_LOOK_EVERY_S = 2.0
+_SHORT_LIFE_S = 10.0  # a worker that ends sooner would end again
 HEARTBEAT_WINDOW = timedelta(seconds=90)  # three beats of 30 s, see flows.servers.prefect_worker
 
 
 def serve_ui(prefect_port: int, mlflow_port: int) -> None:
-    """Starts the servers, registers the deployments, and waits for Ctrl-C or SIGTERM.
+    """Starts the servers, registers the deployments, and stays until Ctrl-C or SIGTERM.
 
     Raises:
         RecipeError: A port is in use, or another `textmill ui` runs on this state folder.
-        TransientError: A server did not start.
+        TransientError: A server did not start, or ended.
     """
     site = current_site()
     console = Console()
-    if (other := running_ui(site)) is not None:
-        raise RecipeError(f"`textmill ui` runs already on {site.root}: {other['prefect']} (process {other['process']['pid']})")
+    os.environ["TEXTMILL_STATE_DIR"] = str(site.root)  # the worker's runs start in another folder
+    try:
+        with _interrupted_once(), claimed_ui(site), ExitStack() as stack:
+            _serve(stack, site, console, prefect_port, mlflow_port)
+    except KeyboardInterrupt:
+        return
+
+
+def _serve(stack: ExitStack, site: Site, console: Console, prefect_port: int, mlflow_port: int) -> None:
     require_port(site.host, prefect_port, "--prefect-port")
     require_port(site.host, mlflow_port, "--mlflow-port")
-    os.environ["TEXTMILL_STATE_DIR"] = str(site.root)  # the worker's runs start in another folder
-    with _stopping() as stopped, ExitStack() as stack:
-        with console.status("starting the Prefect and MLflow servers"):
-            prefect, mlflow = _start_servers(stack, site, prefect_port, mlflow_port)
-        with console.status("registering the deployments of prefect.yaml"):
-            prepare_server(prefect.url)
-        _stopped_with(stack, prefect_worker(site, POOL, f"{prefect.url}/api"))
-        state = {"prefect": prefect.url, "mlflow": mlflow.url, "process": process_identity()}
-        stack.enter_context(announced_ui(site, state))
-        console.print(f"Prefect  [bold]{prefect.url}[/]\nMLflow   [bold]{mlflow.url}[/]\nCtrl-C stops both.", highlight=False)
-        stopped.wait()
-        console.print("stopping", highlight=False)
+    with console.status("starting the Prefect and MLflow servers"):
+        prefect, mlflow = _start_servers(stack, site, prefect_port, mlflow_port)
+    with console.status("registering the deployments of prefect.yaml"):
+        prepare_server(prefect.url)
+    worker = _start_worker(stack, site, prefect)
+    state = {"prefect": prefect.url, "mlflow": mlflow.url, "process": process_identity()}
+    stack.enter_context(announced_ui(site, state))
+    stack.callback(console.print, "stopping", highlight=False)
+    console.print(f"Prefect  [bold]{prefect.url}[/]\nMLflow   [bold]{mlflow.url}[/]\nCtrl-C stops both.", highlight=False)
+    _tend(stack, site, console, prefect, mlflow, worker)
+
+
+def _tend(stack: ExitStack, site: Site, console: Console, prefect: Server, mlflow: Server, worker: Server) -> None:
+    """Stays until a signal; a worker that was killed is replaced, so that schedules go on."""
+    since = time.monotonic()
+    while True:
+        time.sleep(_LOOK_EVERY_S)
+        prefect.require_running()
+        mlflow.require_running()
+        if worker.process.poll() is not None:
+            if time.monotonic() - since < _SHORT_LIFE_S:
+                worker.require_running()
+            console.print(f"the worker ended ({worker.process.returncode}); starting another", highlight=False)
+            worker, since = _start_worker(stack, site, prefect), time.monotonic()
 
 
 def _start_servers(stack: ExitStack, site: Site, prefect_port: int, mlflow_port: int) -> tuple[Server, Server]:
@@ -63,19 +84,28 @@ def _start_servers(stack: ExitStack, site: Site, prefect_port: int, mlflow_port:
     return prefect, mlflow
 
 
+def _start_worker(stack: ExitStack, site: Site, prefect: Server) -> Server:
+    return _stopped_with(stack, prefect_worker(site, POOL, f"{prefect.url}/api"))
+
+
 def _stopped_with(stack: ExitStack, server: Server) -> Server:
     stack.callback(server.stop)
     return server
 
 
 @contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """Yields an event that Ctrl-C and SIGTERM set."""
-    event = threading.Event()
+def _interrupted_once() -> Iterator[None]:
+    """Makes the first Ctrl-C, SIGTERM or SIGHUP a KeyboardInterrupt and ignores the next: clean-up is not cut short."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda *_: event.set()) for number in numbers}
+
+    def interrupt(*_: object) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
-        yield event
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
