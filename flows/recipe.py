@@ -80,7 +80,7 @@ def load_recipe(preset: str, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: The preset is unknown, or a key, kind or value is wrong; the message has its path.
     """
     path = preset_path(preset)
-    tree = _read_tree(path, ())
+    tree = _merge(_defaults(), _read_tree(path, ()))
     for override in overrides:
         tree = _merge(tree, _parse_override(override))
     return parse_recipe(_with_paths(cast(Tree, _off_to_none(tree)), Path.cwd()), str(path))
@@ -131,6 +131,15 @@ def _read_tree(path: Path, seen: tuple[Path, ...]) -> Tree:
         return tree
     beside = path.parent / str(parent)
     return _merge(_read_tree(beside if beside.is_file() else preset_path(str(parent)), (*seen, path)), tree)
+
+
+def _defaults() -> Tree:
+    """Returns what a recipe says by itself, so that a change of one field leaves the fields beside it as they were."""
+    return {
+        name: field.default.model_dump(mode="json")
+        for name, field in Recipe.model_fields.items()
+        if isinstance(field.default, BaseModel)
+    }
 
 
 def _merge(base: Tree, changes: Tree) -> Tree:

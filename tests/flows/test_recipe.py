@@ -89,6 +89,12 @@ def test_a_new_kind_starts_from_its_own_defaults(tmp_path: Path) -> None:
     assert (load_recipe(str(child)).tune.method.rank, load_recipe(str(child)).tune.method.alpha) == (3, 9)
 
 
+def test_a_change_leaves_the_fields_beside_it(tmp_path: Path) -> None:
+    demo, recipe = load_recipe("demo"), load_recipe("demo", ["tokenizer.source.vocab_size=700", "tune.train.batch_rows=3"])
+    assert recipe.tokenizer.source.kind == demo.tokenizer.source.kind
+    assert recipe.tune.train == demo.tune.train.model_copy(update={"batch_rows": 3})
+
+
 def test_a_bad_override_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"--set 'pretrain' is not of the form a\.b=value"):
         load_recipe("demo", ["pretrain"])
