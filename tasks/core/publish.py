@@ -5,6 +5,8 @@ Invariant: everything is made safe text first, and a server that does not answer
 """
 
 import base64
+import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from tasks.core.text import one_line, text_safe
 _FIRST_PROGRESS_S = 2.0
 _PROGRESS_EVERY_S = 5.0
 _MAX_IMAGE_BYTES = 300_000
+_RESULT_COLUMNS = ("name", "severity", "passed", "seen", "bound")
+_DIGEST = re.compile("[0-9a-f]{64}")
 _IMAGE_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 
@@ -49,7 +53,7 @@ class PrefectObserver:
             self._update(record.name, 100.0, f"{record.seconds:.1f} s")
         if record.artifact is not None:
             create_markdown_artifact(
-                key=_key(record.name), markdown=page(record.artifact), description=one_line(record.artifact.summary(), 1_000)
+                key=_key(_name(record)), markdown=page(record.artifact), description=one_line(record.artifact.summary(), 1_000)
             )
 
     def _update(self, stage: str, percent: float, description: str) -> None:
@@ -63,21 +67,30 @@ class PrefectObserver:
             self._progress_ids[stage] = _id(made)
 
 
+def _name(record: StageRecord) -> str:
+    """Returns what an artifact's history is kept under: the stage, and the role where a stage scores several models."""
+    role = record.artifact.facts().get("role") if record.artifact else None
+    return f"{record.name}-{role}" if role else record.name
+
+
 def publish_link(key: str, url: str, text: str) -> None:
     """Publishes a link on the current flow run's page."""
     from prefect.artifacts import create_link_artifact
 
-    create_link_artifact(key=_key(key), link=url, link_text=one_line(text))
+    create_link_artifact(key=_key(key), link=url, link_text=one_line(text), description=one_line(text))
 
 
 def page(artifact: Artifact) -> str:
-    """Returns what an artifact is, as Markdown: summary, plot, facts, address."""
-    lines = [f"## {artifact.kind()}", "", text_safe(artifact.summary(), 20_000), ""]
+    """Returns what an artifact is, as Markdown: summary, plot, facts, rows of results, address."""
+    lines = [f"## {artifact.kind()}", "", text_safe(artifact.summary(), 20_000).replace("<", "&lt;"), ""]
     lines += [f"![{path.stem}]({_data_uri(path)})\n" for path in _plots(artifact)]
-    lines += ["| fact | value |", "| --- | --- |"]
-    lines += [f"| {name} | {_cell(value)} |" for name, value in _flat(artifact.facts()).items()]
-    lines += ["", f"`textmill show {artifact.address}` has its provenance and lineage."]
-    return "\n".join(lines)
+    plain, grids = _parted(artifact.facts())
+    for name, grid in grids.items():
+        lines += [f"### {name}", "", *_table(grid), ""]
+    lines += [*_table([("fact", "value"), *plain.items()]), ""]
+    if rows := _result_rows(artifact):
+        lines += ["### results", "", *_table(rows), ""]
+    return "\n".join([*lines, f"`textmill show {artifact.address}` has its provenance and lineage."])
 
 
 def _plots(artifact: Artifact) -> list[Path]:
@@ -89,26 +102,65 @@ def _data_uri(path: Path) -> str:
     return f"data:{_IMAGE_TYPES[path.suffix]};base64," + base64.b64encode(path.read_bytes()).decode()
 
 
+def _table(rows: list[tuple[Any, ...]]) -> list[str]:
+    """Returns a Markdown table; the first row is its head."""
+    head, *body = [f"| {' | '.join(_cell(value) for value in row)} |" for row in rows]
+    return [head, "|" + " --- |" * len(rows[0]), *body]
+
+
+def _parted(facts: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[tuple[Any, ...]]]]:
+    """Parts facts into plain ones and grids: a fact with names like `tuned/loss` has a column a role and a row a measure."""
+    grids = {name: _grid(value) for name, value in facts.items() if _is_grid(value)}
+    return _flat({name: value for name, value in facts.items() if name not in grids}), grids
+
+
+def _is_grid(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) > 1 and all("/" in name for name in value)
+
+
+def _grid(values: dict[str, Any]) -> list[tuple[Any, ...]]:
+    cells = {tuple(name.split("/", 1)): value for name, value in values.items()}
+    columns, measures = list(dict.fromkeys(key[0] for key in cells)), list(dict.fromkeys(key[1] for key in cells))
+    return [("", *columns), *((measure, *(cells.get((column, measure)) for column in columns)) for measure in measures)]
+
+
 def _flat(facts: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in facts.items():
-        if isinstance(value, dict) and {"mean", "low", "high"} <= value.keys():
-            flat[prefix + name] = f"{value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}], {value['num_items']} items"
-        elif isinstance(value, dict):
+        if isinstance(value, dict) and not _is_interval(value):
             flat |= _flat(value, f"{prefix}{name}: ")
         else:
             flat[prefix + name] = value
     return flat
 
 
+def _is_interval(value: Any) -> bool:
+    return isinstance(value, dict) and {"mean", "low", "high"} <= value.keys()
+
+
+def _result_rows(artifact: Artifact) -> list[tuple[Any, ...]]:
+    """Returns the rows of an artifact's `results.json`, where it has one: what was checked, what was seen."""
+    path = artifact.path / "results.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    columns = [name for name in _RESULT_COLUMNS if found and name in found[0]]
+    return [tuple(columns), *(tuple(row[name] for name in columns) for row in found)] if columns else []
+
+
 def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "**no**"
     if isinstance(value, list):
         return "<br>".join(_cell(item) for item in value) or "-"
+    if _is_interval(value):
+        return f"{value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}], {value['num_items']} items"
     if isinstance(value, float):
         return f"{value:.4f}"
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int):
         return f"{value:,}"
-    return one_line(str(value), 500).replace("|", "\\|").replace("<", "&lt;")
+    text = one_line(str(value), 500)
+    return (text[:16] if _DIGEST.fullmatch(text) else text).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _progress_line(done: float, total: float, unit: str, figures: dict[str, float]) -> str:
