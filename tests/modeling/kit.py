@@ -68,6 +68,7 @@ class ToySpec(Spec):
 
     size: int = 0
     seed: int = 0
+    shuffled: bool = False
 
 
 @stage(version=1)
@@ -149,6 +150,11 @@ def conversation(number: int, split: str, keywords: Sequence[str] = ("目录",))
 @stage(version=1)
 def toy_conversations(spec: ToySpec, *, ctx: StageContext) -> Conversations:
     items = [conversation(number, ("train", "train", "validation", "test")[number % 4]) for number in range(spec.size)]
+    if spec.shuffled:
+        train = [item for item in items if item["split"] == "train"]
+        answers = np.random.default_rng(spec.seed).permutation([item["messages"][1]["content"] for item in train])
+        for item, answer in zip(train, answers, strict=True):
+            item["messages"][1]["content"] = str(answer)
     lines = [json.dumps(item, ensure_ascii=False) + "\n" for item in items]
     (ctx.dir / "conversations.jsonl").write_text("".join(lines), encoding="utf-8")
     count = {split: sum(item["split"] == split for item in items) for split in SPLITS}
