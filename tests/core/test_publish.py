@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from tasks.core.artifact import Artifact
 from tasks.core.publish import page
@@ -14,7 +15,7 @@ class Report(Artifact):
     note: str = ""
     passed: bool = True
     owner: str | None = None
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, Any] = Field(default={})
 
     def summary(self) -> str:
         return "a <b>summary</b>"
