@@ -62,9 +62,16 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> ChainRun:
-    """One run of the whole chain from preset `ci`, shared by every test that looks at it."""
+    """One run of the whole chain from preset `ci`, shared by every test that looks at it.
 
-    state = tmp_path_factory.mktemp("chain") / ".textmill"
+    TEXTMILL_TEST_CHAIN names a folder that keeps the run for further sessions on the same source.
+    """
+    kept = os.environ.get("TEXTMILL_TEST_CHAIN")
+    folder = Path(kept) if kept else tmp_path_factory.mktemp("chain")
+    state, output = folder / ".textmill", folder / "output.txt"
+    if output.exists():
+        return ChainRun(state, 0, output.read_text(encoding="utf-8"))
     run = textmill(state, "run", "ci", TEXTMILL_RETRY_DELAY_S="0.5")
     assert run.code == 0, run.output
+    output.write_text(run.output, encoding="utf-8")
     return run

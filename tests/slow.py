@@ -6,8 +6,10 @@ that passed on this very source is not run again; a row is written as soon as it
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,7 +60,9 @@ def _collect() -> list[str]:
 def _run(name: str) -> dict[str, Any]:
     start = time.monotonic()
     command = [sys.executable, "-m", "pytest", "-m", "slow", "-q", "-rs", "--timeout", str(_LIMIT_S), name]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    chain = Path(tempfile.gettempdir()) / f"textmill-chain-{source_digest()}"  # one run of the chain for all of them
+    environment = os.environ | {"TEXTMILL_TEST_CHAIN": str(chain)}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     lines = done.stdout.strip().splitlines() or [""]
     skipped = next((line for line in lines if line.startswith("SKIPPED")), "")
     result = "failed" if done.returncode else "skipped" if skipped else "passed"

@@ -84,6 +84,7 @@ def _environment(ctx: "StageContext", work: Path, num_processes: int) -> dict[st
         _EVENTS: str(work / "events.jsonl"),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
         "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", _HUGE_PAGES),
+        "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads that spin bring a busy machine to a crawl
         "TORCHINDUCTOR_CACHE_DIR": str(ctx.site.root / "cache" / "inductor"),
         "PYTHONUNBUFFERED": "1",
         "TRANSFORMERS_VERBOSITY": "error",

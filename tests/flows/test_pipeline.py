@@ -17,7 +17,7 @@ from tasks.core.run import Run, running
 from tasks.core.site import Site
 from tests.chain import ChainRun, environment, processes_on, textmill
 
-pytestmark = pytest.mark.chain
+pytestmark = [pytest.mark.chain, pytest.mark.timeout(900)]
 MODEL = "textmill-ci"
 
 
@@ -80,7 +80,7 @@ def test_the_plan_of_a_finished_run_builds_nothing(chain: ChainRun) -> None:
 @pytest.mark.parametrize(
     ("override", "first", "reason"),
     [
-        ("dedup.near_threshold=0.93", "dedup", "near_threshold"),
+        ("dedup.near.threshold=0.93", "dedup", "near.threshold"),
         ("tokenizer.source.vocab_size=700", "tokenizer", "vocab_size: "),
         ("pretrain.seed=5", "pretrain", "seed: 0 -> 5"),
         ("tune.optim.learning_rate=0.5", "tune", "optim.learning_rate"),
