@@ -95,7 +95,7 @@ def _item_rows(reader: Any, items: Sequence[Item], settings: EvaluateSpec) -> tu
         raise ContractError(f"none of {len(items)} held-out items fits the model's context of {reader.context_tokens} tokens")
     num_too_long = len(items) - len(fitting)
     items, both = [items[number] for number in fitting], [both[number] for number in fitting]
-    nats, foreign_nats = _answer_nats(reader, items, both, settings.seed)
+    nats, foreign_nats = _answer_nats(reader, items, both, settings)
     answers = greedy_answers(reader, [question for question, _ in both], settings.max_new_tokens, partial(_tell, "answers"))
     rows = [
         {
@@ -117,22 +117,26 @@ def _item_rows(reader: Any, items: Sequence[Item], settings: EvaluateSpec) -> tu
 
 
 def _answer_nats(
-    reader: Any, items: Sequence[Item], both: Sequence[tuple[list[int], list[int]]], seed: int
+    reader: Any, items: Sequence[Item], both: Sequence[tuple[list[int], list[int]]], settings: EvaluateSpec
 ) -> tuple[Any, list[float | None]]:
-    """Returns the nats of each answer after its own prompt, and after another item's, where that fits the context."""
+    """Returns the nats of each answer after its own prompt, and their mean after those foreign ones that fit the context."""
     from tasks.modeling.infer import example_nats
 
-    foreign = foreign_prompts([item.source for item in items], seed)
-    examples = [_example(question, answer) for question, answer in both]
-    asked = [
-        number for number, other in enumerate(foreign) if other is not None and _fits(reader, both[other][0], both[number][1])
+    foreign = foreign_prompts([item.source for item in items], settings.foreign_prompts, settings.seed)
+    pairs = [
+        (number, other)
+        for number, others in enumerate(foreign)
+        for other in others
+        if _fits(reader, both[other][0], both[number][1])
     ]
-    examples += [_example(both[foreign[number] or 0][0], both[number][1]) for number in asked]
+    examples = [_example(question, answer) for question, answer in both]
+    examples += [_example(both[other][0], both[number][1]) for number, other in pairs]
     nats = example_nats(reader, examples, partial(_tell, "rows of answers"))
-    others: list[float | None] = [None] * len(items)
-    for number, value in zip(asked, nats[len(items) :], strict=True):
-        others[number] = float(value)
-    return nats[: len(items)], others
+    own, strange = nats[: len(items)], nats[len(items) :]
+    numbers = np.array([number for number, _ in pairs], dtype=np.int64)
+    counts = np.bincount(numbers, minlength=len(items))
+    sums = np.bincount(numbers, weights=strange, minlength=len(items))
+    return own, [float(total / count) if count else None for total, count in zip(sums, counts, strict=True)]
 
 
 def _example(question: list[int], answer: list[int]) -> Any:

@@ -28,7 +28,7 @@ class Rule:
 
     name: str
     interval: Interval | None
-    side: Literal["below", "above", "at least", "at most"]
+    side: Literal["below", "above", "at most"]
     limit: float
     unit: str
 
@@ -41,7 +41,6 @@ class Rule:
             "below": high < self.limit,
             "at most": high <= self.limit,
             "above": low > self.limit,
-            "at least": low >= self.limit,
         }[self.side]
         return "yes" if holds else "no"
 
@@ -64,8 +63,8 @@ def rules(spec: GateSpec, report: EvalReport) -> list[Rule]:
         Rule(
             "worth of the prompt against base",
             differences("base/prompt_gain"),
-            "at least",
-            0.0 - spec.prompt_gain_loss,
+            "above",
+            spec.prompt_gain_over_base,
             "bits an answer byte",
         ),
         Rule("forgetting", differences("base/bits_per_byte"), "at most", spec.forgetting, "bits a byte"),

@@ -1,7 +1,7 @@
 """What models are judged on: test documents and held-out items, chosen by seed and never by the model.
 
 In: a clean corpus and conversations. Out: documents and items in a fixed order. Invariants: only the test split is read; which
-documents are drawn depends on their ids and the seed alone; each item has a foreign prompt of its own source.
+documents are drawn depends on their ids and the seed alone; an item's foreign prompts are those of its own source.
 """
 
 import json
@@ -100,16 +100,16 @@ def read_items(conversations: Path) -> tuple[list[Item], dict[str, int]]:
     return items, refused
 
 
-def foreign_prompts(sources: Sequence[str], seed: int) -> list[int | None]:
-    """Returns for each item the number of another item of its source whose prompt it is shown; none where it is alone.
+def foreign_prompts(sources: Sequence[str], count: int, seed: int) -> list[list[int]]:
+    """Returns for each item the numbers of other items of its source whose prompts it is shown, up to `count` of them.
 
-    Within a source the items stand in a circle in an order drawn by seed, and each takes the prompt of the next.
+    Within a source the items stand in a circle in an order drawn by seed, and each takes the prompts of the next ones.
     """
-    foreign: list[int | None] = [None] * len(sources)
+    foreign: list[list[int]] = [[] for _ in sources]
     random = np.random.default_rng(seed)
     for source in sorted(set(sources)):
         circle = random.permutation([number for number, found in enumerate(sources) if found == source])
-        if len(circle) > 1:
-            for number, other in zip(circle, np.roll(circle, -1), strict=True):
-                foreign[int(number)] = int(other)
+        for step in range(1, min(count, len(circle) - 1) + 1):
+            for number, other in zip(circle, np.roll(circle, -step), strict=True):
+                foreign[int(number)].append(int(other))
     return foreign

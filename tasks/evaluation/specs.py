@@ -33,6 +33,9 @@ class EvaluateSpec(PrecisionSpec):
     stride_tokens: Annotated[
         int | None, Field(ge=1, description="Tokens between windows over a long document; none: half the context.")
     ] = None
+    foreign_prompts: Annotated[
+        int, Field(ge=1, le=64, description="Prompts of other items that an item's answer is scored after; their mean counts.")
+    ] = 4
     max_new_tokens: Annotated[int, Field(ge=1, le=8192, description="Longest answer.")] = 64
     sample_prompts: Annotated[tuple[str, ...], Field(description="Prompts whose answers are kept for a person to read.")] = (
         "用一句话说明 Linux 命令 ls 的作用。",
@@ -71,8 +74,12 @@ class GateSpec(Spec):
     prompt_gain: Annotated[
         float, Field(ge=0, description="Bits an answer byte that an item's own prompt must be worth over a foreign one.")
     ] = 0.0
-    prompt_gain_loss: Annotated[
-        float, Field(ge=0, description="Bits an answer byte by which the worth of the prompt may fall below the base's.")
+    prompt_gain_over_base: Annotated[
+        float,
+        Field(
+            description="Bits an answer byte by which tuning must raise the worth of the prompt; below 0 allows a loss. A model "
+            "tuned on shuffled answers keeps what its base had and gains nothing."
+        ),
     ] = 0.0
     forgetting: Annotated[float, Field(ge=0, description="Bits a byte that tuning may cost on the general text.")] = 0.1
     champion_loss: Annotated[

@@ -75,13 +75,14 @@ def test_an_empty_set_is_an_error(tmp_path: Path, rows: list[dict[str, object]])
         read_items(write_items(tmp_path, rows))
 
 
-def test_a_foreign_prompt_is_another_item_s_of_the_same_source() -> None:
+def test_foreign_prompts_are_other_items_of_the_same_source() -> None:
     sources = ["a", "b", "a", "b", "a", "alone"]
-    foreign = foreign_prompts(sources, seed=3)
-    assert foreign[5] is None
-    for number, other in enumerate(foreign[:5]):
-        assert other is not None
-        assert other != number
-        assert sources[other] == sources[number]
-    assert sorted(other for other in foreign if other is not None) == [0, 1, 2, 3, 4]
-    assert foreign == foreign_prompts(sources, seed=3)
+    foreign = foreign_prompts(sources, 2, seed=3)
+    assert [len(others) for others in foreign] == [2, 1, 2, 1, 2, 0]
+    for number, others in enumerate(foreign):
+        assert len(set(others)) == len(others)
+        assert number not in others
+        assert all(sources[other] == sources[number] for other in others)
+    assert foreign == foreign_prompts(sources, 2, seed=3)
+    first = foreign_prompts(sources, 1, seed=3)
+    assert sorted(other for others in first for other in others) == [0, 1, 2, 3, 4]  # each prompt is shown once
