@@ -17,7 +17,7 @@ GATE = GateSpec(min_items=16, forgetting=10.0, prompt_gain=0.1)
 def verdict(
     base: Checkpoint, corpus: CleanCorpus, site: Site, gate: GateSpec = GATE, rate: float = 1e-2, data: ToySpec = LARGE
 ) -> Verdict:
-    train = TrainSpec(batch_rows=4, num_epochs=20, eval_every_steps=1000, checkpoint_every_steps=1000)
+    train = TrainSpec(batch_rows=8, num_epochs=12, eval_every_steps=1000, checkpoint_every_steps=1000)
     spec = TuneSpec(method=FullSpec(kind="full"), train=train, optim=OptimSpec(learning_rate=rate), precision="fp32")
     tuned = tune.build(spec, base, toy_conversations.build(data, site=site), site=site)
     held_out = toy_conversations.build(LARGE, site=site)

@@ -1,5 +1,6 @@
 """The pretraining stage, with its child process."""
 
+import contextlib
 import json
 import signal
 import threading
@@ -103,14 +104,15 @@ def test_kills_at_any_moment_change_no_bit(base: Checkpoint, inputs: Inputs, sit
 
 
 def _kill_after_start(store: Path, delay_s: float) -> None:
-    """Kills every worker and launcher `delay_s` seconds after the training has begun or gone on."""
+    """Kills this test's workers and launcher `delay_s` seconds after the training has begun or gone on."""
     before = _records(store)
     while _records(store) <= before:
         time.sleep(0.005)
     time.sleep(delay_s * 0.1)
-    for process in psutil.process_iter(["cmdline"]):
-        if "tasks.modeling.train:pretrain_main" in " ".join(process.info["cmdline"] or []):
-            process.send_signal(signal.SIGKILL)
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "tasks.modeling.train:pretrain_main" in process.cmdline():
+                process.send_signal(signal.SIGKILL)
 
 
 def _records(store: Path) -> int:
