@@ -7,11 +7,13 @@ a fingerprint; the hash only reminds whoever changes a stage to bump its version
 import ast
 import hashlib
 import importlib.util
+import re
 from functools import lru_cache
 from pathlib import Path
 
 _OURS = ("tasks", "data_quality", "deploy")
 _APART = "tasks.core"
+_IN_CHILD = re.compile(r"[a-z_]+(\.\w+)+:\w+")  # what `run_child` is told to run
 
 
 def code_hash(module: str) -> str:
@@ -58,6 +60,8 @@ def _imports(node: ast.AST) -> list[str]:
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom) and node.module:
         return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    if isinstance(node, ast.Constant) and isinstance(node.value, str) and _IN_CHILD.fullmatch(node.value):
+        return [node.value.split(":")[0]]
     return []
 
 
