@@ -27,6 +27,7 @@ from tasks.core.store import process_alive
 
 _START_S = 120.0
 _STOP_S = 15.0
+_TELLING = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING"}  # these have a log file, and no display to disturb
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,7 @@ def prefect_server(site: Site, port: int, *, temporary: bool) -> Server:
     url = f"http://{site.host}:{port}"
     quiet = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
     pages = {"PREFECT_SERVER_UI_API_URL": f"{url}/api", "PREFECT_UI_URL": url, "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "false"}
+    pages |= _TELLING
     factory = "prefect.server.api.server:create_app" if temporary else "flows.pages:create_app"
     command = [sys.executable, "-m", "uvicorn", "--factory", factory]
     command += ["--host", site.host, "--port", str(port), "--log-level", "warning", "--lifespan", "on"]
@@ -133,7 +135,7 @@ def mlflow_server(site: Site, port: int) -> Server:
     """Starts MLflow's server over the site's tracking store."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", site.host, "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", site.tracking_uri, "--artifacts-destination", str(site.root / "mlartifacts")]
-    light = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    light = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore:starlette.middleware.wsgi is deprecated"}
     return spawn(site, "mlflow-server", command, f"http://{site.host}:{port}", light)
 
 
@@ -141,7 +143,7 @@ def prefect_worker(site: Site, pool: str, api_url: str) -> Server:
     """Starts a process worker on a pool."""
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process", "--limit", "2"]
     beat = {"PREFECT_API_URL": api_url, "PREFECT_WORKER_QUERY_SECONDS": "2", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
-    return spawn(site, "prefect-worker", command, api_url, beat)
+    return spawn(site, "prefect-worker", command, api_url, beat | _TELLING)
 
 
 def _ui_file(site: Site) -> Path:

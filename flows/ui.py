@@ -25,6 +25,8 @@ from tasks.core.store import process_identity
 POOL = "textmill"
 ZOMBIES = "textmill: runs without a heartbeat are crashed"
 _PROJECT_FILE = "prefect.yaml"
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+_AGAIN_S = 0.5
 _LOOK_EVERY_S = 2.0
 _SHORT_LIFE_S = 10.0  # a worker that ends sooner would end again
 HEARTBEAT_WINDOW = timedelta(seconds=90)  # three beats of 30 s, see flows.servers.prefect_worker
@@ -41,7 +43,7 @@ def serve_ui(prefect_port: int, mlflow_port: int) -> None:
     console = Console()
     os.environ["TEXTMILL_STATE_DIR"] = str(site.root)  # the worker's runs start in another folder
     try:
-        with _interrupted_once(), claimed_ui(site), ExitStack() as stack:
+        with claimed_ui(site), ExitStack() as stack, _interruptible(stack):
             _serve(stack, site, console, prefect_port, mlflow_port)
     except KeyboardInterrupt:
         return
@@ -94,21 +96,25 @@ def _stopped_with(stack: ExitStack, server: Server) -> Server:
 
 
 @contextmanager
-def _interrupted_once() -> Iterator[None]:
-    """Makes the first Ctrl-C, SIGTERM or SIGHUP a KeyboardInterrupt and ignores the next: clean-up is not cut short."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+def _interruptible(stack: ExitStack) -> Iterator[None]:
+    """Lets Ctrl-C, SIGTERM and SIGHUP end the body; the clean-up in `stack`, which follows, is not cut short by another."""
 
     def interrupt(*_: object) -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)  # lost if raised inside a callback of the interpreter: say it again
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in numbers}
+    before = {number: signal.signal(number, interrupt) for number in _STOP_SIGNALS}
+    stack.callback(_set_handlers, before)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _set_handlers(dict.fromkeys(_STOP_SIGNALS, signal.SIG_IGN))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _set_handlers(handlers: dict[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def prepare_server(prefect_url: str) -> None:
