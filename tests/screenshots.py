@@ -50,12 +50,19 @@ def pictures(ui: RunningUi) -> list[tuple[str, str, Any]]:
     card = f"{ui.mlflow}/#/models/{model['name']}/versions/{model['version']}?workflowType=machine_learning"
     return [
         ("prefect-graph", f"{prefect}/runs/flow-run/{run['id']}?tab=TaskRuns", lambda page: settled(page, "canvas")),
-        ("prefect-form", f"{prefect}/{form}", lambda page: settled(page, "text=Ingest")),
+        ("prefect-form", f"{prefect}/{form}", model_fields),
         ("prefect-artifact", f"{prefect}/{curve}", lambda page: settled(page, "img[src^='data:image']")),
         ("mlflow-model", card, lambda page: settled(page, "text=What it is")),
         ("quality-report", (chain.folder("check") / "report.html").as_uri(), lambda page: settled(page, "h1")),
         ("evaluation-report", (chain.folder("evaluate") / "report.html").as_uri(), lambda page: settled(page, "h1")),
     ]
+
+
+def model_fields(page: Page) -> None:
+    """Brings the size of the model into view: a drop-down, numbers, fields that may be off."""
+    settled(page, "text=Ingest")
+    page.get_by_label("Select Family").evaluate("field => field.scrollIntoView({block: 'center'})")
+    page.wait_for_timeout(500)
 
 
 def longest_run(ui: RunningUi) -> dict[str, Any]:
