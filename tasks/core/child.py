@@ -8,6 +8,7 @@ child that was killed is a `TransientError`, an error it raised on purpose keeps
 import ctypes
 import importlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -218,6 +219,7 @@ def _main(function: str, job_file: Path) -> int:
     die_with_parent()
     if os.getppid() != parent:  # the parent died before the kernel was asked
         return 1
+    _log_to_stdout()
     module, name = function.split(":")
     try:
         target = getattr(importlib.import_module(module), name)
@@ -227,6 +229,16 @@ def _main(function: str, job_file: Path) -> int:
         _record(error, job_file.with_name("error.json"))
         return 1
     return 0
+
+
+def _log_to_stdout() -> None:
+    """Sends what the child logs to the pipe whose lines the parent writes into the run's log."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("textmill")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
 
 
 def _record(error: BaseException, path: Path) -> None:

@@ -7,6 +7,7 @@ state and `(seed, step)` alone, so a run that was cut off and resumed ends with 
 validation split is at a saved checkpoint, saved before the look.
 """
 
+import logging
 import math
 import signal
 from collections.abc import Callable, Iterator
@@ -33,6 +34,8 @@ from tasks.modeling.specs import OptimSpec, TrainSpec, learning_rate
 
 _NUM_RECENT = 20
 _MICRO_TOKENS = {"cpu": 2048, "cuda": 16384}  # a micro-batch whose activations stay in a CPU's caches is the fastest
+
+_log = logging.getLogger("textmill.train")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,8 @@ class Loop:
         if found := checkpoint.steps(self._checkpoints):
             folder = checkpoint.checkpoint_folder(self._checkpoints, found[-1])
             self.position = checkpoint.load(folder, self.model, self.optimizer)
+            if world.leads:
+                _log.info("resumed at step %d of %d", self.position.step, self.num_steps)
         world.wait()
         self._journal.cut(self.position.step)
 
