@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -67,11 +68,19 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> ChainRun:
     TEXTMILL_TEST_CHAIN names a folder that keeps the run for further sessions on the same source.
     """
     kept = os.environ.get("TEXTMILL_TEST_CHAIN")
-    folder = Path(kept) if kept else tmp_path_factory.mktemp("chain")
+    folder = Path(kept) if kept else session_folder(tmp_path_factory) / "chain"
     state, output = folder / ".textmill", folder / "output.txt"
-    if output.exists():
-        return ChainRun(state, 0, output.read_text(encoding="utf-8"))
-    run = textmill(state, "run", "ci", TEXTMILL_RETRY_DELAY_S="0.5")
-    assert run.code == 0, run.output
-    output.write_text(run.output, encoding="utf-8")
-    return run
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):  # the first worker that needs it makes it, the others wait
+        if output.exists():
+            return ChainRun(state, 0, output.read_text(encoding="utf-8"))
+        run = textmill(state, "run", "ci", TEXTMILL_RETRY_DELAY_S="0.5")
+        assert run.code == 0, run.output
+        output.write_text(run.output, encoding="utf-8")
+        return run
+
+
+def session_folder(factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this session share."""
+    own = factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
