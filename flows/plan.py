@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.launch import require_choice
+from flows.outlook import pretrain_outlook
 from flows.pipeline import STAGES, pipeline
 from flows.recipe import Recipe, load_recipe
 from flows.runner import flat_params
@@ -48,9 +49,10 @@ class Planner:
 
     def __init__(self, site: Site, until: str | None) -> None:
         self.steps: list[Step] = []
+        self.found: dict[str, Artifact] = {}
         self._site = site
         self._until = until
-        self._manifests = [manifest for _, manifest in Store(site.store_dir).manifests()]
+        self.manifests = [manifest for _, manifest in Store(site.store_dir).manifests()]
 
     def __call__(self, stage: Stage[Any], spec: Spec, inputs: tuple[Any, ...]) -> Any:
         """Notes what `stage` would do and returns its artifact or what stands for it."""
@@ -77,6 +79,7 @@ class Planner:
         return Pending(stage.name)
 
     def _reuse(self, stage: Stage[Any], found: Artifact) -> Step:
+        self.found[stage.name] = found
         notes = [found.summary()]
         if read_manifest(found.path).code_hash != code_hash(stage.module):
             notes.insert(0, "made by other code of the same stage version;")
@@ -86,7 +89,7 @@ class Planner:
     def _difference(self, stage: Stage[Any], spec: Spec, inputs: tuple[Artifact, ...]) -> str:
         """Says which field differs from the nearest artifact of this stage."""
         wanted = stage.recipe_of(spec, inputs, self._site)
-        made = [manifest for manifest in self._manifests if manifest.stage == stage.name]
+        made = [manifest for manifest in self.manifests if manifest.stage == stage.name]
         if not made:
             return "never built"
         differences = [differing_fields(manifest, wanted) for manifest in made]
@@ -120,28 +123,46 @@ def _short(value: str | None) -> str:
 
 def plan_recipe(recipe: Recipe, site: Site, until: str | None = None) -> list[Step]:
     """Returns what a run of `recipe` would do, stage by stage."""
+    return _planned(recipe, site, until).steps
+
+
+def _planned(recipe: Recipe, site: Site, until: str | None) -> Planner:
     planner = Planner(site, until)
     try:
         with running(Run(site, recipe.name, planner=planner)):
             pipeline(recipe.resolved())
     except Stopped:
         pass
-    return planner.steps
+    return planner
 
 
 def show_plan(preset: str, overrides: Sequence[str], until: str | None) -> None:
-    """Prints the plan of a preset."""
+    """Prints the plan of a preset, and what pretraining will need.
+
+    Raises:
+        RecipeError: A device has too little memory for a pretraining that has to be built.
+    """
     if until is not None:
         require_choice("--until", until, list(STAGES))
-    recipe = load_recipe(preset, overrides)
-    steps = plan_recipe(recipe, current_site(), until)
+    recipe, site = load_recipe(preset, overrides), current_site()
+    planner = _planned(recipe, site, until)
+    console = Console()
+    _show_steps(console, recipe.name, planner.steps)
+    if not any(step.stage == "pretrain" and step.action == "build" for step in planner.steps):
+        return
+    if (outlook := pretrain_outlook(recipe, site, planner.found, planner.manifests)) is not None:
+        for line in outlook.lines():
+            console.print(line, highlight=False)
+        outlook.require_room()
+
+
+def _show_steps(console: Console, name: str, steps: Sequence[Step]) -> None:
     colours = {"reuse": "cyan", "build": "green", "ask": "yellow"}
-    table = Table(title=f"plan of {recipe.name}", title_justify="left")
+    table = Table(title=f"plan of {name}", title_justify="left")
     for column in ("stage", "action", "why", "artifact"):
         table.add_column(column, overflow="fold", no_wrap=column == "artifact")
     for step in steps:
         table.add_row(step.stage, f"[{colours[step.action]}]{step.action}[/]", escape(step.reason), step.address)
-    console = Console()
     console.print(table)
     counts = {action: sum(step.action == action for step in steps) for action in colours}
     console.print(f"{counts['build']} to build, {counts['reuse']} to reuse, {counts['ask']} asked again", highlight=False)

@@ -30,11 +30,10 @@ from tasks.modeling.journal import Journal, Measured
 from tasks.modeling.model import autocast, num_parameters
 from tasks.modeling.optim import build_optimizer, set_learning_rate, trained_weights
 from tasks.modeling.parallel import World
+from tasks.modeling.sizing import MICRO_TOKENS
 from tasks.modeling.specs import OptimSpec, TrainSpec, learning_rate
 
 _NUM_RECENT = 20
-_MICRO_TOKENS = {"cpu": 2048, "cuda": 16384}  # a micro-batch whose activations stay in a CPU's caches is the fastest
-
 _log = logging.getLogger("textmill.train")
 
 
@@ -209,7 +208,7 @@ class Loop:
 
     @property
     def _micro_rows(self) -> int:
-        default = max(1, _MICRO_TOKENS[self.place.world.device.type] // self.task.train.row_tokens)
+        default = max(1, MICRO_TOKENS[self.place.world.device.type] // self.task.train.row_tokens)
         return self.place.micro_rows or default
 
     # -- looking ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,135 @@
+"""What pretraining will cost on this machine, said before it starts.
+
+In: a recipe, the site, what the store holds already. Out: an `Outlook`. Invariant: nothing heavy is imported; a figure that is
+not known yet is said to be unknown, never guessed.
+"""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import psutil
+
+from flows.recipe import Recipe
+from tasks.contracts import TokenizedCorpus, Tokenizer
+from tasks.core.artifact import EXTRA_DIR, Artifact
+from tasks.core.errors import RecipeError
+from tasks.core.site import Site
+from tasks.core.store import Manifest
+from tasks.modeling.job import METRICS_NAME
+from tasks.modeling.records import read_records
+from tasks.modeling.sizing import MICRO_TOKENS, Memory, budget_tokens, flops_per_token, parameters, training_memory
+from tasks.modeling.specs import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a training is expected to need.
+
+    Attributes:
+        num_tokens: Tokens it reads; none where the text is not encoded yet.
+        memory: Bytes on each device at the largest moment.
+        device_bytes: Memory of a device; none where it cannot be told.
+        flops_per_s: What the latest training here reached; none where there was none.
+    """
+
+    num_parameters: int
+    num_tokens: int | None
+    flops_per_token: int
+    memory: Memory
+    device_bytes: int | None
+    flops_per_s: float | None
+
+    @property
+    def seconds(self) -> float | None:
+        """Time of the training, as far as it can be told."""
+        if self.num_tokens is None or self.flops_per_s is None:
+            return None
+        return self.num_tokens * self.flops_per_token / self.flops_per_s
+
+    def lines(self) -> list[str]:
+        """Returns what a person wants to read."""
+        tokens = "tokens not known before encode" if self.num_tokens is None else f"{self.num_tokens:,} tokens"
+        flops = "" if self.num_tokens is None else f", {self.num_tokens * self.flops_per_token:.2g} FLOPs"
+        time = "not known before a first training here" if self.seconds is None else f"about {_duration(self.seconds)}"
+        room = "" if self.device_bytes is None else f" of {self.device_bytes / 1e9:.1f} GB"
+        parts = ", ".join(f"{name} {getattr(self.memory, name) / 1e9:.2f}" for name in ("states", "activations", "logits"))
+        return [
+            f"pretrain  {self.num_parameters / 1e6:,.2f} M parameters, {tokens}{flops}; time: {time}",
+            f"          about {self.memory.total / 1e9:.1f} GB{room} on each device ({parts})",
+        ]
+
+    def require_room(self) -> None:
+        """Checks that the training fits.
+
+        Raises:
+            RecipeError: A device has less memory than one step needs.
+        """
+        if self.device_bytes is None or self.memory.total <= self.device_bytes:
+            return
+        raise RecipeError(
+            f"pretrain needs about {self.memory.total / 1e9:.1f} GB on a device that has {self.device_bytes / 1e9:.1f} GB: "
+            "lower pretrain.model.depth or context_tokens, set TEXTMILL_MICRO_BATCH_ROWS to fewer rows, or use more devices"
+        )
+
+
+def pretrain_outlook(recipe: Recipe, site: Site, found: dict[str, Artifact], manifests: Sequence[Manifest]) -> Outlook | None:
+    """Works out what pretraining will need; nothing where the vocabulary of an adopted tokenizer is not known yet.
+
+    Args:
+        recipe: What is asked.
+        site: Where it will run.
+        found: Artifacts that are there already, by stage.
+        manifests: All that the store holds.
+    """
+    spec, tokenizer, tokens = recipe.pretrain, found.get("tokenizer"), found.get("encode")
+    vocab_size = (
+        tokenizer.vocab_size if isinstance(tokenizer, Tokenizer) else getattr(recipe.tokenizer.source, "vocab_size", None)
+    )
+    if vocab_size is None:
+        return None
+    rows = site.micro_batch_rows or max(1, MICRO_TOKENS[site.resolved_device] // spec.model.context_tokens)
+    micro_tokens = min(rows, spec.train.batch_rows) * spec.model.context_tokens
+    train_tokens = tokens.tokens_by_split["train"] if isinstance(tokens, TokenizedCorpus) else None
+    return Outlook(
+        num_parameters=parameters(spec.model, vocab_size).total,
+        num_tokens=budget_tokens(spec.model, spec.train, train_tokens),
+        flops_per_token=flops_per_token(spec.model, vocab_size),
+        memory=training_memory(spec.model, vocab_size, micro_tokens, site.resolve_precision(spec.precision)),
+        device_bytes=device_bytes(site),
+        flops_per_s=latest_speed(site, manifests),
+    )
+
+
+def latest_speed(site: Site, manifests: Sequence[Manifest]) -> float | None:
+    """Returns the FLOPs a second of the latest pretraining on this kind of device, from what it recorded of each step."""
+    made = [one for one in manifests if one.stage == "pretrain" and one.provenance["device"] == site.resolved_device]
+    for manifest in sorted(made, key=lambda one: str(one.provenance["ended"]), reverse=True):
+        folder = site.store_dir / manifest.address
+        rates = [record["tokens_per_s"] for record in read_records(folder / EXTRA_DIR / METRICS_NAME) if "tokens_per_s" in record]
+        if rates:
+            vocab_size = json.loads((folder / "model" / "config.json").read_text(encoding="utf-8"))["vocab_size"]
+            return median(rates) * flops_per_token(ModelSpec.model_validate(manifest.spec["model"]), vocab_size)
+    return None
+
+
+def device_bytes(site: Site) -> int | None:
+    """Returns the memory of one device: of this machine's processes for a CPU, of the smallest GPU for CUDA."""
+    if site.resolved_device == "cpu":
+        return int(psutil.virtual_memory().total / site.num_processes)
+    if (program := shutil.which("nvidia-smi")) is None:
+        return None
+    asked = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=20)
+    sizes = [int(line) for line in done.stdout.split() if line.isdigit()]
+    return min(sizes) * 2**20 if sizes else None
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

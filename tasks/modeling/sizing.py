@@ -1,0 +1,113 @@
+"""What a training will cost: parameters, FLOPs and bytes of memory, before anything is built.
+
+In: a `ModelSpec`, a vocabulary, a budget. Out: numbers. Invariant: pure arithmetic, no torch; the parameter count is exact (a
+test holds it against the real model on the meta device), the memory is an estimate of the largest moment of a step.
+"""
+
+from dataclasses import dataclass
+
+from tasks.modeling.specs import ModelSpec, ResolvedPrecision, TrainSpec
+
+MICRO_TOKENS = {"cpu": 2048, "cuda": 16384}  # a micro-batch whose activations stay in a CPU's caches is the fastest
+
+# Bytes a weight while training: fp32 weight, fp32 gradient, two fp32 moments of AdamW.
+_TRAINING_BYTES_PER_WEIGHT = 16
+# Logits, their fp32 copy and its gradient.
+_LOGIT_BYTES = {"fp32": 12, "bf16": 10}
+_ACTIVATION_BYTES = {"fp32": 4, "bf16": 2}
+# What torch, transformers and the kernels themselves take of a process.
+_PROCESS_BYTES = 500_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """How many weights a model has, by what they do.
+
+    Attributes:
+        embedding: The input embedding, and the output layer where it is not the same matrix.
+        matrices: The products of all layers.
+        vectors: Norms.
+    """
+
+    embedding: int
+    matrices: int
+    vectors: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.embedding + self.matrices + self.vectors
+
+
+def parameters(spec: ModelSpec, vocab_size: int) -> Parameters:
+    """Returns the weights of a decoder, shared ones once."""
+    sizes = spec.sizes
+    attention_width = sizes.num_heads * sizes.head_width
+    attention = 2 * sizes.width * attention_width + 2 * sizes.width * sizes.num_kv_heads * sizes.head_width
+    norms = 2 * sizes.width + (2 * sizes.head_width if spec.family == "qwen3" else 0)
+    return Parameters(
+        embedding=vocab_size * sizes.width * (1 if spec.tie_embeddings else 2),
+        matrices=spec.depth * (attention + 3 * sizes.width * sizes.ffn_width),
+        vectors=spec.depth * norms + sizes.width,
+    )
+
+
+def flops_per_token(spec: ModelSpec, vocab_size: int) -> int:
+    """Returns the FLOPs of one training token, forward and backward.
+
+    Six for each weight that multiplies (the input embedding is looked up, the output layer multiplies) and 12 * depth * width *
+    context for attention, which is counted as a full square (Chowdhery et al., arXiv:2204.02311, appendix B).
+    """
+    sizes = spec.sizes
+    products = parameters(spec, vocab_size).matrices + vocab_size * sizes.width
+    return 6 * products + 12 * spec.depth * sizes.num_heads * sizes.head_width * spec.context_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of one device at the largest moment of a training step."""
+
+    states: int
+    activations: int
+    logits: int
+
+    @property
+    def total(self) -> int:
+        """All of it, the process itself included."""
+        return self.states + self.activations + self.logits + _PROCESS_BYTES
+
+
+def training_memory(
+    spec: ModelSpec, vocab_size: int, micro_tokens: int, precision: ResolvedPrecision, *, num_shards: int = 1
+) -> Memory:
+    """Estimates the memory of a training step on one device.
+
+    Args:
+        spec: The model.
+        vocab_size: Entries of the tokenizer.
+        micro_tokens: Tokens of one forward pass.
+        precision: Number format of products; weights and optimiser are fp32 in either.
+        num_shards: Devices that weights, gradients and moments are cut over.
+
+    Activations a layer and token: 17 widths, the feed-forward's three inner values, and heads * context scores four times
+    (after Korthikanti et al., arXiv:2205.05198, section 4.1, for a gated feed-forward).
+    """
+    sizes = spec.sizes
+    scores = 4 * sizes.num_heads * spec.context_tokens
+    values = spec.depth * (17 * sizes.width + 3 * sizes.ffn_width + scores)
+    return Memory(
+        states=_TRAINING_BYTES_PER_WEIGHT * parameters(spec, vocab_size).total // num_shards,
+        activations=micro_tokens * values * _ACTIVATION_BYTES[precision],
+        logits=micro_tokens * vocab_size * _LOGIT_BYTES[precision],
+    )
+
+
+def budget_tokens(spec: ModelSpec, train: TrainSpec, train_tokens: int | None) -> int | None:
+    """Returns the tokens a training reads; none where that depends on text nobody has encoded yet."""
+    if train.num_tokens is not None:
+        row_tokens = spec.context_tokens
+        return train.num_steps(1, row_tokens) * train.batch_rows * row_tokens
+    if train_tokens is None:
+        return None
+    num_rows = -(-train_tokens // spec.context_tokens)
+    return train.num_steps(num_rows, spec.context_tokens) * train.batch_rows * spec.context_tokens
