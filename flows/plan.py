@@ -152,7 +152,7 @@ def show_plan(preset: str, overrides: Sequence[str], until: str | None) -> None:
         return
     if (outlook := pretrain_outlook(recipe, site, planner.found, planner.manifests)) is not None:
         for line in outlook.lines():
-            console.print(line, highlight=False)
+            console.print(line, highlight=False, soft_wrap=True)
         outlook.require_room()
 
 
