@@ -1,9 +1,20 @@
 """Whatever comes in, every record is accounted for on the way to the clean corpus."""
 
+import bz2
+import gzip
+import io
 import json
+import os
+import subprocess
+import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +23,7 @@ from tasks.core.errors import ContractError
 from tasks.core.site import Site
 from tasks.core.tables import num_rows, read_rows
 from tasks.ingest import IngestSpec, ingest
+from tasks.ingest.formats import FORMATS, INNER
 from tests.data.kit import PROSE, chinese, english, source
 
 POEM = "春眠不觉晓，处处闻啼鸟。\n夜来风雨声，花落知多少。"
@@ -73,3 +85,180 @@ def test_every_record_is_accounted_for(lines, default_filters):
             row["id"] for row in read_rows(filtered.path / "documents", ["id"])
         )
         assert {row["kept_id"] for row in removed} <= set(kept)
+
+
+def accounted(corpus):
+    """Checks every count of a raw corpus against the rows on disk, and that each of them can be written anywhere."""
+    documents = list(read_rows(corpus.path / "documents"))
+    quarantine = list(read_rows(corpus.path / "quarantine.parquet"))
+    assert corpus.num_documents == len(documents) == len({row["id"] for row in documents})
+    assert corpus.num_records == len(documents) + len(quarantine)
+    assert corpus.quarantined == Counter(row["reason"] for row in quarantine)
+    assert corpus.num_bytes == sum(len(row["text"].encode()) for row in documents)
+    for row in quarantine:
+        f"{row['file']} {row['reason']} {row['detail']}".encode()
+        assert "\0" not in row["file"] + row["detail"]
+    return corpus.quarantined
+
+
+MARKS = [b"WARC/1.0\r\nWARC-Type: response\r\nContent-Length: 9\r\n\r\n", b"<mediawiki><page><ns>0</ns><text>", b"</text></page>"]
+MARKS += [
+    b"From a@b Thu Aug 22 12:36:23 2002\n",
+    b"Subject: =?gb2312?B?1tDOxA?=\n\n",
+    b"Content-Type: multipart/mixed; boundary=b\n\n--b\n",
+]
+MARKS += [
+    b".TH A 1\n",
+    b".if n \\{\\\n",
+    b"\\*(a",
+    b".ds a \\*a\n",
+    b".Op Fl a\n",
+    b'"text",id\n',
+    b'"',
+    b"\t",
+    b"[[a|",
+    b"{{b",
+    b"<ref>",
+]
+MARKS += [
+    b"\xff\xfe",
+    b"\xef\xbb\xbf",
+    b"\0",
+    b"\n\n",
+    "\u202e\u0085".encode(),
+    b"\xed\xa0\x80",
+    b"PK\x03\x04",
+    b"PAR1",
+    b"text\nx\n",
+]
+CONTENT = st.lists(st.sampled_from(MARKS) | st.binary(max_size=20), max_size=8).map(b"".join)
+INNER_TEXT = CONTENT.map(lambda data: data.decode("utf-8", "surrogateescape"))
+PACKED = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".zst": zstandard.compress}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@given(st.sampled_from([*FORMATS, "auto"]), CONTENT, st.sampled_from([*PACKED]), st.booleans())
+@example("man", b".TH A 1\n.if n \\{\\\n.SH", "", False)
+@example("csv", b'text\n"open\nx', ".gz", False)
+def test_every_format_accounts_for_whatever_it_reads(format, content, suffix, is_cut):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        packed = PACKED[suffix](content)
+        (folder / f"a.dat{suffix}").write_bytes(packed[: len(packed) // 2] if is_cut else packed)
+        (folder / "good.txt").write_text("fine")
+        mail = {"mail": {"quoting": "drop"}}
+        sources = (source(folder / f"a.dat{suffix}", format=format, **mail), source(folder / "good.txt", name="good"))
+        accounted(ingest.build(IngestSpec(sources=sources), site=Site(state_dir=folder / "state", data_workers=1)))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([*INNER, "html"]), CONTENT.map(lambda data: data.decode("utf-8", "surrogateescape"))),
+        max_size=6,
+    )
+)
+def test_every_format_inside_a_row_is_accounted_for(rows):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        lines = [json.dumps({"text": text, "format": format}) for format, text in rows]
+        (folder / "a.jsonl").write_text("\n".join(['{"text": "fine"}', *lines]))
+        spec = IngestSpec(sources=(source(folder / "a.jsonl", mail={"quoting": "keep"}),))
+        corpus = ingest.build(spec, site=Site(state_dir=folder / "state", data_workers=1))
+        accounted(corpus)
+        assert corpus.num_records == 1 + len(rows)
+
+
+def parquet(**columns):
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer)
+    return buffer.getvalue()
+
+
+MANY = b"".join(json.dumps({"text": os.urandom(400).hex()}).encode() + b"\n" for _ in range(3_000))
+DAMAGED = {
+    "cut.jsonl.gz": (gzip.compress(MANY)[:-900], {"unreadable": 1}),
+    "cut.jsonl.bz2": (bz2.compress(MANY)[:-900], {"unreadable": 1}),
+    "cut.jsonl.zst": (zstandard.compress(MANY)[:-900], {"unreadable": 1}),
+    "cut.parquet": (parquet(text=["x"] * 9)[:-9], {"unreadable": 1}),
+    "wrong.parquet": (parquet(body=["x"] * 9), {"no_text": 1}),
+    "numbers.parquet": (parquet(text=[1, 2]), {"no_text": 2}),
+    "wrong.csv": (b"body\nx\n", {"no_text": 1}),
+    "bytes.jsonl": (b'{"text": "\xff\xfe"}\n\xc0\x80\n', {"undecodable": 2}),
+    "marks.jsonl": ('\ufeff{"text": "\u202e \\u0000 \u0085"}\n{"text": "\\ud800"}'.encode(), {"lone_surrogate": 1}),
+    "names.jsonl": (b'{"id": "\\ud800\\u0000", "text": "x"}\n' * 2, {"duplicate_id": 1}),
+    "deep.jsonl": (b"[" * 1_000_000 + b'\n{"text": ' + b'{"a":' * 1_000_000, {"broken_json": 2}),
+    "empty.txt": (b"", {"empty_text": 1}),
+    "empty.jsonl": (b"", {}),
+    "empty.jsonl.gz": (b"", {}),
+    "empty.csv": (b"", {}),
+    "empty.parquet": (b"", {"unreadable": 1}),
+    "empty.epub": (b"", {"unreadable": 1}),
+    "empty.xml.bz2": (bz2.compress(b""), {"unknown_format": 1}),
+    "nul.txt": (b"a\0b", {}),
+    "\udcff.txt": (b"a file whose name is no text", {}),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED, ids=ascii)
+def test_damage_is_accounted_for(site, tmp_path, name):
+    data, reasons = DAMAGED[name]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes(data)
+    (tmp_path / "good.txt").write_text("fine")
+    corpus = ingest.build(IngestSpec(sources=(source(tmp_path / "in"), source(tmp_path / "good.txt", name="good"))), site=site)
+    assert accounted(corpus) == reasons
+
+
+LARGE = """
+import gzip, resource, sys, zstandard
+from pathlib import Path
+import pyarrow as pa, pyarrow.parquet as pq
+from tasks.core.site import Site
+from tasks.ingest import IngestSpec, ingest
+folder, size = Path(sys.argv[1]), 200_000_000
+def pieces(number): return (b"x" * 1_000_000 for _ in range(number))
+if sys.argv[2] == "line":
+    with (folder / "a.jsonl").open("wb") as file: file.writelines(pieces(200))
+elif sys.argv[2] == "gzip":
+    with gzip.open(folder / "a.csv.gz", "wb", 1) as file: file.writelines(pieces(3_000))
+elif sys.argv[2] == "zstd":
+    with (folder / "a.mbox.zst").open("wb") as raw, zstandard.ZstdCompressor().stream_writer(raw) as file:
+        for piece in pieces(3_000): file.write(piece)
+elif sys.argv[2] == "xml":
+    with gzip.open(folder / "a.xml.gz", "wb", 1) as file:
+        file.write(b"<mediawiki><page><text>"); file.writelines(pieces(2_000)); file.write(b"</text></page></mediawiki>")
+elif sys.argv[2] == "warc":
+    with gzip.open(folder / "a.warc.gz", "wb", 1) as file:
+        file.write(b"WARC/1.0\r\nWARC-Type: conversion\r\nContent-Type: text/plain\r\nContent-Length: 2000000000\r\n\r\n")
+        file.writelines(pieces(2_000)); file.write(b"\r\n\r\n")
+else:
+    table = pa.table({"text": pa.DictionaryArray.from_arrays(pa.array([0] * 400, pa.int32()), ["y" * 11_000_000])})
+    pq.write_table(table, folder / "a.parquet")
+(folder / "good.txt").write_text("fine")
+source = {"kind": "files", "name": "x", "licence": "y", "paths": [str(folder / "*")], "mail": {"quoting": "keep"}}
+corpus = ingest.build(IngestSpec(sources=[source]), site=Site(state_dir=folder / ".state", data_workers=1))
+print(corpus.quarantined, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "quarantined"),
+    [
+        ("line", "{'too_large': 1}"),
+        ("gzip", "{'no_text': 1}"),
+        ("zstd", "{'too_large': 1}"),
+        ("xml", "{'too_large': 1}"),
+        ("warc", "{'too_large': 1}"),
+        ("parquet", "{'too_large': 400}"),
+    ],
+)
+def test_memory_stays_bounded_whatever_comes(tmp_path, kind, quarantined):
+    """Peak memory of a process of its own, with a limit of 3 GB on what it may allocate at all."""
+    command = f"import resource; resource.setrlimit(resource.RLIMIT_DATA, (3_000_000_000,) * 2)\n{LARGE}"
+    done = subprocess.run([sys.executable, "-c", command, str(tmp_path), kind], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    reasons, _, peak = done.stdout.strip().rpartition(" ")
+    assert reasons == quarantined
+    assert int(peak) < 1_500_000_000
