@@ -16,7 +16,7 @@ from tasks.core.site import Site
 from tasks.core.text import one_line
 
 Format = Literal[
-    "auto", "txt", "md", "html", "jsonl", "parquet", "csv", "tsv", "epub", "warc", "mediawiki", "mail", "mbox", "man"
+    "auto", "txt", "lines", "md", "html", "jsonl", "parquet", "csv", "tsv", "epub", "warc", "mediawiki", "mail", "mbox", "man"
 ]
 Header = Literal["subject", "from", "to", "date"]
 

@@ -6,15 +6,18 @@ import io
 import json
 import os
 import zipfile
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
 from tasks.core.errors import ContractError
 from tasks.core.tables import read_rows
+from tasks.ingest.formats import FORMATS
 from tasks.ingest.formats.mail import unquoted
 from tasks.ingest.formats.man import page_text
 from tasks.ingest.formats.mediawiki import stripped
+from tasks.ingest.sources import Format
 from tests.data.kit import documents, read, source, write_jsonl
 
 KEEP, DROP = {"quoting": "keep"}, {"quoting": "drop"}
@@ -388,3 +391,14 @@ def test_a_file_without_a_known_suffix_is_known_by_its_mark(site, tmp_path, data
 def test_a_set_format_goes_before_suffix_and_content(site, tmp_path):
     put(tmp_path / "a.jsonl", json.dumps({"text": "x"}))
     assert texts(read(site, tmp_path / "a.jsonl", format="txt")) == ['{"text": "x"}']
+
+
+def test_a_document_a_line(site, tmp_path):
+    path = put(tmp_path / "a.txt", b"one\r\n\n \ntwo\n" + b"x" * 50 + b"\n\xff\xfe\x81\n")
+    corpus = read(site, path, format="lines", max_document_bytes=40)
+    assert [(row["id"], row["text"]) for row in documents(corpus)] == [("test/a.txt:1", "one"), ("test/a.txt:4", "two")]
+    assert quarantine(corpus) == [(5, "too_large"), (6, "undecodable")]
+
+
+def test_every_format_can_be_named_in_a_recipe():
+    assert set(get_args(Format)) == {"auto", *FORMATS}

@@ -25,6 +25,10 @@ CUTS = {
     "wiki_demo.txt": 5,
     "tinyshakespeare.txt": 200,
 }
+PAIRS = {("debian-docs", "html"), ("manpages-zh", "markdown"), ("linux-command", "markdown"), ("chinese-poetry", "plain")} | {
+    *(("mail", "plain"), ("wikipedia", "markdown"), ("wikipedia-articles", "plain"), ("shakespeare", "plain")),
+    ("web", "plain"),
+}
 
 
 def cut(whole, to, num_lines):
@@ -53,19 +57,11 @@ def test_every_shared_corpus_is_read_in_its_format(data, site):
     corpus = ingest.build(load_recipe("shared-corpus").resolved().ingest, site=site)
     texts = {row["id"]: row for row in documents(corpus)}
     formats = {(row["source"], row["format"]) for row in texts.values()}
-    assert formats >= {
-        *(("debian-docs", "html"), ("manpages-zh", "markdown"), ("linux-command", "markdown"), ("chinese-poetry", "plain")),
-        *(
-            ("mail", "plain"),
-            ("wikipedia", "markdown"),
-            ("wikipedia-articles", "plain"),
-            ("shakespeare", "plain"),
-            ("web", "plain"),
-        ),
-    }
+    assert formats >= PAIRS
     assert {name for name, count in corpus.documents_by_source.items() if count} == {name for name, _ in formats}
     reasons = Counter((row["source"], row["reason"]) for row in read_rows(corpus.path / "quarantine.parquet"))
     assert set(reasons) <= {("wikipedia", "redirect"), ("wikipedia", "other_namespace")}
+    assert corpus.documents_by_source["wikipedia-articles"] == CUTS["wiki_demo.txt"]
     page = texts["manpages-zh/manpages-zh_1.6.4.0/ac.1.gz"]["text"]
     assert page.startswith("# ac(1)\n\n## NAME\n\nac - 输出用户连接时间")
     assert not [name for name, row in texts.items() if row["source"] == "manpages-zh" and "\\fB" in row["text"]]

@@ -21,6 +21,7 @@ class Format(NamedTuple):
 
 FORMATS: dict[str, Format] = {
     "txt": Format(text.plain, ("txt", "text")),
+    "lines": Format(text.lines),
     "md": Format(text.markdown, ("md", "markdown")),
     "html": Format(text.html, ("html", "htm", "xhtml")),
     "jsonl": Format(jsonlines.records, ("jsonl", "ndjson")),

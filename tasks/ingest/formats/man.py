@@ -18,6 +18,7 @@ _REQUEST = re.compile(r"[.'][ \t]*([^\s\\]*)[ \t]*(.*)$", re.DOTALL)
 _ARGUMENT = re.compile(r'"((?:[^"]|"")*)"?|((?:\\.|[^ \t])+)')
 _ALIAS = re.compile(r"(?:[.']\\[\"#].*\n)*[.']so[ \t]+(\S+)\s*$")
 _CONDITION = re.compile(r"(!?)[ \t]*(\w'[^']*'|\S+?)(?=\\\{|[ \t]|$)[ \t]*(.*)$", re.DOTALL)
+_SPACES = re.compile(r" {2,}")
 _GAPS = re.compile(r"\n{3,}")
 _BULLETS = frozenset("•o*-·")
 _FIRST_WIDE = "\u2e80"
@@ -180,7 +181,7 @@ class _Page:
         elif not text.strip():
             self._break()
         elif self._fill and not text.startswith(" "):
-            self._paragraph.append(text.strip())
+            self._paragraph.append(_SPACES.sub(" ", text.strip()))
         else:
             self._break(apart=False)
             self._done.append(text.rstrip())
