@@ -18,6 +18,7 @@ from deploy.rollout import DeploySpec
 from tasks.cleaning import CleanSpec, DedupSpec
 from tasks.core.artifact import in_order
 from tasks.core.errors import RecipeError
+from tasks.core.site import current_site
 from tasks.evaluation import EvaluateSpec, GateSpec
 from tasks.ingest import IngestSpec
 from tasks.instructions import InstructionsSpec
@@ -28,6 +29,7 @@ from tasks.tuning import TuneSpec
 
 RECIPES_DIR = Path(__file__).parent / "recipes"
 PACKAGE_PREFIX = "package:"
+DATA_PREFIX = "data:"
 _PATH_KEYS = ("path", "paths")
 
 Tree = dict[str, Any]
@@ -60,7 +62,11 @@ class Recipe(BaseModel):
     deploy: Annotated[DeploySpec, Field(title="Deploy", description="How the champion is rolled out.")] = DeploySpec()
 
     def resolved(self) -> "Recipe":
-        """Returns the recipe with `package:` paths made absolute, as stages need them."""
+        """Returns the recipe with `package:` and `data:` paths made absolute, as stages need them.
+
+        Raises:
+            RecipeError: A path lies in the data folder, and the site names none.
+        """
         return type(self).model_validate(_with_paths(self.model_dump(mode="json"), Path.cwd(), RECIPES_DIR / "data"))
 
 
@@ -176,7 +182,7 @@ def _off_to_none(value: Any) -> Any:
 
 
 def _with_paths(tree: Tree, base: Path, package_data: Path | None = None) -> Tree:
-    """Makes the paths under `path` and `paths` keys absolute; `package:` ones only where their folder is given."""
+    """Makes the paths under `path` and `paths` keys absolute; those with a prefix only where the package's folder is given."""
 
     def walk(value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
@@ -191,9 +197,18 @@ def _with_paths(tree: Tree, base: Path, package_data: Path | None = None) -> Tre
 def _absolute(path: str, base: Path, package_data: Path | None) -> str:
     if path.startswith(PACKAGE_PREFIX):
         return path if package_data is None else str(package_data / path.removeprefix(PACKAGE_PREFIX))
+    if path.startswith(DATA_PREFIX):
+        return path if package_data is None else str(_data_dir(path) / path.removeprefix(DATA_PREFIX))
     if "://" in path or Path(path).is_absolute():
         return path
     return str((base / path).absolute())
+
+
+def _data_dir(path: str) -> Path:
+    folder = current_site().data_dir
+    if folder is None:
+        raise RecipeError(f"{path} lies in the data folder, and none is set; set TEXTMILL_DATA_DIR to it")
+    return folder.absolute()
 
 
 def _explain(item: Any) -> str:

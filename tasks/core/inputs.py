@@ -1,7 +1,7 @@
 """Files that a recipe names: found, pinned by content and read line by line in bounded memory.
 
-In: paths, folders and globs as a recipe gives them. Out: files with a stable relative name, one digest for all of them,
-decompressed bytes. Invariants: a path that matches nothing is the user's error; names never depend on where the files
+In: paths, folders, globs and URLs as a recipe gives them. Out: files with a stable relative name, one digest for all of
+them, decompressed bytes. Invariants: a path that matches nothing is the user's error; names never depend on where the files
 lie; a line longer than the bound is never held in memory.
 """
 
@@ -12,14 +12,15 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tasks.core.errors import ContractError, RecipeError
 from tasks.core.fingerprint import file_digest, tree_digest
+from tasks.core.remote import is_remote, list_remote, local_path, open_remote
 from tasks.core.site import Site
 from tasks.core.store import write_durably
 
-_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 _CHUNK_BYTES = 1 << 20
 _SETTLED_S = 2.0  # a file younger than this may still change without its time stamp showing it
 _CACHE_ENTRIES = 100_000
@@ -27,10 +28,22 @@ _CACHE_ENTRIES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """A file to read: `name` is stable (relative to the folder or glob given), `path` is where it lies."""
+    """A file to read.
+
+    Attributes:
+        name: Stable name, relative to the folder or glob given.
+        path: Where it lies; of a remote file only its suffixes count.
+        url: Address of a remote file.
+        stamp: What its store says of a remote file's content.
+        groups: Row groups of a parquet file to read, first and one past the last; none: all.
+    """
 
     name: str
     path: Path
+    url: str | None = None
+    stamp: str | None = None
+    num_remote_bytes: int = 0
+    groups: tuple[int, int] | None = None
 
     @property
     def format(self) -> str:
@@ -44,6 +57,16 @@ class InputFile:
     def compression(self) -> str | None:
         """Name of the compression, none where the file is not compressed."""
         return _COMPRESSIONS.get(self.path.suffix.lower())
+
+    def now(self) -> tuple[int, str]:
+        """Returns size in bytes and what else tells this state of the file from another one; cheap."""
+        if self.url is not None:
+            return self.num_remote_bytes, str(self.stamp)
+        try:
+            status = self.path.stat()
+        except OSError:
+            return 0, "unreadable"
+        return status.st_size, str(status.st_mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +92,19 @@ def find_files(patterns: Sequence[str]) -> list[InputFile]:
             raise RecipeError(f"{pattern} matches no file; mend the path, folder or glob in the recipe")
         for file in files:
             other = found.setdefault(file.name, file)
-            if other.path != file.path:
+            if (other.path, other.url) != (file.path, file.url):
                 raise RecipeError(
-                    f"{other.path} and {file.path} would both be called {file.name}; "
+                    f"{other.url or other.path} and {file.url or file.path} would both be called {file.name}; "
                     "name their common folder instead, or put them into two sources"
                 )
     return [found[name] for name in sorted(found)]
 
 
 def _matches(pattern: str) -> list[InputFile]:
-    path = Path(pattern)
+    if is_remote(pattern):
+        found = list_remote(pattern)
+        return [InputFile(file.name, Path(file.name), file.url, file.stamp, file.num_bytes) for file in found]
+    path = local_path(pattern)
     if path.is_dir():
         return [InputFile(file.relative_to(path).as_posix(), file) for file in _walk(path)]
     if path.is_file() or path.is_symlink():
@@ -105,7 +131,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 def pin(files: Sequence[InputFile], site: Site) -> str:
     """Returns one digest of the names and contents of files; a file that cannot be read enters as unreadable."""
     cache = _DigestCache(site.root / "cache" / "digests.json")
-    pairs = [(file.name, cache.digest(file.path)) for file in files]
+    pairs = [(file.name, file.stamp or cache.digest(file.path)) for file in files]
     cache.save()
     return tree_digest(pairs)
 
@@ -153,18 +179,53 @@ class _DigestCache:
             write_durably(self._path, json.dumps(newest))
 
 
+def open_binary(file: InputFile) -> BinaryIO:
+    """Opens the bytes of a file as they are stored.
+
+    Raises:
+        OSError: The file cannot be read.
+        TransientError: The store of a remote file does not answer.
+    """
+    return file.path.open("rb") if file.url is None else open_remote(file.url)
+
+
 def read_chunks(file: InputFile) -> Iterator[bytes]:
     """Yields the decompressed bytes of a file in chunks.
 
     Raises:
         OSError: The file cannot be read, or its compressed stream is damaged or cut off.
+        TransientError: The store of a remote file does not answer.
     """
     import pyarrow as pa
 
-    with pa.OSFile(str(file.path), "rb") as raw:
+    with pa.OSFile(os.fsencode(file.path), "rb") if file.url is None else pa.PythonFile(open_remote(file.url), "r") as raw:
         stream = pa.CompressedInputStream(raw, file.compression) if file.compression else raw
         while chunk := stream.read(_CHUNK_BYTES):
             yield chunk
+
+
+class ChunkStream:
+    """Chunks of bytes as a file that can only be read on; for libraries that ask for one."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._left = b""
+
+    def read(self, size: int = _CHUNK_BYTES) -> bytes:
+        """Returns up to `size` bytes, none at the end."""
+        if not self._left:
+            self._left = next(self._chunks, b"")
+        data, self._left = self._left[:size], self._left[size:]
+        return data
+
+
+def read_head(file: InputFile, num_bytes: int) -> bytes:
+    """Returns the first decompressed bytes of a file.
+
+    Raises:
+        OSError: The file cannot be read, or its compressed stream is damaged.
+    """
+    return next(read_chunks(file), b"")[:num_bytes]
 
 
 def read_whole(file: InputFile, max_bytes: int) -> bytes | None:

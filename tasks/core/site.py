@@ -28,6 +28,7 @@ class Site(BaseSettings):
     state_dir: Annotated[Path, Field(description="Folder that holds the store and the state of both servers.")] = Path(
         ".textmill"
     )
+    data_dir: Annotated[Path | None, Field(description="Folder that `data:` paths of a recipe start from.")] = None
     device: Annotated[Device, Field(description="Device to train and evaluate on.")] = "auto"
     num_processes: Annotated[int, Field(ge=1, description="Training processes on this node, one a device.")] = 1
     num_threads: Annotated[int | None, Field(ge=1, description="Threads of a training process; none: all cores.")] = None

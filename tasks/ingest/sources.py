@@ -1,7 +1,7 @@
 """Sources: what the recipe says of raw text, pinned to content or to a commit.
 
 In: names, paths, hub names. Out: specs whose identity holds contents and names, never where files lie. Invariant: a
-remote source without a commit is refused, with the commit to paste where the hub can be asked.
+data set of the hub without a commit is refused, with the commit to paste where the hub can be asked.
 """
 
 from collections import Counter
@@ -15,7 +15,21 @@ from tasks.core.inputs import InputFile, find_files, pin
 from tasks.core.site import Site
 from tasks.core.text import one_line
 
-Format = Literal["auto", "txt", "md", "html", "jsonl", "parquet"]
+Format = Literal[
+    "auto", "txt", "lines", "md", "html", "jsonl", "parquet", "csv", "tsv", "epub", "warc", "mediawiki", "mail", "mbox", "man"
+]
+Header = Literal["subject", "from", "to", "date"]
+
+
+class MailSpec(Spec):
+    """How messages become text."""
+
+    quoting: Annotated[
+        Literal["keep", "drop"], Field(description="Whether lines quoted from other messages stay; lossy, so it must be said.")
+    ]
+    headers: Annotated[
+        tuple[Header, ...], Field(description="Headers put before the text, in this order; the rest is left out.")
+    ] = ("subject",)
 
 
 class _Source(Spec):
@@ -30,15 +44,24 @@ class _Source(Spec):
     max_document_bytes: Annotated[
         int, Field(ge=1, le=2_000_000_000, description="Longest record in bytes; longer ones are quarantined.")
     ] = 10_000_000
+    mail: Annotated[
+        MailSpec | None, Field(description="How messages are read (mail, mbox, rfc822 rows); none: they are quarantined.")
+    ] = None
     digest: Annotated[str | None, Field(description="Filled in by the pipeline: what the files' bytes are.")] = None
 
 
 class FilesSource(_Source):
-    """Text files, JSON Lines and parquet files under paths, folders and globs."""
+    """Files of any known format under paths, folders, globs and URLs of stores."""
 
     kind: Literal["files"]
-    paths: Annotated[tuple[str, ...], Field(min_length=1, description="Files, folders and globs.")]
-    format: Annotated[Format, Field(description="Format of the files; auto: by suffix.")] = "auto"
+    paths: Annotated[tuple[str, ...], Field(min_length=1, description="Files, folders, globs, URLs (s3://, hf://, ...).")]
+    format: Annotated[Format, Field(description="Format of the files; auto: by suffix, else by content.")] = "auto"
+
+    @model_validator(mode="after")
+    def _says_how_mail_is_read(self) -> Self:
+        if self.format in ("mail", "mbox") and self.mail is None:
+            raise ValueError('format is mail: set mail = {quoting = "keep"} or "drop"')
+        return self
 
 
 class SavedSource(_Source):
@@ -91,7 +114,7 @@ def _pin(source: Any, site: Site) -> Any:
 
 
 def source_files(source: FilesSource | SavedSource) -> list[InputFile]:
-    """Returns the files of a local source.
+    """Returns the files of a source.
 
     Raises:
         RecipeError: A path matches nothing.

@@ -251,15 +251,15 @@ def test_a_second_run_reuses_and_a_changed_file_rebuilds(site, tmp_path):
 
 def test_a_source_that_changes_while_it_is_read_is_refused(site, tmp_path, monkeypatch):
     folder = put(tmp_path / "in", a_dot_txt="one", b_dot_txt="two")
-    from tasks.ingest import readers
+    from tasks.ingest import records
 
-    decode = readers.decode
+    decode = records.decode
 
-    def slow(data):
+    def slow(data, charset=None):
         put(folder, b_dot_txt="late change")
-        return decode(data)
+        return decode(data, charset)
 
-    monkeypatch.setattr(readers, "decode", slow)
+    monkeypatch.setattr(records, "decode", slow)
     with pytest.raises(ContractError, match="the files of source test changed while they were read"):
         read(site, folder)
 
@@ -275,17 +275,79 @@ def test_the_same_files_give_the_same_bytes_in_any_order(site, tmp_path):
 
 def test_an_interrupted_attempt_leaves_nothing_behind(site, tmp_path, monkeypatch):
     folder = put(tmp_path / "in", a_dot_txt="one", b_dot_txt="two")
-    from tasks.ingest import readers
+    from tasks.ingest import records
 
-    decode, calls = readers.decode, []
+    decode, calls = records.decode, []
 
-    def failing(data):
+    def failing(data, charset=None):
         calls.append(data)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return decode(data)
+        return decode(data, charset)
 
-    monkeypatch.setattr(readers, "decode", failing)
+    monkeypatch.setattr(records, "decode", failing)
     with pytest.raises(KeyboardInterrupt):
         read(site, folder)
     assert [row["text"] for row in documents(read(site, folder))] == ["one", "two"]
+
+
+def test_workers_and_order_change_nothing(site, tmp_path, monkeypatch):
+    from tasks.ingest import pieces
+
+    monkeypatch.setattr(pieces, "_PIECE_BYTES", 400)
+    monkeypatch.setattr(pieces, "_WORKER_BYTES", 1_000)
+    rows = [{"id": number % 30, "text": f"document {number} " * 9} for number in range(40)]
+    paths = [write_jsonl(tmp_path / f"{number}.jsonl", rows[number::8]) for number in range(8)]
+    table = pa.table({"text": [f"row {number}" for number in range(40)]})
+    pq.write_table(table, tmp_path / "z.parquet", row_group_size=4)
+    orders = {1: [*paths, tmp_path / "z.parquet"], 2: [tmp_path / "z.parquet", *paths[::-1]]}
+    made = [
+        read(site.model_copy(update={"state_dir": tmp_path / f"w{workers}", "data_workers": workers}), *order)
+        for workers, order in orders.items()
+    ]
+    spec = IngestSpec(sources=(source(*paths, tmp_path / "z.parquet"),))
+    cut = pieces.cut(spec, tmp_path / "work", tmp_path)
+    assert len(cut) > 8, "the test must be about many pieces"
+    assert pieces.workers_for(cut, 2) == 2
+    assert made[0].digest == made[1].digest
+    assert made[0].quarantined == {"duplicate_id": 10}
+    assert [row["id"] for row in documents(made[0])][-40:] == [f"test/z.parquet:{number}" for number in range(1, 41)]
+
+
+def test_few_bytes_start_no_process(tmp_path):
+    from tasks.ingest import pieces
+
+    put(tmp_path / "in", a_dot_txt="one", b_dot_txt="two")
+    cut = pieces.cut(
+        IngestSpec(sources=(source(tmp_path / "in"), source(tmp_path / "in", name="again"))), tmp_path / "w", tmp_path
+    )
+    assert (len(cut), pieces.workers_for(cut, 8)) == (2, 1)
+
+
+def test_a_piece_that_is_done_is_not_read_again_unless_its_file_changed(site, tmp_path):
+    from tasks.ingest import pieces
+
+    folder = put(tmp_path / "in", a_dot_txt="one")
+    (piece,) = pieces.cut(IngestSpec(sources=(source(folder),)), tmp_path / "work", tmp_path)
+    assert not piece.is_done
+    piece.read()
+    assert (piece.is_done, piece.num_records) == (True, 1)
+    put(folder, a_dot_txt="other")
+    assert not piece.is_done
+
+
+def test_a_large_parquet_is_decoded_row_by_row(site, tmp_path):
+    """A text written once and pointed to by every row is one text in memory, whatever the batch."""
+    import tracemalloc
+
+    table = pa.table({"text": pa.DictionaryArray.from_arrays(pa.array([0] * 100, pa.int32()), ["y" * 2_000_000])})
+    pq.write_table(table, tmp_path / "a.parquet")
+    put(tmp_path, b_dot_txt="fine")
+    tracemalloc.start()
+    before = pa.default_memory_pool().max_memory()
+    corpus = read(site, tmp_path / "a.parquet", tmp_path / "b.txt", max_document_bytes=1_000_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert corpus.quarantined == {"too_large": 100}
+    assert peak < 40_000_000
+    assert pa.default_memory_pool().max_memory() - before < 60_000_000

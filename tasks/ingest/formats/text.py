@@ -1,0 +1,43 @@
+"""Text files: plain text, Markdown and HTML, a document a file; plain text with a document a line.
+
+In: a file in any encoding, or lines of UTF-8. Out: one record, or one a line that is not blank. Invariant: no more than the
+source's bound is held.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from tasks.core.inputs import InputFile, read_lines, read_whole
+from tasks.ingest.records import Record, of_bytes, rejected
+
+Reader = Callable[[Any, InputFile], Iterator[Record]]
+
+
+def whole(source: Any, file: InputFile) -> bytes | Record:
+    """Returns all bytes of a file, or the record that says they are too many."""
+    data = read_whole(file, source.max_document_bytes)
+    if data is None:
+        return rejected(file, 1, "too_large", f"more than {source.max_document_bytes} bytes")
+    return data
+
+
+def records(source: Any, file: InputFile, format: str) -> Iterator[Record]:
+    """Yields the one document of a text file."""
+    data = whole(source, file)
+    yield data if isinstance(data, Record) else of_bytes(file, 1, data, id=file.name, format=format)
+
+
+def lines(source: Any, file: InputFile) -> Iterator[Record]:
+    """Yields each line as a document."""
+    for line in read_lines(file, source.max_document_bytes):
+        if line.data is None:
+            yield rejected(file, line.number, "too_large", f"a line of more than {source.max_document_bytes} bytes")
+        elif line.data.strip():
+            yield of_bytes(file, line.number, line.data.removesuffix(b"\r"))
+
+
+plain: Reader = partial(records, format="plain")
+markdown: Reader = partial(records, format="markdown")
+html: Reader = partial(records, format="html")
+roff: Reader = partial(records, format="roff")

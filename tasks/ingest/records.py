@@ -1,0 +1,72 @@
+"""A record: what a reader makes of a piece of a file, readable or not.
+
+In: bytes and text as they came. Out: records; text of bytes in whatever encoding they are. Invariant: what cannot be read
+is a record too, with its reason: a reader never passes over anything in silence.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.core.inputs import InputFile
+
+_ENCODINGS = ["gb18030", "big5", "cp1252"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record as read: a document, or what is wrong with it (`reason` set).
+
+    Attributes:
+        file: Name of the file, stable whatever folder it lies in.
+        number: Position in the file, from 1.
+        id: Id the record gives itself; else file and number are its id.
+        format: What the text is: plain, markdown, html, or one of `INNER` that is still to be read.
+        decoded_as: Encoding by which the bytes were made text, where the record names one.
+    """
+
+    file: str
+    number: int
+    text: str = ""
+    id: str | None = None
+    lang: str | None = None
+    licence: str | None = None
+    format: str = "plain"
+    reason: str | None = None
+    detail: str = ""
+    decoded_as: str | None = None
+
+
+def rejected(file: InputFile, number: int, reason: str, detail: str = "") -> Record:
+    """Returns the record of something that cannot be read."""
+    return Record(file.name, number, reason=reason, detail=detail)
+
+
+def of_bytes(file: InputFile, number: int, data: bytes, charset: str | None = None, **facts: Any) -> Record:
+    """Returns the record of bytes, quarantined where their encoding is not known."""
+    text = decode(data, charset)
+    if text is None:
+        return rejected(file, number, "undecodable", "neither UTF-8 nor surely another encoding")
+    return Record(file.name, number, text=text, **facts)
+
+
+def decode(data: bytes, charset: str | None = None) -> str | None:
+    """Returns the text of bytes: by the charset they claim, UTF-8, UTF-16 by its mark, else what detection is sure of.
+
+    Returns:
+        None where no encoding is sure.
+    """
+    mark = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    for encoding in (charset, mark):
+        try:
+            if encoding:
+                return data.decode(encoding)
+        except (LookupError, ValueError):  # a claim is often wrong, or names nothing
+            continue
+    return _detected(data)
+
+
+def _detected(data: bytes) -> str | None:
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(data, cp_isolation=_ENCODINGS, threshold=0.1).best()
+    return str(best) if best is not None and best.percent_coherence >= 20 else None
