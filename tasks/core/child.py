@@ -27,14 +27,17 @@ from pydantic import BaseModel
 
 from tasks.core import errors
 from tasks.core.errors import PipelineError, StageError, TransientError
+from tasks.core.site import Site
 
 if TYPE_CHECKING:
     from tasks.core.stage import StageContext
 
 MARK = "TEXTMILL_CHILD"
 _EVENTS = "TEXTMILL_EVENTS"
+_ERROR, _KILLED = "error.json", "killed.json"
 _POLL_S = 0.2
 _GRACE_S = 30.0
+_SHUTDOWN_S = 20  # what torchrun leaves the others when one process has gone; less than the grace of the whole tree
 # Huge pages for malloc: bf16 products at model shapes gain most of what they gain on CPU from this one line.
 _HUGE_PAGES = (
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=8589934592:"
@@ -42,17 +45,14 @@ _HUGE_PAGES = (
 )
 
 
-def run_child(
-    function: str, job: BaseModel, ctx: "StageContext", *, torchrun: bool = False, processes: int | None = None
-) -> None:
+def run_child(function: str, job: BaseModel, ctx: "StageContext", *, torchrun: bool = False) -> None:
     """Runs `module:function` on `job` in a child process and waits for it.
 
     Args:
         function: The function, e.g. `tasks.modeling.train:pretrain_main`; it takes the job and returns nothing.
         job: What it works on; crosses as JSON.
         ctx: The stage it works for; gets the child's lines, progress and metrics.
-        torchrun: Start it through torchrun, which sets up the process group.
-        processes: Processes that torchrun starts on this node; by default the site's.
+        torchrun: Start it through torchrun, as many processes as the site says, which form a process group.
 
     Raises:
         TransientError: The child was killed.
@@ -64,18 +64,28 @@ def run_child(
     with tempfile.TemporaryDirectory(dir=folder) as name:
         work = Path(name)
         (work / "job.json").write_text(job.model_dump_json(), encoding="utf-8")
-        num_processes = (processes or ctx.site.num_processes) if torchrun else 1
-        command = [*_launcher(torchrun, num_processes), "-m", "tasks.core.child", function, str(work / "job.json")]
+        num_processes = ctx.site.num_processes if torchrun else 1
+        launcher = torchrun_command(ctx.site, work) if torchrun else [sys.executable]
+        command = [*launcher, "-m", "tasks.core.child", function, str(work / "job.json")]
         with _started(command, _environment(ctx, work, num_processes), ctx) as (process, mark):
             _follow(process, work / "events.jsonl", ctx)
         _sweep(mark, signal.SIGKILL)
-        _check(process.returncode, work / "error.json", function)
+        _check(process.returncode, work, function)
 
 
-def _launcher(torchrun: bool, num_processes: int) -> list[str]:
-    if not torchrun:
-        return [sys.executable]
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes)]
+def torchrun_command(site: Site, work: Path) -> list[str]:
+    """Returns the command that starts the processes of this node; a note of a killed one goes into `work`."""
+    launcher = [sys.executable, "-m", "tasks.core.launcher", str(work / _KILLED)]
+    processes = ["--nproc-per-node", str(site.num_processes), "--shutdown-timeout", str(_SHUTDOWN_S)]
+    return [*launcher, *_meeting(site), *processes]
+
+
+def _meeting(site: Site) -> list[str]:
+    """Says how nodes find each other. Static: ranks follow `node_rank`, so that rank 0 is where the chain runs."""
+    if site.rendezvous is None:
+        return ["--standalone"]
+    nodes = ["--nnodes", str(site.num_nodes), "--node-rank", str(site.node_rank)]
+    return [*nodes, "--rdzv-backend", "static", "--rdzv-endpoint", site.rendezvous]
 
 
 def _environment(ctx: "StageContext", work: Path, num_processes: int) -> dict[str, str]:
@@ -150,11 +160,14 @@ def _hand_on(events: Path, offset: int, ctx: "StageContext") -> int:
     return offset
 
 
-def _check(returncode: int, error_file: Path, function: str) -> None:
+def _check(returncode: int, work: Path, function: str) -> None:
     if returncode == 0:
         return
-    if error_file.exists():
-        error = json.loads(error_file.read_text(encoding="utf-8"))
+    if (work / _KILLED).exists():  # what the others say of it is a consequence
+        killed = ", ".join(json.loads((work / _KILLED).read_text(encoding="utf-8")))
+        raise TransientError(f"{killed} of {function} was killed; it resumes from its last checkpoint")
+    if (work / _ERROR).exists():
+        error = json.loads((work / _ERROR).read_text(encoding="utf-8"))
         raise getattr(errors, error["type"])(error["message"])
     how = f"signal {-returncode}" if returncode < 0 else f"exit status {returncode}"
     raise TransientError(f"the process of {function} was killed ({how}); it resumes from its last checkpoint")
@@ -226,7 +239,7 @@ def _main(function: str, job_file: Path) -> int:
         job_type = next(iter(get_type_hints(target).values()))
         target(job_type.model_validate_json(job_file.read_bytes()))
     except BaseException as error:
-        _record(error, job_file.with_name("error.json"))
+        _record(error, job_file.with_name(_ERROR))
         return 1
     return 0
 
