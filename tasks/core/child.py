@@ -19,7 +19,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, get_type_hints
 
@@ -27,6 +27,9 @@ from pydantic import BaseModel
 
 from tasks.core import errors
 from tasks.core.errors import PipelineError, StageError, TransientError
+from tasks.core.launcher import killed_ranks, torchrun_command
+from tasks.core.nodes import announced
+from tasks.core.run import SafeLog
 from tasks.core.site import Site
 
 if TYPE_CHECKING:
@@ -34,10 +37,9 @@ if TYPE_CHECKING:
 
 MARK = "TEXTMILL_CHILD"
 _EVENTS = "TEXTMILL_EVENTS"
-_ERROR, _KILLED = "error.json", "killed.json"
+_EVENTS_NAME, _ERROR = "events.jsonl", "error.json"
 _POLL_S = 0.2
 _GRACE_S = 30.0
-_SHUTDOWN_S = 20  # what torchrun leaves the others when one process has gone; less than the grace of the whole tree
 # Huge pages for malloc: bf16 products at model shapes gain most of what they gain on CPU from this one line.
 _HUGE_PAGES = (
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=8589934592:"
@@ -62,50 +64,48 @@ def run_child(function: str, job: BaseModel, ctx: "StageContext", *, torchrun: b
     folder = ctx.site.root / "children"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        work = Path(name)
-        (work / "job.json").write_text(job.model_dump_json(), encoding="utf-8")
-        num_processes = ctx.site.num_processes if torchrun else 1
-        launcher = torchrun_command(ctx.site, work) if torchrun else [sys.executable]
-        command = [*launcher, "-m", "tasks.core.child", function, str(work / "job.json")]
-        with _started(command, _environment(ctx, work, num_processes), ctx) as (process, mark):
-            _follow(process, work / "events.jsonl", ctx)
-        _sweep(mark, signal.SIGKILL)
-        _check(process.returncode, work, function)
+        job_file = Path(name) / "job.json"
+        job_file.write_text(job.model_dump_json(), encoding="utf-8")
+        with (
+            announced(ctx.site, function, job_file) if torchrun else nullcontext(),
+            started(function, job_file, ctx.site, ctx.log, torchrun=torchrun, lock_fd=ctx.lock_fd) as process,
+        ):
+            _follow(process, job_file.with_name(_EVENTS_NAME), ctx)
+        _check(process.returncode, job_file.parent, function)
 
 
-def torchrun_command(site: Site, work: Path) -> list[str]:
-    """Returns the command that starts the processes of this node; a note of a killed one goes into `work`."""
-    launcher = [sys.executable, "-m", "tasks.core.launcher", str(work / _KILLED)]
-    processes = ["--nproc-per-node", str(site.num_processes), "--shutdown-timeout", str(_SHUTDOWN_S)]
-    return [*launcher, *_meeting(site), *processes]
-
-
-def _meeting(site: Site) -> list[str]:
-    """Says how nodes find each other. Static: ranks follow `node_rank`, so that rank 0 is where the chain runs."""
-    if site.rendezvous is None:
-        return ["--standalone"]
-    nodes = ["--nnodes", str(site.num_nodes), "--node-rank", str(site.node_rank)]
-    return [*nodes, "--rdzv-backend", "static", "--rdzv-endpoint", site.rendezvous]
-
-
-def _environment(ctx: "StageContext", work: Path, num_processes: int) -> dict[str, str]:
-    threads = ctx.site.num_threads or max(1, (os.cpu_count() or 1) // num_processes)
+def _environment(site: Site, work: Path, num_processes: int) -> dict[str, str]:
+    threads = site.num_threads or max(1, (os.cpu_count() or 1) // num_processes)
     return os.environ | {
         MARK: f"{os.getpid()}-{uuid.uuid4().hex[:8]}",
-        _EVENTS: str(work / "events.jsonl"),
+        _EVENTS: str(work / _EVENTS_NAME),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
         "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", _HUGE_PAGES),
         "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads that spin bring a busy machine to a crawl
-        "TORCHINDUCTOR_CACHE_DIR": str(ctx.site.root / "cache" / "inductor"),
+        "TORCHINDUCTOR_CACHE_DIR": str(site.root / "cache" / "inductor"),
         "PYTHONUNBUFFERED": "1",
         "TRANSFORMERS_VERBOSITY": "error",
     }
 
 
 @contextmanager
-def _started(command: list[str], environment: dict[str, str], ctx: "StageContext") -> Iterator[tuple[subprocess.Popen[str], str]]:
+def started(
+    function: str, job_file: Path, site: Site, log: SafeLog, *, torchrun: bool, lock_fd: int | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Starts `module:function` on a job; at the end nothing of it is left.
+
+    Args:
+        function: The function.
+        job_file: Its job as JSON; what the processes leave for whoever waits goes beside it.
+        site: How many processes and threads, and where the nodes meet.
+        log: Gets every line.
+        torchrun: Start it through torchrun.
+        lock_fd: Lock that the processes inherit.
+    """
+    launcher = torchrun_command(site, job_file.parent) if torchrun else [sys.executable]
+    environment = _environment(site, job_file.parent, site.num_processes if torchrun else 1)
     process = subprocess.Popen(
-        command,
+        [*launcher, "-m", "tasks.core.child", function, str(job_file)],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -114,12 +114,12 @@ def _started(command: list[str], environment: dict[str, str], ctx: "StageContext
         errors="replace",
         start_new_session=True,
         preexec_fn=die_with_parent,
-        pass_fds=(ctx.lock_fd,) if ctx.lock_fd is not None else (),
+        pass_fds=(lock_fd,) if lock_fd is not None else (),
     )
-    pump = threading.Thread(target=_pump, args=(process.stdout, ctx.log.info), daemon=True)
+    pump = threading.Thread(target=_pump, args=(process.stdout, log.info), daemon=True)
     pump.start()
     try:
-        yield process, environment[MARK]
+        yield process
     finally:
         stop(process, environment[MARK])
         pump.join(timeout=5)
@@ -163,9 +163,8 @@ def _hand_on(events: Path, offset: int, ctx: "StageContext") -> int:
 def _check(returncode: int, work: Path, function: str) -> None:
     if returncode == 0:
         return
-    if (work / _KILLED).exists():  # what the others say of it is a consequence
-        killed = ", ".join(json.loads((work / _KILLED).read_text(encoding="utf-8")))
-        raise TransientError(f"{killed} of {function} was killed; it resumes from its last checkpoint")
+    if killed := killed_ranks(work):  # what the other processes say of it is a consequence
+        raise TransientError(f"{', '.join(killed)} of {function} was killed; it resumes from its last checkpoint")
     if (work / _ERROR).exists():
         error = json.loads((work / _ERROR).read_text(encoding="utf-8"))
         raise getattr(errors, error["type"])(error["message"])

@@ -40,9 +40,7 @@ class Execution(BaseModel):
     @classmethod
     def of(cls, folder: Path, site: Site) -> "Execution":
         """Takes what a training needs to know from the site."""
-        return cls(
-            dir=folder, device=site.resolved_device, sharding=site.sharding, micro_batch_rows=site.micro_batch_rows
-        )
+        return cls(dir=folder, device=site.resolved_device, sharding=site.sharding, micro_batch_rows=site.micro_batch_rows)
 
     @property
     def extra(self) -> Path:

@@ -149,7 +149,7 @@ class _Sharded(Parallel):
         named: dict[str, nn.Parameter] = {}
         for name, weight in self._model.named_parameters(remove_duplicate=False):  # shared weights stay shared
             if id(weight) not in whole:
-                gathered = weight.full_tensor()  # type: ignore[operator]
+                gathered = weight.full_tensor()  # type: ignore[attr-defined]
                 kept = gathered.cpu() if self._world.leads else torch.empty_like(gathered, device="meta")
                 whole[id(weight)] = nn.Parameter(kept, weight.requires_grad)
             named[name] = whole[id(weight)]
@@ -193,7 +193,9 @@ def _mixed_precision(device: torch.device, precision: str) -> MixedPrecisionPoli
 
 def _twin(model: nn.Module) -> nn.Module:
     """Returns a copy of the model whose weights take no memory."""
-    empty = {id(weight): nn.Parameter(torch.empty_like(weight, device="meta"), weight.requires_grad) for weight in model.parameters()}
+    empty = {
+        id(weight): nn.Parameter(torch.empty_like(weight, device="meta"), weight.requires_grad) for weight in model.parameters()
+    }
     return copy.deepcopy(model, dict(empty))
 
 

@@ -7,13 +7,15 @@ Invariant: nothing is pickled into a file: of DCP's two formats this is the one 
 A name is `<part>/<...>/<weight>`: what belongs to a weight is spread over the processes as the weight is.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 _FILES = "shard-*.safetensors"
 
@@ -26,16 +28,19 @@ def holds_shards(folder: Path) -> bool:
 def write(folder: Path, tensors: dict[str, Tensor]) -> None:
     """Writes the shards of this process; all processes take part. A number is kept as one row: the format has no others."""
     state = {name: tensor.detach() if tensor.ndim else tensor.detach().reshape(1) for name, tensor in tensors.items()}
-    dcp.save(state, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+    save(state, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
 
 
-def read(folder: Path, part: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def read(folder: Path, part: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns the tensors of a part, without the part's name; each process reads what it holds and waits for none."""
     reader = HuggingFaceStorageReader(str(folder))
     found = reader.read_metadata().state_dict_metadata
-    names = [name for name in found if name.startswith(f"{part}/")]
-    state = {name: _room(found[name], weights.get(name.rpartition("/")[2])) for name in names}
-    dcp.load(dict(state), storage_reader=reader, no_dist=True)
+    state = {
+        name: _room(stored, weights.get(name.rpartition("/")[2]))
+        for name, stored in found.items()
+        if name.startswith(f"{part}/") and isinstance(stored, TensorStorageMetadata)
+    }
+    load(dict(state), storage_reader=reader, no_dist=True)
     return {name.removeprefix(f"{part}/"): value for name, value in state.items()}
 
 

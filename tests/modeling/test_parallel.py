@@ -6,13 +6,10 @@ a learning rate of 1e-2.
 
 import contextlib
 import shutil
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
