@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tasks.core.errors import RecipeError
 from tasks.core.site import Site
 from tasks.core.store import write_durably
 
@@ -29,7 +30,13 @@ def _path(site: Site) -> Path:
 
 @contextmanager
 def announced(site: Site, function: str, job: Path) -> Iterator[None]:
-    """Lets the other nodes know of a training while it lasts; one node has nobody to tell."""
+    """Lets the other nodes know of a training while it lasts; one node has nobody to tell.
+
+    Raises:
+        RecipeError: This is not node 0.
+    """
+    if site.node_rank > 0:
+        raise RecipeError(f"this is node {site.node_rank}: run the chain on node 0 and `textmill join` here")
     if site.num_nodes == 1:
         yield
         return
