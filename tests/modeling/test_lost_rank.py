@@ -1,19 +1,16 @@
 """One of two training processes is killed: the run says which, ends soon, and the stage's retry finishes the work."""
 
-import contextlib
-import signal
 import threading
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tasks.core.run import Run, StageRecord, running
 from tasks.core.site import Site
 from tasks.modeling.specs import TrainSpec
 from tasks.pretrain import pretrain
-from tests.modeling.kit import ToySpec, toy_tokenizer, toy_tokens
+from tests.modeling.kit import ToySpec, kill_rank, toy_tokenizer, toy_tokens
 from tests.modeling.test_pretrain import SPEC
 
 pytestmark = pytest.mark.slow
@@ -37,17 +34,6 @@ class Watcher:
         self.records.append((time.monotonic(), record))
 
 
-def kill_rank_1(store: Path, killed_at: list[float]) -> None:
-    """Kills the second process of the training once the first checkpoint after the start is there."""
-    while not list(store.glob("checkpoint/*.partial/extra/checkpoints/step-000005")):
-        time.sleep(0.01)
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if process.cmdline()[1:3] == ["-u", "-m"] and process.environ().get("RANK") == "1":
-                process.send_signal(signal.SIGKILL)
-                killed_at.append(time.monotonic())
-
-
 @pytest.mark.parametrize("sharding", ["ddp", "fsdp2"])
 def test_a_killed_rank_is_named_and_the_stage_s_retry_finishes(tmp_path: Path, prefect_api: str, sharding: str) -> None:
     from prefect import flow
@@ -62,7 +48,7 @@ def test_a_killed_rank_is_named_and_the_stage_s_retry_finishes(tmp_path: Path, p
         with running(Run(site, observers=[watcher])):
             pretrain(SPEC.model_copy(update={"train": TRAIN}), corpus, tokenizer)
 
-    killer = threading.Thread(target=kill_rank_1, args=(site.store_dir, killed_at), daemon=True)
+    killer = threading.Thread(target=kill_rank, args=(site.store_dir, 1, killed_at), daemon=True)
     killer.start()
     train()
     killer.join()
