@@ -44,7 +44,8 @@ def main(note: Path, arguments: list[str]) -> int:
         run.run(run.parse_args(arguments))  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
         failures = sorted(error.failures.items())
-        killed = [f"rank {rank} ({failure.signal_name()})" for rank, failure in failures if failure.exitcode < 0]
+        ended = {rank: failure.signal_name() for rank, failure in failures if failure.exitcode < 0}
+        killed = [f"rank {rank} ({name})" for rank, name in ended.items() if name != "SIGTERM"]  # that one torchrun sends itself
         if killed:
             note.write_text(json.dumps(killed), encoding="utf-8")
         return 1

@@ -98,6 +98,11 @@ class Site(BaseSettings):
             return self.device
         return "cuda" if Path("/proc/driver/nvidia/gpus").exists() else "cpu"
 
+    @property
+    def num_shards(self) -> int:
+        """Devices that the weights of a training are cut over."""
+        return self.num_nodes * self.num_processes if self.sharding == "fsdp2" else 1
+
     def resolve_precision(self, precision: Precision) -> Literal["fp32", "bf16"]:
         """Returns what `auto` means on this device: bf16 where products in bf16 are native, else fp32."""
         if precision != "auto":

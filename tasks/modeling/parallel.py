@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.elastic.utils.store import barrier
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -91,6 +92,8 @@ def joined(device: str, sharding: Sharding = "ddp") -> Iterator[World]:
         dist.init_process_group("nccl" if where.type == "cuda" else "gloo", rank=rank, world_size=size)
     try:
         yield World(rank, size, where, sharding)
+        if size > 1:
+            _leave_together(size)
     except RuntimeError as error:
         if size == 1 or not _is_lost_connection(error):
             raise
@@ -98,6 +101,12 @@ def joined(device: str, sharding: Sharding = "ddp") -> Iterator[World]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _leave_together(size: int) -> None:
+    """Waits, through the launcher's store, until every process is done: one that closes its connections while another is
+    still reading the last exchange can bring that one down."""
+    barrier(dist.distributed_c10d._get_default_store(), size, "textmill-leave")
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:
