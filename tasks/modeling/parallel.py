@@ -25,6 +25,8 @@ from torch.nn.parallel import DistributedDataParallel
 from tasks.core.errors import RecipeError, TransientError
 from tasks.core.site import Sharding
 
+_LEAVE_S = 86_400.0  # the process that leads may write a large model before it leaves
+
 
 @dataclass(frozen=True, slots=True)
 class World:
@@ -106,7 +108,7 @@ def joined(device: str, sharding: Sharding = "ddp") -> Iterator[World]:
 def _leave_together(size: int) -> None:
     """Waits, through the launcher's store, until every process is done: one that closes its connections while another is
     still reading the last exchange can bring that one down."""
-    barrier(dist.distributed_c10d._get_default_store(), size, "textmill-leave")
+    barrier(dist.distributed_c10d._get_default_store(), size, "textmill-leave", barrier_timeout=_LEAVE_S)
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:
