@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint ui screenshots stage-lock clean
+.PHONY: demo test test-slow gpu-check lint ui screenshots stage-lock clean
 
 demo: $(STAMP)
 	$(BIN)/textmill run demo
@@ -17,6 +17,10 @@ test: lint
 
 test-slow: $(STAMP)
 	$(BIN)/python -m tests.slow
+
+# What needs a CUDA device; each test skips itself, with its reason, where there is none.
+gpu-check: $(STAMP)
+	$(BIN)/python -m pytest -o addopts= -rs -v -m gpu
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -182,6 +182,19 @@ def ui(prefect_port: int, mlflow_port: int) -> None:
 
 
 @main.command()
+def join() -> None:
+    """Help node 0 train, as node TEXTMILL_NODE_RANK, until Ctrl-C."""
+    import logging
+
+    from tasks.core.join import join as help_train
+    from tasks.core.run import stage_log
+    from tasks.core.site import current_site
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    help_train(current_site(), stage_log("join"))
+
+
+@main.command()
 def doctor() -> None:
     """Check versions, disk, ports, devices and settings; close runs whose process is gone."""
     _prepare()

@@ -98,7 +98,9 @@ def pretrain_outlook(recipe: Recipe, site: Site, found: dict[str, Artifact], man
         num_parameters=parameters(spec.model, vocab_size).total,
         num_tokens=budget_tokens(spec.model, spec.train, train_tokens),
         flops_per_token=flops_per_token(spec.model, vocab_size),
-        memory=training_memory(spec.model, vocab_size, micro_tokens, site.resolve_precision(spec.precision)),
+        memory=training_memory(
+            spec.model, vocab_size, micro_tokens, site.resolve_precision(spec.precision), num_shards=site.num_shards
+        ),
         device_bytes=device_bytes(site),
         flops_per_s=latest_speed(site, manifests),
     )

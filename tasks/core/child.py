@@ -19,7 +19,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, get_type_hints
 
@@ -27,12 +27,17 @@ from pydantic import BaseModel
 
 from tasks.core import errors
 from tasks.core.errors import PipelineError, StageError, TransientError
+from tasks.core.launcher import killed_ranks, torchrun_command
+from tasks.core.nodes import announced
+from tasks.core.run import SafeLog
+from tasks.core.site import Site
 
 if TYPE_CHECKING:
     from tasks.core.stage import StageContext
 
 MARK = "TEXTMILL_CHILD"
 _EVENTS = "TEXTMILL_EVENTS"
+_EVENTS_NAME, _ERROR = "events.jsonl", "error.json"
 _POLL_S = 0.2
 _GRACE_S = 30.0
 # Huge pages for malloc: bf16 products at model shapes gain most of what they gain on CPU from this one line.
@@ -42,17 +47,14 @@ _HUGE_PAGES = (
 )
 
 
-def run_child(
-    function: str, job: BaseModel, ctx: "StageContext", *, torchrun: bool = False, processes: int | None = None
-) -> None:
+def run_child(function: str, job: BaseModel, ctx: "StageContext", *, torchrun: bool = False) -> None:
     """Runs `module:function` on `job` in a child process and waits for it.
 
     Args:
         function: The function, e.g. `tasks.modeling.train:pretrain_main`; it takes the job and returns nothing.
         job: What it works on; crosses as JSON.
         ctx: The stage it works for; gets the child's lines, progress and metrics.
-        torchrun: Start it through torchrun, which sets up the process group.
-        processes: Processes that torchrun starts on this node; by default the site's.
+        torchrun: Start it through torchrun, as many processes as the site says, which form a process group.
 
     Raises:
         TransientError: The child was killed.
@@ -62,40 +64,48 @@ def run_child(
     folder = ctx.site.root / "children"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        work = Path(name)
-        (work / "job.json").write_text(job.model_dump_json(), encoding="utf-8")
-        num_processes = (processes or ctx.site.num_processes) if torchrun else 1
-        command = [*_launcher(torchrun, num_processes), "-m", "tasks.core.child", function, str(work / "job.json")]
-        with _started(command, _environment(ctx, work, num_processes), ctx) as (process, mark):
-            _follow(process, work / "events.jsonl", ctx)
-        _sweep(mark, signal.SIGKILL)
-        _check(process.returncode, work / "error.json", function)
+        job_file = Path(name) / "job.json"
+        job_file.write_text(job.model_dump_json(), encoding="utf-8")
+        with (
+            announced(ctx.site, function, job_file) if torchrun else nullcontext(),
+            started(function, job_file, ctx.site, ctx.log, torchrun=torchrun, lock_fd=ctx.lock_fd) as process,
+        ):
+            _follow(process, job_file.with_name(_EVENTS_NAME), ctx)
+        _check(process.returncode, job_file.parent, function)
 
 
-def _launcher(torchrun: bool, num_processes: int) -> list[str]:
-    if not torchrun:
-        return [sys.executable]
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes)]
-
-
-def _environment(ctx: "StageContext", work: Path, num_processes: int) -> dict[str, str]:
-    threads = ctx.site.num_threads or max(1, (os.cpu_count() or 1) // num_processes)
+def _environment(site: Site, work: Path, num_processes: int) -> dict[str, str]:
+    threads = site.num_threads or max(1, (os.cpu_count() or 1) // num_processes)
     return os.environ | {
         MARK: f"{os.getpid()}-{uuid.uuid4().hex[:8]}",
-        _EVENTS: str(work / "events.jsonl"),
+        _EVENTS: str(work / _EVENTS_NAME),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
         "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", _HUGE_PAGES),
         "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads that spin bring a busy machine to a crawl
-        "TORCHINDUCTOR_CACHE_DIR": str(ctx.site.root / "cache" / "inductor"),
+        "TORCHINDUCTOR_CACHE_DIR": str(site.root / "cache" / "inductor"),
         "PYTHONUNBUFFERED": "1",
         "TRANSFORMERS_VERBOSITY": "error",
     }
 
 
 @contextmanager
-def _started(command: list[str], environment: dict[str, str], ctx: "StageContext") -> Iterator[tuple[subprocess.Popen[str], str]]:
+def started(
+    function: str, job_file: Path, site: Site, log: SafeLog, *, torchrun: bool, lock_fd: int | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Starts `module:function` on a job; at the end nothing of it is left.
+
+    Args:
+        function: The function.
+        job_file: Its job as JSON; what the processes leave for whoever waits goes beside it.
+        site: How many processes and threads, and where the nodes meet.
+        log: Gets every line.
+        torchrun: Start it through torchrun.
+        lock_fd: Lock that the processes inherit.
+    """
+    launcher = torchrun_command(site, job_file.parent) if torchrun else [sys.executable]
+    environment = _environment(site, job_file.parent, site.num_processes if torchrun else 1)
     process = subprocess.Popen(
-        command,
+        [*launcher, "-m", "tasks.core.child", function, str(job_file)],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -104,12 +114,12 @@ def _started(command: list[str], environment: dict[str, str], ctx: "StageContext
         errors="replace",
         start_new_session=True,
         preexec_fn=die_with_parent,
-        pass_fds=(ctx.lock_fd,) if ctx.lock_fd is not None else (),
+        pass_fds=(lock_fd,) if lock_fd is not None else (),
     )
-    pump = threading.Thread(target=_pump, args=(process.stdout, ctx.log.info), daemon=True)
+    pump = threading.Thread(target=_pump, args=(process.stdout, log.info), daemon=True)
     pump.start()
     try:
-        yield process, environment[MARK]
+        yield process
     finally:
         stop(process, environment[MARK])
         pump.join(timeout=5)
@@ -150,11 +160,13 @@ def _hand_on(events: Path, offset: int, ctx: "StageContext") -> int:
     return offset
 
 
-def _check(returncode: int, error_file: Path, function: str) -> None:
+def _check(returncode: int, work: Path, function: str) -> None:
     if returncode == 0:
         return
-    if error_file.exists():
-        error = json.loads(error_file.read_text(encoding="utf-8"))
+    if killed := killed_ranks(work):  # what the other processes say of it is a consequence
+        raise TransientError(f"{', '.join(killed)} of {function} was killed; it resumes from its last checkpoint")
+    if (work / _ERROR).exists():
+        error = json.loads((work / _ERROR).read_text(encoding="utf-8"))
         raise getattr(errors, error["type"])(error["message"])
     how = f"signal {-returncode}" if returncode < 0 else f"exit status {returncode}"
     raise TransientError(f"the process of {function} was killed ({how}); it resumes from its last checkpoint")
@@ -226,7 +238,7 @@ def _main(function: str, job_file: Path) -> int:
         job_type = next(iter(get_type_hints(target).values()))
         target(job_type.model_validate_json(job_file.read_bytes()))
     except BaseException as error:
-        _record(error, job_file.with_name("error.json"))
+        _record(error, job_file.with_name(_ERROR))
         return 1
     return 0
 

@@ -9,13 +9,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from tasks.core.errors import RecipeError
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
+Sharding = Literal["ddp", "fsdp2"]
 
 
 class Site(BaseSettings):
@@ -31,6 +32,14 @@ class Site(BaseSettings):
     data_dir: Annotated[Path | None, Field(description="Folder that `data:` paths of a recipe start from.")] = None
     device: Annotated[Device, Field(description="Device to train and evaluate on.")] = "auto"
     num_processes: Annotated[int, Field(ge=1, description="Training processes on this node, one a device.")] = 1
+    sharding: Annotated[
+        Sharding, Field(description="Many training processes: weights on each (ddp), or a part of them on each (fsdp2).")
+    ] = "ddp"
+    num_nodes: Annotated[int, Field(ge=1, description="Nodes that train together, each with num_processes.")] = 1
+    node_rank: Annotated[int, Field(ge=0, description="Number of this node; 0 runs the chain, the others help it train.")] = 0
+    rendezvous: Annotated[
+        str | None, Field(pattern=r"^[^\s:]+:\d+$", description="host:port of node 0 where the nodes meet; none: one node.")
+    ] = None
     num_threads: Annotated[int | None, Field(ge=1, description="Threads of a training process; none: all cores.")] = None
     data_workers: Annotated[int, Field(ge=1, description="Processes that clean and encode text.")] = os.cpu_count() or 1
     micro_batch_rows: Annotated[int | None, Field(ge=1, description="Rows a forward pass; none: from the recipe.")] = None
@@ -45,6 +54,16 @@ class Site(BaseSettings):
     retry_delay_s: Annotated[float | None, Field(ge=0, description="Seconds between attempts; none: by stage.")] = None
     lock_wait: Annotated[bool, Field(description="Wait for another run that builds the same artifact.")] = True
     tracker_wait_s: Annotated[float, Field(ge=0, description="Seconds a run's end waits for MLflow.")] = 30.0
+
+    @field_validator("rendezvous")
+    @classmethod
+    def _nodes_fit_together(cls, rendezvous: str | None, info: ValidationInfo) -> str | None:
+        num_nodes, node_rank = info.data.get("num_nodes", 1), info.data.get("node_rank", 0)
+        if (num_nodes > 1) != (rendezvous is not None):
+            raise ValueError(f"num_nodes is {num_nodes}: set rendezvous for many nodes, and for many nodes only")
+        if node_rank >= num_nodes:
+            raise ValueError(f"node_rank {node_rank} must be below num_nodes {num_nodes}")
+        return rendezvous
 
     @classmethod
     def settings_customise_sources(
@@ -79,6 +98,11 @@ class Site(BaseSettings):
         if self.device != "auto":
             return self.device
         return "cuda" if Path("/proc/driver/nvidia/gpus").exists() else "cpu"
+
+    @property
+    def num_shards(self) -> int:
+        """Devices that the weights of a training are cut over."""
+        return self.num_nodes * self.num_processes if self.sharding == "fsdp2" else 1
 
     def resolve_precision(self, precision: Precision) -> Literal["fp32", "bf16"]:
         """Returns what `auto` means on this device: bf16 where products in bf16 are native, else fp32."""

@@ -2,8 +2,9 @@
 """Checkpoints: `step-000100/` with weights, optimiser state and position, and a marker with digests, written last.
 
 In: a model, its optimiser and a `Position`. Out: folders, and the latest one that is whole. Invariants: nothing is pickled; a
-folder without its marker, cut short or with one byte changed is never loaded; the previous one is used instead. Data order
-and random numbers are functions of `(seed, step)`, so the step is all the position there is.
+folder without its marker, cut short or with one byte changed is never loaded; the previous one is used instead; any number of
+processes loads what any other number wrote, sharded or not. Data order and random numbers are functions of `(seed, step)`, so
+the step is all the position there is.
 """
 
 import json
@@ -20,10 +21,12 @@ from safetensors.torch import load_file, save_file
 from tasks.core.errors import ContractError
 from tasks.core.fingerprint import file_digest
 from tasks.core.store import write_durably
+from tasks.modeling import sharded
 from tasks.modeling.optim import trained_weights
+from tasks.modeling.parallel import World, shard_like
 
 MARKER = "complete.json"
-_WEIGHTS, _OPTIMIZER, _POSITION = "model.safetensors", "optimizer.safetensors", "position.json"
+_WEIGHTS, _OPTIMIZER, _POSITION = "model", "optimizer", "position.json"
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 _log = logging.getLogger("textmill.checkpoint")
 
@@ -65,26 +68,52 @@ def checkpoint_folder(root: Path, step: int) -> Path:
     return root / f"step-{step:06d}"
 
 
-def save(root: Path, model: Any, optimizer: torch.optim.Optimizer, position: Position) -> Path:
-    """Writes a checkpoint beside its place, marks it whole, and moves it there."""
+def save(root: Path, model: Any, optimizer: torch.optim.Optimizer, position: Position, world: World) -> Path:
+    """Writes a checkpoint beside its place, marks it whole, and moves it there; all processes take part."""
     folder = checkpoint_folder(root, position.step)
-    beside = root / f".{folder.name}.{os.getpid()}"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    weights = trained_weights(model)
-    save_file({name: weight.detach().contiguous() for name, weight in weights.items()}, beside / _WEIGHTS, {"format": "pt"})
-    save_file(_moments(optimizer, weights), beside / _OPTIMIZER)
-    (beside / _POSITION).write_text(position.model_dump_json(indent=1), encoding="utf-8")
-    model.config.save_pretrained(beside)  # with it any kept checkpoint loads by itself
-    _mark(beside)
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.rename(folder)
+    beside = root / f".{folder.name}"
+    if world.leads:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+    world.wait()
+    _write(beside, _tensors(model, optimizer), world)
+    if world.leads:
+        (beside / _POSITION).write_text(position.model_dump_json(indent=1), encoding="utf-8")
+        model.config.save_pretrained(beside)  # with it any kept checkpoint that is not sharded loads by itself
+        _mark(beside)
+        shutil.rmtree(folder, ignore_errors=True)
+        beside.rename(folder)
+    world.wait()
     return folder
+
+
+def _tensors(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, torch.Tensor]]:
+    """Returns what a checkpoint holds, by part; the name of what belongs to a weight ends in `/` and the weight's."""
+    weights = trained_weights(model)
+    return {_WEIGHTS: {name: weight.detach() for name, weight in weights.items()}, _OPTIMIZER: _moments(optimizer, weights)}
+
+
+def _write(folder: Path, parts: dict[str, dict[str, torch.Tensor]], world: World) -> None:
+    if world.shards:
+        sharded.write(folder, {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()})
+    elif world.leads:
+        for part, values in parts.items():
+            values = {name: value.contiguous() for name, value in values.items()}
+            save_file(values, folder / f"{part}.safetensors", {"format": "pt"} if part == _WEIGHTS else None)
+
+
+def _read(folder: Path, part: str, model: Any) -> dict[str, torch.Tensor]:
+    """Returns the stored tensors of a part, each spread over the processes as its weight is now."""
+    weights = trained_weights(model)
+    if sharded.holds_shards(folder):
+        return sharded.read(folder, part, weights)
+    stored = load_file(folder / f"{part}.safetensors")
+    return {name: shard_like(value, weights.get(name.rpartition("/")[2], value)) for name, value in stored.items()}
 
 
 def _moments(optimizer: torch.optim.Optimizer, weights: dict[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
     return {
-        f"{moment}/{name}": optimizer.state[weight][moment].contiguous()
+        f"{moment}/{name}": optimizer.state[weight][moment]
         for name, weight in weights.items()
         for moment in _MOMENTS
         if moment in optimizer.state[weight]
@@ -144,8 +173,8 @@ def load(folder: Path, model: Any, optimizer: torch.optim.Optimizer) -> Position
 
 
 def load_weights(folder: Path, model: Any) -> None:
-    """Copies the weights of a checkpoint into a model."""
-    stored = load_file(folder / _WEIGHTS)
+    """Copies the weights of a checkpoint into a model, on as many processes as there are."""
+    stored = _read(folder, _WEIGHTS, model)
     weights = trained_weights(model)
     if stored.keys() != weights.keys():
         raise ContractError(
@@ -158,11 +187,11 @@ def load_weights(folder: Path, model: Any) -> None:
 
 
 def _load_moments(folder: Path, model: Any, optimizer: torch.optim.Optimizer) -> None:
-    stored = load_file(folder / _OPTIMIZER)
+    stored = _read(folder, _OPTIMIZER, model)
     for name, weight in trained_weights(model).items():
         for moment in _MOMENTS:
             if (value := stored.get(f"{moment}/{name}")) is not None:
-                optimizer.state[weight][moment] = value.to(weight.device)
+                optimizer.state[weight][moment] = value
 
 
 def prune(root: Path, keep_last: int, best: int | None) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from tasks.core.artifact import EXTRA_DIR
-from tasks.core.site import Site
+from tasks.core.site import Sharding, Site
 from tasks.modeling.objectives import ObjectiveSpec
 from tasks.modeling.specs import ModelSpec, OptimSpec, ResolvedPrecision, TrainSpec
 
@@ -27,18 +27,20 @@ class Execution(BaseModel):
     Attributes:
         dir: Folder of the artifact that is being made.
         device: `cpu` or `cuda`.
+        sharding: How the weights lie on many processes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dir: Path
     device: str
+    sharding: Sharding
     micro_batch_rows: int | None
 
     @classmethod
     def of(cls, folder: Path, site: Site) -> "Execution":
         """Takes what a training needs to know from the site."""
-        return cls(dir=folder, device=site.resolved_device, micro_batch_rows=site.micro_batch_rows)
+        return cls(dir=folder, device=site.resolved_device, sharding=site.sharding, micro_batch_rows=site.micro_batch_rows)
 
     @property
     def extra(self) -> Path:

@@ -29,7 +29,7 @@ from tasks.modeling.job import METRICS_NAME, TrainResult
 from tasks.modeling.journal import Journal, Measured
 from tasks.modeling.model import autocast, num_parameters
 from tasks.modeling.optim import build_optimizer, set_learning_rate, trained_weights
-from tasks.modeling.parallel import World
+from tasks.modeling.parallel import World, clip_gradients, parallelize
 from tasks.modeling.sizing import MICRO_TOKENS
 from tasks.modeling.specs import OptimSpec, TrainSpec, learning_rate
 
@@ -78,7 +78,7 @@ class Interrupt:
 
 
 class _Loss(torch.nn.Module):
-    """A model with its loss, as one module: what gradient averaging has to wrap."""
+    """A model with its loss, as one module: what is applied to many processes."""
 
     def __init__(self, model: Any, loss: Callable[[Any, Batch], Tensor]) -> None:
         super().__init__()
@@ -101,11 +101,11 @@ class Loop:
     interrupt: Interrupt = field(default_factory=Interrupt)
 
     def __post_init__(self) -> None:
-        self.model.to(self.place.world.device)
+        self._losses = _Loss(self.model, self.task.loss)
+        self._parallel = parallelize(self._losses, self.model, self.place.world, self.place.precision)
         self.optimizer = build_optimizer(self.model, self.optim)
         self.num_steps = self.spec.num_steps(self.task.train.num_rows, self.task.train.row_tokens)
         self.position = Position()
-        self._module = self.place.world.wrap(_Loss(self.model, self.task.loss))
         self._journal = Journal(self.place.folder / METRICS_NAME, self.place.world, self.num_steps)
 
     def run(self) -> TrainResult:
@@ -125,7 +125,9 @@ class Loop:
                     break
                 self._leave_if_asked()
                 self._step()
-        return self._finish()
+        result = self._finish()
+        self._parallel.unite()
+        return result
 
     # -- where it stands -------------------------------------------------------------------------------------------
 
@@ -167,9 +169,9 @@ class Loop:
     def _save(self) -> None:
         self._note(self._journal.read())
         folder = checkpoint.checkpoint_folder(self._checkpoints, self.position.step)
-        if self.place.world.leads and not (folder / checkpoint.MARKER).exists():
-            checkpoint.save(self._checkpoints, self.model, self.optimizer, self.position)
-        self.place.world.wait()
+        world = self.place.world
+        if world.any(world.leads and not (folder / checkpoint.MARKER).exists()):
+            checkpoint.save(self._checkpoints, self.model, self.optimizer, self.position, world)
 
     # -- one step --------------------------------------------------------------------------------------------------
 
@@ -181,7 +183,7 @@ class Loop:
         torch.manual_seed(_step_seed(self.seed, step, world.rank))
         loss = self._accumulate(rows[world.local_rows(self.spec.batch_rows)], num_targets)
         limit = math.inf if self.optim.clip_norm is None else self.optim.clip_norm
-        norm = torch.nn.utils.clip_grad_norm_(trained_weights(self.model).values(), limit, foreach=True)
+        norm = clip_gradients(trained_weights(self.model).values(), limit)
         set_learning_rate(self.optimizer, rate)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -199,10 +201,10 @@ class Loop:
         for start in range(0, len(rows), micro_rows):
             batch = make_batch(self.task.train, rows[start : start + micro_rows], world.device)
             is_last = start + micro_rows >= len(rows)
-            with world.quiet(self._module, is_last):
+            with self._parallel.quiet(is_last):
                 with autocast(world.device, self.place.precision):
-                    loss = self._module(batch) / num_targets
-                (loss * world.size).backward()  # DDP takes the mean over processes, the batch wants the sum
+                    loss = self._parallel.module(batch) / num_targets
+                (loss * world.size).backward()  # gradients are averaged over processes, the batch wants the sum
             total += loss.detach()
         return total
 
@@ -231,11 +233,13 @@ class Loop:
         total = torch.zeros(2, dtype=torch.float64, device=world.device)
         mine = chosen[world.rank :: world.size]
         self.model.eval()
-        with torch.inference_mode(), autocast(world.device, self.place.precision):
-            for start in range(0, len(mine), self._micro_rows):
-                batch = make_batch(rows, mine[start : start + self._micro_rows], world.device)
-                total[0] += self.task.loss(self.model, batch)
-                total[1] += batch.num_targets
+        with torch.no_grad(), autocast(world.device, self.place.precision):
+            for start in range(0, len(chosen[:: world.size]), self._micro_rows):  # as many passes on every process
+                part = mine[start : start + self._micro_rows]
+                batch = make_batch(rows, part if len(part) else chosen[:1], world.device)
+                counts = bool(len(part))
+                total[0] += self._losses(batch) * counts
+                total[1] += batch.num_targets * counts
         self.model.train()
         loss, num_targets = world.sum(total).tolist()
         return float(loss / num_targets)

@@ -22,7 +22,7 @@ def pretrain_main(job: PretrainJob) -> None:
     model = build_model(job.model, job.vocab_size, special, job.seed)
     rows = _stream(job, special.end_of_text, "train")
     task = Task(job.objective.loss, rows, _stream(job, special.end_of_text, "validation"), job.validation_bytes)
-    with joined(job.execution.device) as world:
+    with joined(job.execution.device, job.execution.sharding) as world:
         place = Place(job.execution.extra, world, job.precision, job.execution.micro_batch_rows)
         result = Loop(model, task, job.train, job.optim, job.seed, place).run()
         if world.leads:

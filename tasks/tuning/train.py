@@ -29,7 +29,7 @@ def tune_main(job: TuneJob) -> None:
     notes: Counter[str] = Counter(items=0, too_long=0, dropped=0)
     train, validation = (_rows(job, tokenizer, special, split, model.config, notes) for split in ("train", "validation"))
     prepared = job.method.prepare(model, job.seed)
-    with joined(job.execution.device) as world:
+    with joined(job.execution.device, job.execution.sharding) as world:
         place = Place(job.execution.extra, world, job.precision, job.execution.micro_batch_rows)
         task = Task(CausalSpec(kind="causal").loss, train, validation)
         result = Loop(prepared.model, task, job.train, job.optim, job.seed, place).run()

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from flows.outlook import pretrain_outlook
 from flows.recipe import RECIPES_DIR, load_recipe, presets
 from flows.runner import flat_params
 from tasks.core.errors import RecipeError
+from tasks.core.site import Site
 
 
 def write(folder: Path, text: str, name: str = "mine.toml") -> str:
@@ -108,3 +110,11 @@ def test_paths_start_from_the_recipe_and_package_data_from_the_package(tmp_path:
     recipe = load_recipe(write(tmp_path, text))
     assert recipe.ingest.sources[0].paths == (str(tmp_path / "texts/*.txt"), "package:corpus/x.gz", "/abs")
     assert recipe.resolved().ingest.sources[0].paths[1] == str(RECIPES_DIR / "data" / "corpus" / "x.gz")
+
+
+def test_plan_counts_sharded_weights_by_device() -> None:
+    recipe = load_recipe("demo")
+    whole, part = (
+        pretrain_outlook(recipe, Site(num_processes=8, sharding=way), {}, []).memory.states for way in ("ddp", "fsdp2")
+    )
+    assert part == whole // 8

@@ -1,13 +1,17 @@
 """Small real inputs for modeling tests: a tokenizer, token shards, conversations, as artifacts of toy stages."""
 
+import contextlib
 import importlib
 import json
+import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from pydantic import BaseModel
 
@@ -179,3 +183,14 @@ def in_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tasks.core.child.run_child", run)
         yield
+
+
+def kill_rank(store: Path, rank: int, killed_at: list[float]) -> None:
+    """Kills one of this test's training processes once a training has left its first checkpoint after the start."""
+    while not list(store.glob("checkpoint/*.partial/extra/checkpoints/step-000005")):
+        time.sleep(0.01)
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "tasks.core.child" in process.cmdline() and process.environ().get("RANK") == str(rank):
+                process.send_signal(signal.SIGKILL)
+                killed_at.append(time.monotonic())

@@ -12,8 +12,11 @@ from tasks.modeling import checkpoint
 from tasks.modeling.checkpoint import MARKER, Look, Position
 from tasks.modeling.model import build_model, load_model
 from tasks.modeling.optim import build_optimizer
+from tasks.modeling.parallel import World
 from tasks.modeling.specs import OptimSpec
 from tests.modeling.training import MODEL, SPECIAL
+
+ALONE = World(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -24,7 +27,7 @@ def trained(tmp_path: Path) -> tuple[Path, Any, Any]:
     for step in (1, 2):
         model(input_ids=torch.arange(8)[None], labels=torch.arange(8)[None], attention_mask=_mask()).loss.backward()
         optimizer.step()
-        checkpoint.save(tmp_path, model, optimizer, Position(step=step, recent_losses=(0.1 + 0.2,)))
+        checkpoint.save(tmp_path, model, optimizer, Position(step=step, recent_losses=(0.1 + 0.2,)), ALONE)
     return tmp_path, model, optimizer
 
 
@@ -90,7 +93,7 @@ def test_nothing_to_resume_from(tmp_path: Path) -> None:
 def test_the_latest_and_the_best_are_kept(trained: tuple[Path, Any, Any]) -> None:
     root, model, optimizer = trained
     for step in (3, 4, 5):
-        checkpoint.save(root, model, optimizer, Position(step=step))
+        checkpoint.save(root, model, optimizer, Position(step=step), ALONE)
     checkpoint.prune(root, keep_last=2, best=1)
     assert checkpoint.steps(root) == [1, 4, 5]
 

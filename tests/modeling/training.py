@@ -1,17 +1,19 @@
 """A tiny training, in this process or as a child, for the tests of the loop."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
 
-from tasks.modeling.batches import StreamRows
+from tasks.core.site import Sharding
+from tasks.modeling.batches import Row, StreamRows
 from tasks.modeling.job import TrainResult
 from tasks.modeling.loop import Loop, Place, Task
 from tasks.modeling.model import build_model
 from tasks.modeling.objectives.causal import CausalSpec
-from tasks.modeling.parallel import joined
+from tasks.modeling.parallel import World, joined
 from tasks.modeling.specs import ModelSpec, OptimSpec, TrainSpec
 from tasks.modeling.words import SpecialIds
 
@@ -21,13 +23,15 @@ TRAIN = TrainSpec(batch_rows=4, num_tokens=4 * 32 * 20, eval_every_steps=6, chec
 
 
 class TinyJob(BaseModel):
-    """Where the tiny training works, and what differs from the usual."""
+    """Where the tiny training works, and what differs from the usual; at `stop_at` somebody asks it to stop."""
 
     folder: Path
     train: TrainSpec = TRAIN
     optim: OptimSpec = OptimSpec(learning_rate=1e-2)
     precision: str = "fp32"
     micro_rows: int = 2
+    sharding: Sharding = "ddp"
+    stop_at: int | None = None
 
 
 def tiny_rows(seed: int, num_tokens: int = 32 * 41) -> StreamRows:
@@ -55,8 +59,33 @@ def train_tiny(job: TinyJob) -> tuple[TrainResult, Any]:
 
 
 def tiny_main(job: TinyJob) -> None:
-    """Trains as a child and leaves the result."""
+    """Trains as a child and leaves result and model."""
+    with joined("cpu", job.sharding) as world:
+        _train_in(job, world)
+
+
+def both_ways_main(job: TinyJob) -> None:
+    """Trains once with replicated and once with sharded weights, in the same processes."""
     with joined("cpu") as world:
-        result = tiny_loop(job, world).run()
-        if world.leads:
-            (job.folder / "result.json").write_text(result.model_dump_json())
+        for way in ("ddp", "fsdp2"):
+            _train_in(job.model_copy(update={"folder": job.folder / way}), replace(world, sharding=way))
+
+
+def _train_in(job: TinyJob, world: World) -> None:
+    loop = tiny_loop(job, world)
+    if job.stop_at is not None:
+        _stop_at(loop, job.stop_at)
+    result = loop.run()
+    if world.leads:
+        (job.folder / "result.json").write_text(result.model_dump_json())
+        loop.model.save_pretrained(job.folder / "model")
+
+
+def _stop_at(loop: Loop, step: int) -> None:
+    read = loop.task.train.row
+
+    def row(index: int) -> Row:
+        loop.interrupt.requested |= loop.position.step == step - 1
+        return read(index)
+
+    loop.task.train.row = row  # type: ignore[method-assign]

@@ -170,7 +170,7 @@ def test_only_long_conversations_are_dropped_and_counted(base: Checkpoint, conve
     model = merged(base)
     tokenizer, special = load_tokenizer(base.path / "model"), model_special_ids(model)
     job = TuneJob(
-        execution=Execution(dir=tmp_path, device="cpu", micro_batch_rows=None),
+        execution=Execution(dir=tmp_path, device="cpu", sharding="ddp", micro_batch_rows=None),
         base_dir=base.path / "model",
         base_digest=base.digest,
         conversations_dir=conversations.path,
