@@ -24,7 +24,7 @@ from tasks.modeling.optim import trained_weights
 
 MARKER = "complete.json"
 _WEIGHTS, _OPTIMIZER, _POSITION = "model.safetensors", "optimizer.safetensors", "position.json"
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step", "momentum_buffer")
 _log = logging.getLogger("textmill.checkpoint")
 
 

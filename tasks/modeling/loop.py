@@ -177,12 +177,12 @@ class Loop:
         step, world = self.position.step, self.place.world
         rows = step_rows(self.seed, step, self.spec.batch_rows, self.task.train.num_rows)
         num_targets = self.task.train.num_targets(rows)
-        rate = learning_rate(self.optim, step, self.num_steps)
+        rate = learning_rate(self.optim.learning_rate, self.optim.schedule, step, self.num_steps)
         torch.manual_seed(_step_seed(self.seed, step, world.rank))
         loss = self._accumulate(rows[world.local_rows(self.spec.batch_rows)], num_targets)
         limit = math.inf if self.optim.clip_norm is None else self.optim.clip_norm
         norm = torch.nn.utils.clip_grad_norm_(trained_weights(self.model).values(), limit, foreach=True)
-        set_learning_rate(self.optimizer, rate)
+        set_learning_rate(self.optimizer, self.optim.schedule, step, self.num_steps)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.position = self.position.model_copy(update={"step": step + 1, "num_tokens": self.position.num_tokens + num_targets})

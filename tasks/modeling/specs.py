@@ -102,8 +102,8 @@ class WarmupStableDecaySchedule(Spec):
 Schedule = Annotated[CosineSchedule | WarmupStableDecaySchedule, Field(discriminator="kind")]
 
 
-class OptimSpec(Spec):
-    """AdamW (Loshchilov and Hutter, arXiv:1711.05101); vectors (norms, biases) are not decayed."""
+class _Optimizer(Spec):
+    """What every optimiser is told: AdamW's numbers, for it trains at least the vectors, and the learning rate's course."""
 
     learning_rate: Annotated[float, Field(ge=0, le=1, description="Peak learning rate; 0 trains nothing.")] = 3e-3
     beta1: Annotated[float, Field(ge=0, lt=1, description="Decay of the mean of the gradient.")] = 0.9
@@ -114,12 +114,32 @@ class OptimSpec(Spec):
     schedule: Annotated[Schedule, Field(description="Learning rate over the steps.")] = CosineSchedule(kind="cosine")
 
 
-def learning_rate(spec: OptimSpec, step: int, num_steps: int) -> float:
+class AdamWSpec(_Optimizer):
+    """AdamW (Loshchilov and Hutter, arXiv:1711.05101); vectors (norms, biases) are not decayed."""
+
+    kind: Literal["adamw"]
+
+
+class MuonSpec(_Optimizer):
+    """Muon (Jordan et al., kellerjordan.github.io/posts/muon) on hidden matrices, AdamW on all other weights.
+
+    The update of a matrix is scaled to the size of AdamW's (Liu et al., arXiv:2502.16982), so that both rates are of one kind.
+    """
+
+    kind: Literal["muon"]
+    matrix_learning_rate: Annotated[float, Field(ge=0, le=1, description="Peak learning rate of the hidden matrices.")] = 1e-2
+    momentum: Annotated[float, Field(ge=0, lt=1, description="Decay of the hidden matrices' mean gradient.")] = 0.95
+
+
+OptimSpec = Annotated[AdamWSpec | MuonSpec, Field(discriminator="kind")]
+
+
+def learning_rate(peak: float, schedule: Schedule, step: int, num_steps: int) -> float:
     """Returns the learning rate of the update that leads from `step` to `step + 1`, of `num_steps` in all."""
-    num_warmup = math.ceil(spec.schedule.warmup_share * num_steps)
+    num_warmup = math.ceil(schedule.warmup_share * num_steps)
     if step < num_warmup:
-        return spec.learning_rate * (step + 1) / num_warmup
-    return spec.learning_rate * spec.schedule.factor((step - num_warmup) / max(1, num_steps - num_warmup))
+        return peak * (step + 1) / num_warmup
+    return peak * schedule.factor((step - num_warmup) / max(1, num_steps - num_warmup))
 
 
 class TrainSpec(Spec):

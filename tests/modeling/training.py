@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from pydantic import BaseModel
 
 from tasks.modeling.batches import StreamRows
@@ -12,7 +13,7 @@ from tasks.modeling.loop import Loop, Place, Task
 from tasks.modeling.model import build_model
 from tasks.modeling.objectives.causal import CausalSpec
 from tasks.modeling.parallel import joined
-from tasks.modeling.specs import ModelSpec, OptimSpec, TrainSpec
+from tasks.modeling.specs import AdamWSpec, ModelSpec, OptimSpec, TrainSpec
 from tasks.modeling.words import SpecialIds
 
 SPECIAL = SpecialIds(end_of_text=0, pad=1, turn_end=3)
@@ -25,7 +26,7 @@ class TinyJob(BaseModel):
 
     folder: Path
     train: TrainSpec = TRAIN
-    optim: OptimSpec = OptimSpec(learning_rate=1e-2)
+    optim: OptimSpec = AdamWSpec(kind="adamw", learning_rate=1e-2)
     precision: str = "fp32"
     micro_rows: int = 2
 
@@ -52,6 +53,26 @@ def train_tiny(job: TinyJob) -> tuple[TrainResult, Any]:
     with joined("cpu") as world:
         loop = tiny_loop(job, world)
         return loop.run(), loop.model
+
+
+class Killed(Exception):
+    """Stands for SIGKILL: nothing is saved on the way out."""
+
+
+def cut_off(job: TinyJob, at_step: int) -> None:
+    """Trains until the data of the step after `at_step` is read, and dies there."""
+    with joined("cpu") as world:
+        loop = tiny_loop(job, world)
+        read = loop.task.train.row
+
+        def row(index: int) -> Any:
+            if loop.position.step == at_step:
+                raise Killed
+            return read(index)
+
+        loop.task.train.row = row  # type: ignore[method-assign]
+        with pytest.raises(Killed):
+            loop.run()
 
 
 def tiny_main(job: TinyJob) -> None:
