@@ -8,12 +8,13 @@ import pytest
 from pydantic import BaseModel
 
 from tasks.modeling.batches import StreamRows
-from tasks.modeling.job import TrainResult
-from tasks.modeling.loop import Loop, Place, Task
+from tasks.modeling.job import Compute, TrainResult
+from tasks.modeling.loop import Loop
 from tasks.modeling.model import build_model
 from tasks.modeling.objectives.causal import CausalSpec
 from tasks.modeling.parallel import joined
 from tasks.modeling.specs import AdamWSpec, ModelSpec, OptimSpec, TrainSpec
+from tasks.modeling.task import Place, Task
 from tasks.modeling.words import SpecialIds
 
 SPECIAL = SpecialIds(end_of_text=0, pad=1, turn_end=3)
@@ -29,6 +30,7 @@ class TinyJob(BaseModel):
     optim: OptimSpec = AdamWSpec(kind="adamw", learning_rate=1e-2)
     precision: str = "fp32"
     micro_rows: int = 2
+    compute: Compute = Compute()
 
 
 def tiny_rows(seed: int, num_tokens: int = 32 * 41) -> StreamRows:
@@ -44,7 +46,7 @@ def tiny_loop(job: TinyJob, world: Any) -> Loop:
     """Returns the loop of a job."""
     job.folder.mkdir(parents=True, exist_ok=True)
     task = Task(CausalSpec(kind="causal").loss, tiny_rows(1), tiny_rows(2, 300), validation_bytes=600)
-    place = Place(job.folder, world, job.precision, job.micro_rows)
+    place = Place(job.folder, world, job.precision, job.micro_rows, job.compute)
     return Loop(build_model(MODEL, 64, SPECIAL, 0), task, job.train, job.optim, 7, place)
 
 

@@ -122,9 +122,10 @@ def test_conversations_without_a_validation_split_are_refused(base: Checkpoint, 
 def test_dropout_is_a_function_of_the_step(base: Checkpoint, tmp_path: Path) -> None:
     """A LoRA training with dropout, cut off and resumed, ends with the bits of one that was not."""
     from tasks.core.errors import TransientError
-    from tasks.modeling.loop import Loop, Place, Task
+    from tasks.modeling.loop import Loop
     from tasks.modeling.objectives.causal import CausalSpec
     from tasks.modeling.parallel import joined
+    from tasks.modeling.task import Place, Task
     from tests.modeling.training import tiny_rows
 
     def loop(folder: Path) -> Any:
