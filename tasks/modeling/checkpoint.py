@@ -65,6 +65,11 @@ class Position(BaseModel):
         """The look with the lowest loss; of equal ones the first."""
         return min(self.looks, key=lambda look: look.loss, default=None)
 
+    def is_stuck(self, patience: int | None) -> bool:
+        """Says whether `patience` looks have followed the best one."""
+        best = self.best
+        return patience is not None and best is not None and sum(look.step > best.step for look in self.looks) >= patience
+
 
 def checkpoint_folder(root: Path, step: int) -> Path:
     """Returns the folder of a step's checkpoint."""

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tasks.core.errors import TransientError
 from tasks.modeling import checkpoint
-from tasks.modeling.anomalies import NUM_RECENT, find_anomaly, require_bearable
+from tasks.modeling.anomalies import NUM_RECENT, diverged, find_anomaly, require_bearable
 from tasks.modeling.average import adopt_average, averaged, update_average
 from tasks.modeling.batches import Batch, Ids, make_batch, step_rows
 from tasks.modeling.checkpoint import Look, Position
@@ -86,10 +86,10 @@ class Loop:
         self._resume()
         with self.interrupt.on_sigterm(), computed(self.model, self.place.compute):
             while True:
-                if self._is_due(self.position.step):
+                if self.spec.is_due(self.position.step, self.num_steps):
                     self._save()
                     self._look()
-                if self._is_over():
+                if self.position.step >= self.num_steps or self.position.is_stuck(self.spec.patience_evals):
                     break
                 self._leave_if_asked()
                 self._step()
@@ -120,16 +120,6 @@ class Loop:
         if self._scaler.is_enabled():
             self._scaler.load_state_dict(self.position.scaler)
 
-    def _is_due(self, step: int) -> bool:
-        every = (self.spec.eval_every_steps, self.spec.checkpoint_every_steps)
-        return step == self.num_steps or any(step % steps == 0 for steps in every)
-
-    def _is_over(self) -> bool:
-        looks, best = self.position.looks, self.position.best
-        patience = self.spec.patience_evals
-        is_stuck = patience is not None and best is not None and sum(look.step > best.step for look in looks) >= patience
-        return self.position.step >= self.num_steps or is_stuck
-
     def _leave_if_asked(self) -> None:
         if not self.place.world.any(self.interrupt.requested):
             return
@@ -139,6 +129,8 @@ class Loop:
     def _save(self) -> None:
         self._note(self._journal.read())
         self.position = self.position.model_copy(update={"scaler": self._scaler.state_dict()})
+        if self._scaler.get_scale() < 1:
+            raise diverged("gradients overflow fp16 however small the loss is scaled", f"step {self.position.step}")
         folder = checkpoint.checkpoint_folder(self._checkpoints, self.position.step)
         with self._stopwatch.lap("checkpoint"):
             if self.place.world.leads and not (folder / checkpoint.MARKER).exists():
@@ -203,7 +195,7 @@ class Loop:
     def _roll_back(self) -> None:
         """Goes back to the latest checkpoint that every run of this training makes, asked to stop or not."""
         step, passed, world = self.position.step, self.position.num_passed_batches, self.place.world
-        back = max(saved for saved in checkpoint.steps(self._checkpoints) if self._is_due(saved))
+        back = max(saved for saved in checkpoint.steps(self._checkpoints) if self.spec.is_due(saved, self.num_steps))
         folder = checkpoint.checkpoint_folder(self._checkpoints, back)
         checkpoint.check(folder)
         self.optimizer.state.clear()  # before its first update an optimiser has none
@@ -269,14 +261,15 @@ class Loop:
         if self.spec.eval_rows is not None:
             loss = self._validation_loss(None)
         self._journal.tell_times(self.position.step, self._stopwatch.figures(self.place.world.device))
-        recent = self.position.recent_losses
+        if not (recent := self.position.recent_losses):
+            raise diverged("every batch was passed over", f"step {self.position.step}, the last")
         return TrainResult(
             num_parameters=num_parameters(self.model),
             num_trained_parameters=num_parameters(self.model, trained_only=True),
             num_steps=self.position.step,
             num_tokens=self.position.num_tokens,
             selected_step=selected,
-            num_epochs=self.position.step * self.spec.batch_rows / self.task.train.num_rows,
+            num_epochs=(self.position.step + self.position.num_passed_batches) * self.spec.batch_rows / self.task.train.num_rows,
             train_loss=sum(recent) / len(recent),
             first_validation_loss=self.position.looks[0].loss,
             validation_loss=loss,

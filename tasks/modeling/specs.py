@@ -203,6 +203,10 @@ class TrainSpec(Spec):
         assert self.num_epochs is not None
         return math.ceil(self.num_epochs * num_rows / self.batch_rows)
 
+    def is_due(self, step: int, num_steps: int) -> bool:
+        """Says whether a training of `num_steps` saves and looks after `step`."""
+        return step == num_steps or any(step % every == 0 for every in (self.eval_every_steps, self.checkpoint_every_steps))
+
 
 class PrecisionSpec(Spec):
     """A spec with a precision; `auto` is made definite, so that what was used enters the fingerprint."""

@@ -128,6 +128,15 @@ def test_there_is_an_end_to_passing_over(tmp_path: Path) -> None:
         train(tmp_path / "back", spec("roll_back", max_count=1), math.nan, 20)
 
 
+def test_where_no_batch_is_left_there_is_no_model(tmp_path: Path) -> None:
+    one = spec("skip").model_copy(update={"num_tokens": 4 * 32})
+    with joined("cpu") as world:
+        loop = tiny_loop(TinyJob(folder=tmp_path, train=one), world)
+        loop._module.loss = lambda model, batch: loop.task.loss(model, batch) * math.nan
+        with pytest.raises(StageError, match="every batch was passed over"):
+            loop.run()
+
+
 def test_rolling_back_to_the_start_forgets_the_moments(tmp_path: Path) -> None:
     rare = spec("roll_back").model_copy(update={"eval_every_steps": 100, "checkpoint_every_steps": 100})
     result, loop = train(tmp_path, rare)

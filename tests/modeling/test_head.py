@@ -1,6 +1,7 @@
 """The output layer's loss: by hand, in chunks, with the square of log Z."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from tasks.modeling.batches import make_batch
 from tasks.modeling.head import HeadLoss, set_head_loss, target_losses
 from tasks.modeling.model import build_model, token_losses
-from tests.modeling.training import MODEL, SPECIAL, tiny_rows
+from tests.modeling.training import MODEL, SPECIAL, TRAIN, TinyJob, tiny_rows, train_tiny
 
 
 class Two(torch.nn.Module):
@@ -27,6 +28,17 @@ def test_z_loss_by_hand_and_only_while_training() -> None:
     set_head_loss(model, HeadLoss(z_loss=0.1))
     taken = [float(target_losses(model.train(mode), model.identity, logits, torch.tensor([1]))) for mode in (True, False)]
     assert taken == pytest.approx([math.log(4 / 3) + 0.1 * math.log(4) ** 2, math.log(4 / 3)], rel=1e-6)
+
+
+def test_a_recipe_s_z_loss_is_trained_on_and_not_measured(tmp_path: Path) -> None:
+    short = TRAIN.model_copy(update={"num_tokens": 4 * 32})
+    plain, result = (
+        train_tiny(TinyJob(folder=tmp_path / str(z_loss), train=short.model_copy(update={"z_loss": z_loss})))[0]
+        for z_loss in (None, 0.1)
+    )
+    assert result.first_validation_loss == plain.first_validation_loss
+    assert result.train_loss == pytest.approx(plain.train_loss + 0.1 * math.log(64) ** 2, rel=0.02)  # 64 logits near 0
+    assert result.validation_loss != plain.validation_loss
 
 
 def gradients(how: HeadLoss) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

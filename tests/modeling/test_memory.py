@@ -126,6 +126,15 @@ def test_fp16_without_a_gpu_ends_a_run_before_its_first_stage() -> None:
     require_precisions(recipe, Site(device="cuda"))
 
 
+def test_gradients_that_overflow_fp16_at_every_scale_end_it(tmp_path: Path) -> None:
+    with joined("cpu") as world:
+        loop = tiny_loop(TinyJob(folder=tmp_path, precision="fp16"), world)
+        loop._scaler.load_state_dict(loop._scaler.state_dict() | {"scale": 4.0})
+        loop._module.loss = lambda model, batch: loop.task.loss(model, batch) + 1e30 * model.model.norm.weight.square().sum()
+        with pytest.raises(StageError, match=r"diverged at step 4: gradients overflow fp16"):
+            loop.run()
+
+
 def test_fp16_scales_its_losses_and_a_kill_changes_no_bit(tmp_path: Path) -> None:
     """On a CPU only this test asks for fp16. The first scale is too large for some gradients: those steps change nothing."""
     job = TinyJob(folder=tmp_path / "whole", precision="fp16")
