@@ -34,7 +34,6 @@ class Site(BaseSettings):
     num_threads: Annotated[int | None, Field(ge=1, description="Threads of a training process; none: all cores.")] = None
     data_workers: Annotated[int, Field(ge=1, description="Processes that clean and encode text.")] = os.cpu_count() or 1
     micro_batch_rows: Annotated[int | None, Field(ge=1, description="Rows a forward pass; none: from the recipe.")] = None
-    compile_model: Annotated[bool, Field(description="Compile the model before training (torch.compile).")] = False
     recompute_activations: Annotated[
         bool, Field(description="Compute activations again in the backward pass instead of keeping them: less memory, slower.")
     ] = False

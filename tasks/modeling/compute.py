@@ -1,4 +1,4 @@
-"""How a model is computed while it is trained: compiled, with activations recomputed.
+"""How a model is computed while it is trained: with activations recomputed.
 
 In: a model and a `Compute`. Out: the same model for a while. Invariant: what is learned changes by rounding only, and the model
 is afterwards as it was.
@@ -14,15 +14,10 @@ from tasks.modeling.job import Compute
 @contextmanager
 def computed(model: Any, compute: Compute) -> Iterator[None]:
     """Lets a model of `transformers` be computed as `compute` says, until the end of the block."""
-    backbone = model.base_model
     if compute.recompute_activations:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if compute.compile_model:
-        backbone.compile()
     try:
         yield
     finally:
         if compute.recompute_activations:
             model.gradient_checkpointing_disable()
-        if compute.compile_model:
-            backbone._compiled_call_impl = None  # what `Module.compile` sets; it offers no way back

@@ -26,7 +26,6 @@ class Compute(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    compile_model: bool = False
     recompute_activations: bool = False
     loss_chunk_tokens: int | None = None
 

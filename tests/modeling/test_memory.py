@@ -1,4 +1,4 @@
-"""Memory: what happens where it runs out, what recomputing and compiling change, and fp16's scaler."""
+"""Memory: what happens where it runs out, what recomputing changes, and fp16's scaler."""
 
 from pathlib import Path
 from typing import Any
@@ -103,20 +103,9 @@ def test_recomputing_keeps_less_and_only_as_long_as_it_is_asked_for() -> None:
     assert num_kept(model) == before
 
 
-@pytest.mark.slow
-def test_a_compiled_model_learns_about_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    plain = train_computed(tmp_path / "plain", Compute())
-    fast = train_computed(tmp_path / "fast", Compute(compile_model=True))
-    assert any((tmp_path / "cache").rglob("*.so"))
-    assert losses(tmp_path / "fast") == pytest.approx(losses(tmp_path / "plain"), rel=1e-4)
-    assert fast.model.state_dict().keys() == plain.model.state_dict().keys()
-    assert fast.model.base_model._compiled_call_impl is None
-
-
 def test_what_the_site_says_reaches_the_training() -> None:
-    site = Site(compile_model=True, recompute_activations=True, loss_chunk_tokens=5)
-    assert Compute.of(site) == Compute(compile_model=True, recompute_activations=True, loss_chunk_tokens=5)
+    site = Site(recompute_activations=True, loss_chunk_tokens=5)
+    assert Compute.of(site) == Compute(recompute_activations=True, loss_chunk_tokens=5)
 
 
 def test_fp16_without_a_gpu_ends_a_run_before_its_first_stage() -> None:
