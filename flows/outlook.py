@@ -19,7 +19,7 @@ from tasks.core.artifact import EXTRA_DIR, Artifact
 from tasks.core.errors import RecipeError
 from tasks.core.site import Site
 from tasks.core.store import Manifest
-from tasks.modeling.job import METRICS_NAME
+from tasks.modeling.job import METRICS_NAME, Compute
 from tasks.modeling.records import read_records
 from tasks.modeling.sizing import MICRO_TOKENS, Memory, budget_tokens, flops_per_token, parameters, training_memory
 from tasks.modeling.specs import ModelSpec
@@ -99,7 +99,13 @@ def pretrain_outlook(recipe: Recipe, site: Site, found: dict[str, Artifact], man
         num_tokens=budget_tokens(spec.model, spec.train, train_tokens),
         flops_per_token=flops_per_token(spec.model, vocab_size),
         memory=training_memory(
-            spec.model, vocab_size, micro_tokens, site.resolve_precision(spec.precision), num_shards=site.num_shards
+            spec.model,
+            vocab_size,
+            micro_tokens,
+            site.resolve_precision(spec.precision),
+            has_average=spec.train.ema_decay is not None,
+            compute=Compute.of(site),
+            num_shards=site.num_shards,
         ),
         device_bytes=device_bytes(site),
         flops_per_s=latest_speed(site, manifests),

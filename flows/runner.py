@@ -25,6 +25,7 @@ from tasks.core.run import Run, StageRecord, running, watchers
 from tasks.core.site import Site, current_site
 from tasks.core.stage import Stopped
 from tasks.core.tracking import RunTracker
+from tasks.modeling.specs import PrecisionSpec
 
 Chain = Callable[[Recipe], None]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -82,16 +83,29 @@ def run_chain(chain: Chain, recipe: Recipe, until: str | None) -> Run:
     """Runs the stages of `chain` as tasks of the current flow run.
 
     Raises:
+        RecipeError: A precision of the recipe cannot be had here.
         PipelineError: What a stage raised.
     """
     from prefect.runtime import flow_run
 
     site = current_site()
+    require_precisions(recipe, site)
     run = Run(site, recipe.name, recipe.model_dump(mode="json"), until, flow_run.get_id(), flow_run.get_flow_run_ui_url())
     run.observers = [*watchers(), PrefectObserver()]
     with owned(site, run.prefect_run_id), _tracked(run), running(run):
         chain(recipe.resolved())
     return run
+
+
+def require_precisions(recipe: Recipe, site: Site) -> None:
+    """Ends a run before its first stage where a later one asks for a precision that this device lacks.
+
+    Raises:
+        RecipeError: Names the precision and the device.
+    """
+    for name in Recipe.model_fields:
+        if isinstance(part := getattr(recipe, name), PrecisionSpec):
+            part.pinned(site)
 
 
 @contextmanager

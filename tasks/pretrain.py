@@ -14,7 +14,7 @@ from tasks.core.stage import CHILD, StageContext, stage
 from tasks.modeling.job import Execution, PretrainJob, TrainResult, read_result
 from tasks.modeling.objectives import ObjectiveSpec
 from tasks.modeling.objectives.causal import CausalSpec
-from tasks.modeling.specs import ModelSpec, OptimSpec, PrecisionSpec, TrainSpec
+from tasks.modeling.specs import AdamWSpec, ModelSpec, OptimSpec, PrecisionSpec, TrainSpec
 
 _MANY_EPOCHS = 4.0  # up to four passes repeated text is worth about as much as new text (Muennighoff et al., arXiv:2305.16264)
 
@@ -24,7 +24,7 @@ class PretrainSpec(PrecisionSpec):
 
     model: Annotated[ModelSpec, Field(description="Size and architecture.")] = ModelSpec()
     objective: Annotated[ObjectiveSpec, Field(description="What the model learns to predict.")] = CausalSpec(kind="causal")
-    optim: Annotated[OptimSpec, Field(description="Optimiser and schedule.")] = OptimSpec()
+    optim: Annotated[OptimSpec, Field(description="Optimiser and schedule.")] = AdamWSpec(kind="adamw")
     train: Annotated[TrainSpec, Field(description="Budget, batches, looks and checkpoints.")] = TrainSpec(num_tokens=1_000_000)
     seed: Annotated[int, Field(ge=0, lt=1 << 31, description="Seed of weights, data order and dropout.")] = 0
 

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from tasks.core.errors import RecipeError
 
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Sharding = Literal["ddp", "fsdp2"]
 
 
@@ -43,6 +43,12 @@ class Site(BaseSettings):
     num_threads: Annotated[int | None, Field(ge=1, description="Threads of a training process; none: all cores.")] = None
     data_workers: Annotated[int, Field(ge=1, description="Processes that clean and encode text.")] = os.cpu_count() or 1
     micro_batch_rows: Annotated[int | None, Field(ge=1, description="Rows a forward pass; none: from the recipe.")] = None
+    recompute_activations: Annotated[
+        bool, Field(description="Compute activations again in the backward pass instead of keeping them: less memory, slower.")
+    ] = False
+    loss_chunk_tokens: Annotated[
+        int | None, Field(ge=1, description="Targets whose logits are held at once in training; none: those of all rows.")
+    ] = None
     mlflow_uri: Annotated[str | None, Field(description="MLflow tracking address; none: SQLite in state_dir.")] = None
     mlflow_token: Annotated[SecretStr | None, Field(description="Bearer token of the MLflow server.")] = None
     prefect_api_url: Annotated[
@@ -104,8 +110,14 @@ class Site(BaseSettings):
         """Devices that the weights of a training are cut over."""
         return self.num_nodes * self.num_processes if self.sharding == "fsdp2" else 1
 
-    def resolve_precision(self, precision: Precision) -> Literal["fp32", "bf16"]:
-        """Returns what `auto` means on this device: bf16 where products in bf16 are native, else fp32."""
+    def resolve_precision(self, precision: Precision) -> Literal["fp32", "bf16", "fp16"]:
+        """Returns what `auto` means on this device: bf16 where products in bf16 are native, else fp32.
+
+        Raises:
+            RecipeError: fp16 without a GPU.
+        """
+        if precision == "fp16" and self.resolved_device == "cpu":
+            raise RecipeError("precision fp16 needs a GPU, but the device is cpu; set precision to auto, bf16 or fp32")
         if precision != "auto":
             return precision
         return "bf16" if self.resolved_device == "cuda" or _cpu_has_bf16() else "fp32"

@@ -27,7 +27,7 @@ from tasks.modeling.parallel import World, shard_like
 
 MARKER = "complete.json"
 _WEIGHTS, _OPTIMIZER, _POSITION = "model", "optimizer", "position.json"
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step", "momentum_buffer", "average")
 _log = logging.getLogger("textmill.checkpoint")
 
 
@@ -47,7 +47,10 @@ class Position(BaseModel):
         step: Optimiser steps done.
         num_tokens: Targets learned from so far.
         looks: Looks at the validation split before this step.
-        recent_losses: Training loss of the latest steps.
+        recent_losses: Training loss of the latest steps, anomalies apart.
+        num_anomalies: Batches passed over for their loss or gradient.
+        num_passed_batches: Batches that rolling back left out: so far ahead of the step is the data.
+        scaler: State of the gradient scaler of fp16.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,11 +59,19 @@ class Position(BaseModel):
     num_tokens: int = 0
     looks: tuple[Look, ...] = ()
     recent_losses: tuple[float, ...] = ()
+    num_anomalies: int = 0
+    num_passed_batches: int = 0
+    scaler: dict[str, int | float] = {}
 
     @property
     def best(self) -> Look | None:
         """The look with the lowest loss; of equal ones the first."""
         return min(self.looks, key=lambda look: look.loss, default=None)
+
+    def is_stuck(self, patience: int | None) -> bool:
+        """Says whether `patience` looks have followed the best one."""
+        best = self.best
+        return patience is not None and best is not None and sum(look.step > best.step for look in self.looks) >= patience
 
 
 def checkpoint_folder(root: Path, step: int) -> Path:
@@ -194,10 +205,20 @@ def _load_moments(folder: Path, model: Any, optimizer: torch.optim.Optimizer) ->
                 optimizer.state[weight][moment] = value
 
 
+def drop_after(root: Path, step: int) -> None:
+    """Removes the checkpoints of later steps: the training takes another way from here."""
+    for later in steps(root):
+        if later > step:
+            _remove(checkpoint_folder(root, later))
+
+
 def prune(root: Path, keep_last: int, best: int | None) -> None:
     """Removes all checkpoints but the latest `keep_last` and the best."""
     for step in steps(root)[:-keep_last]:
         if step != best:
-            folder = checkpoint_folder(root, step)
-            (folder / MARKER).unlink(missing_ok=True)  # first, so that a half-removed one is never taken for whole
-            shutil.rmtree(folder)
+            _remove(checkpoint_folder(root, step))
+
+
+def _remove(folder: Path) -> None:
+    (folder / MARKER).unlink(missing_ok=True)  # first, so that a half-removed one is never taken for whole
+    shutil.rmtree(folder)

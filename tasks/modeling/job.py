@@ -21,6 +21,20 @@ RESULT_NAME = "result.json"
 METRICS_NAME = "metrics.jsonl"
 
 
+class Compute(BaseModel):
+    """How a model is computed while it is trained; the fields are those of `Site`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recompute_activations: bool = False
+    loss_chunk_tokens: int | None = None
+
+    @classmethod
+    def of(cls, site: Site) -> "Compute":
+        """Takes what concerns the computation from the site."""
+        return cls(**{name: getattr(site, name) for name in cls.model_fields})
+
+
 class Execution(BaseModel):
     """Where a training works.
 
@@ -36,11 +50,18 @@ class Execution(BaseModel):
     device: str
     sharding: Sharding
     micro_batch_rows: int | None
+    compute: Compute = Compute()
 
     @classmethod
     def of(cls, folder: Path, site: Site) -> "Execution":
         """Takes what a training needs to know from the site."""
-        return cls(dir=folder, device=site.resolved_device, sharding=site.sharding, micro_batch_rows=site.micro_batch_rows)
+        return cls(
+            dir=folder,
+            device=site.resolved_device,
+            sharding=site.sharding,
+            micro_batch_rows=site.micro_batch_rows,
+            compute=Compute.of(site),
+        )
 
     @property
     def extra(self) -> Path:
@@ -81,7 +102,7 @@ class TrainResult(BaseModel):
         train_loss: Mean of the latest steps.
         first_validation_loss: Loss before the first step, on the rows of the looks.
         validation_loss: Mean over all targets of the validation rows, for the weights that were selected.
-        notes: What was left out or cut, counted.
+        notes: What was left out, cut, passed over or done with less memory, counted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

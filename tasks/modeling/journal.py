@@ -6,6 +6,7 @@ device is asked seldom; a resumed training leaves the same records as one that w
 """
 
 import json
+import logging
 import math
 import time
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ import torch
 from torch import Tensor
 
 from tasks.core import child
-from tasks.core.errors import StageError
+from tasks.modeling.anomalies import diverged, find_anomaly
 from tasks.modeling.parallel import World
 from tasks.modeling.records import read_records
+from tasks.modeling.stopwatch import describe
 
 STEPS_PER_READ = {"cpu": 1, "cuda": 10}  # reading a loss makes a GPU wait
+_log = logging.getLogger("textmill.train")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,12 @@ class Measured:
 class Journal:
     """The records of one training."""
 
-    def __init__(self, path: Path, world: World, num_steps: int) -> None:
+    def __init__(
+        self, path: Path, world: World, num_steps: int, each_step: bool = False, norm_may_overflow: bool = False
+    ) -> None:
         self._path, self._world, self._num_steps = path, world, num_steps
+        self._steps_per_read = 1 if each_step else STEPS_PER_READ[world.device.type]
+        self._norm_may_overflow = norm_may_overflow
         self._waiting: list[Measured] = []
         self.restart_clock()
 
@@ -53,7 +60,7 @@ class Journal:
     def add(self, measured: Measured) -> list[float]:
         """Notes a step; returns the losses that were read now, if it was time to read."""
         self._waiting.append(measured)
-        return self.read() if len(self._waiting) >= STEPS_PER_READ[self._world.device.type] else []
+        return self.read() if len(self._waiting) >= self._steps_per_read else []
 
     def read(self) -> list[float]:
         """Reads the figures that wait, records them and returns the losses.
@@ -70,18 +77,17 @@ class Journal:
         self.restart_clock()
         for step, loss, norm in zip(steps, losses, norms, strict=True):
             self._check_finite(step, loss, norm)
-            figures = {"train_loss": loss, "gradient_norm": norm, "learning_rate": step.learning_rate}
+            figures = {"train_loss": loss, "learning_rate": step.learning_rate}
+            if math.isfinite(norm):
+                figures["gradient_norm"] = norm
             self.tell(step.step, **figures, tokens_per_s=tokens_per_s)
         child.report(done=steps[-1].step, total=self._num_steps, unit="steps", loss=losses[-1], tokens_per_s=tokens_per_s)
         return losses
 
     def _check_finite(self, step: Measured, loss: float, norm: float) -> None:
-        if math.isfinite(loss) and math.isfinite(norm):
-            return
-        raise StageError(
-            f"training diverged at step {step.step} of {self._num_steps}: loss {loss}, gradient norm {norm}, learning rate "
-            f"{step.learning_rate:g}. Lower optim.learning_rate, raise its schedule's warmup_share, or set precision fp32."
-        )
+        """Ends a diverged training; a gradient that overflows fp16 is the gradient scaler's to deal with."""
+        if problem := find_anomaly(loss, 0.0 if self._norm_may_overflow else norm, (), None):
+            raise diverged(problem, f"step {step.step} of {self._num_steps}, learning rate {step.learning_rate:g}")
 
     def tell(self, step: int, **values: float) -> None:
         """Records figures of a step."""
@@ -91,6 +97,12 @@ class Journal:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
 
+    def tell_times(self, step: int, figures: dict[str, float]) -> None:
+        """Records where the time went since this process began, and says it in one line."""
+        self.tell(step, **figures)
+        if self._world.leads:
+            _log.info(describe(figures))
+
     def cut(self, step: int) -> None:
         """Drops the records that a training resumed at `step` writes again: what follows, and the look at this step."""
         if not self._world.leads or not self._path.exists():
@@ -98,6 +110,6 @@ class Journal:
         kept = [
             record
             for record in read_records(self._path)
-            if record["step"] < step or (record["step"] == step and "train_loss" in record)
+            if record["step"] < step or (record["step"] == step and record.keys() & {"train_loss", "num_anomalies"})
         ]
         self._path.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")

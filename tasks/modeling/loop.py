@@ -9,72 +9,36 @@ validation split is at a saved checkpoint, saved before the look.
 
 import logging
 import math
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from tasks.core.errors import TransientError
 from tasks.modeling import checkpoint
-from tasks.modeling.batches import Batch, Ids, Rows, make_batch, step_rows
+from tasks.modeling.anomalies import NUM_RECENT, diverged, find_anomaly, require_bearable
+from tasks.modeling.average import adopt_average, averaged, update_average
+from tasks.modeling.batches import Batch, Ids, make_batch, step_rows
 from tasks.modeling.checkpoint import Look, Position
+from tasks.modeling.compute import computed
+from tasks.modeling.head import HeadLoss, set_head_loss
+from tasks.modeling.interrupt import Interrupt
 from tasks.modeling.job import METRICS_NAME, TrainResult
 from tasks.modeling.journal import Journal, Measured
+from tasks.modeling.memory import MicroBatches
 from tasks.modeling.model import autocast, num_parameters
 from tasks.modeling.optim import build_optimizer, set_learning_rate, trained_weights
-from tasks.modeling.parallel import World, clip_gradients, parallelize
-from tasks.modeling.sizing import MICRO_TOKENS
+from tasks.modeling.parallel import clip_gradients, parallelize
 from tasks.modeling.specs import OptimSpec, TrainSpec, learning_rate
+from tasks.modeling.stopwatch import Stopwatch
+from tasks.modeling.task import Place, Task
+from tasks.modeling.validation import bits_per_byte, validation_loss
 
-_NUM_RECENT = 20
 _log = logging.getLogger("textmill.train")
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What is learned: a summed loss, rows to learn from, rows to look at, and the bytes those stand for."""
-
-    loss: Callable[[Any, Batch], Tensor]
-    train: Rows
-    validation: Rows
-    validation_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where and how it runs; changes nothing but rounding."""
-
-    folder: Path
-    world: World
-    precision: str
-    micro_rows: int | None = None
-
-
-@dataclass(slots=True)
-class Interrupt:
-    """Whether somebody asked this process to save and leave."""
-
-    requested: bool = False
-
-    @contextmanager
-    def on_sigterm(self) -> Iterator[None]:
-        """Lets SIGTERM ask, instead of killing."""
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            self.requested = True
-
-        before = signal.signal(signal.SIGTERM, ask)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)
 
 
 class _Loss(torch.nn.Module):
@@ -106,22 +70,27 @@ class Loop:
         self.optimizer = build_optimizer(self.model, self.optim)
         self.num_steps = self.spec.num_steps(self.task.train.num_rows, self.task.train.row_tokens)
         self.position = Position()
-        self._journal = Journal(self.place.folder / METRICS_NAME, self.place.world, self.num_steps)
+        set_head_loss(self.model, HeadLoss(self.spec.z_loss, self.place.compute.loss_chunk_tokens))
+        self._micro = MicroBatches.of(self.place, self.task.train.row_tokens)
+        self._scaler = torch.amp.GradScaler(self.place.world.device.type, enabled=self.place.precision == "fp16")
+        self._stopwatch = Stopwatch()
+        path, watched = self.place.folder / METRICS_NAME, self.spec.anomalies.looks_at_each_step
+        self._journal = Journal(path, self.place.world, self.num_steps, watched, self._scaler.is_enabled())
 
     def run(self) -> TrainResult:
         """Trains to the end of the budget, or of the patience.
 
         Raises:
             TransientError: It was asked to stop; everything is saved.
-            StageError: The loss is no number any more.
+            StageError: The loss is no number any more, or one row does not fit into memory.
         """
         self._resume()
-        with self.interrupt.on_sigterm():
+        with self.interrupt.on_sigterm(), computed(self.model, self.place.compute):
             while True:
-                if self._is_due():
+                if self.spec.is_due(self.position.step, self.num_steps):
                     self._save()
                     self._look()
-                if self._is_over():
+                if self.position.step >= self.num_steps or self.position.is_stuck(self.spec.patience_evals):
                     break
                 self._leave_if_asked()
                 self._step()
@@ -143,22 +112,16 @@ class Loop:
         world.wait()
         if found := checkpoint.steps(self._checkpoints):
             folder = checkpoint.checkpoint_folder(self._checkpoints, found[-1])
-            self.position = checkpoint.load(folder, self.model, self.optimizer)
+            self._load(folder)
             if world.leads:
                 _log.info("resumed at step %d of %d", self.position.step, self.num_steps)
         world.wait()
         self._journal.cut(self.position.step)
 
-    def _is_due(self) -> bool:
-        step = self.position.step
-        every = (self.spec.eval_every_steps, self.spec.checkpoint_every_steps)
-        return step == self.num_steps or any(step % steps == 0 for steps in every)
-
-    def _is_over(self) -> bool:
-        looks, best = self.position.looks, self.position.best
-        patience = self.spec.patience_evals
-        is_stuck = patience is not None and best is not None and sum(look.step > best.step for look in looks) >= patience
-        return self.position.step >= self.num_steps or is_stuck
+    def _load(self, folder: Path) -> None:
+        self.position = checkpoint.load(folder, self.model, self.optimizer)
+        if self._scaler.is_enabled():
+            self._scaler.load_state_dict(self.position.scaler)
 
     def _leave_if_asked(self) -> None:
         if not self.place.world.any(self.interrupt.requested):
@@ -168,58 +131,115 @@ class Loop:
 
     def _save(self) -> None:
         self._note(self._journal.read())
+        self.position = self.position.model_copy(update={"scaler": self._scaler.state_dict()})
+        if self._scaler.get_scale() < 1:
+            raise diverged("gradients overflow fp16 however small the loss is scaled", f"step {self.position.step}")
         folder = checkpoint.checkpoint_folder(self._checkpoints, self.position.step)
         world = self.place.world
-        if world.any(world.leads and not (folder / checkpoint.MARKER).exists()):
-            checkpoint.save(self._checkpoints, self.model, self.optimizer, self.position, world)
+        with self._stopwatch.lap("checkpoint"):
+            if world.any(world.leads and not (folder / checkpoint.MARKER).exists()):
+                checkpoint.save(self._checkpoints, self.model, self.optimizer, self.position, world)
 
     # -- one step --------------------------------------------------------------------------------------------------
 
     def _step(self) -> None:
-        step, world = self.position.step, self.place.world
-        rows = step_rows(self.seed, step, self.spec.batch_rows, self.task.train.num_rows)
+        step = self.position.step
+        rows = step_rows(self.seed, step + self.position.num_passed_batches, self.spec.batch_rows, self.task.train.num_rows)
         num_targets = self.task.train.num_targets(rows)
-        rate = learning_rate(self.optim, step, self.num_steps)
-        torch.manual_seed(_step_seed(self.seed, step, world.rank))
-        loss = self._accumulate(rows[world.local_rows(self.spec.batch_rows)], num_targets)
-        limit = math.inf if self.optim.clip_norm is None else self.optim.clip_norm
-        norm = clip_gradients(trained_weights(self.model).values(), limit)
-        set_learning_rate(self.optimizer, rate)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        with self._stopwatch.lap("forward_backward"):
+            loss = self._micro.run(lambda: self._accumulate(rows, num_targets), self.optimizer.zero_grad)
+        with self._stopwatch.lap("optimizer"):
+            norm = self._clip()
+            if problem := self._problem(loss, norm):
+                self._pass_over(problem)
+                return
+            self._update()
+        rate = learning_rate(self.optim.learning_rate, self.optim.schedule, step, self.num_steps)
         self.position = self.position.model_copy(update={"step": step + 1, "num_tokens": self.position.num_tokens + num_targets})
         self._note(self._journal.add(Measured(step + 1, loss, norm, rate, num_targets)))
 
+    def _clip(self) -> Tensor:
+        self._scaler.unscale_(self.optimizer)
+        limit = math.inf if self.optim.clip_norm is None else self.optim.clip_norm
+        return clip_gradients(trained_weights(self.model).values(), limit)
+
+    def _update(self) -> None:
+        set_learning_rate(self.optimizer, self.optim.schedule, self.position.step, self.num_steps)
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        if self.spec.ema_decay is not None:
+            update_average(self.optimizer, trained_weights(self.model), self.spec.ema_decay, self.position.step)
+        self.optimizer.zero_grad()
+
+    def _problem(self, loss: Tensor, norm: Tensor) -> str | None:
+        """Says what is wrong with this step, where the recipe wants that known before the update."""
+        policy = self.spec.anomalies
+        if not policy.looks_at_each_step:
+            return None
+        mean = float(self.place.world.sum(loss.clone()))
+        size = 0.0 if self._scaler.is_enabled() else float(norm)  # an overflow in fp16 is the scaler's to deal with
+        return find_anomaly(mean, size, self.position.recent_losses, policy.spike_multiple)
+
+    def _pass_over(self, problem: str) -> None:
+        """Leaves this batch out, or goes back to the latest checkpoint and leaves out all batches since."""
+        policy, step, count = self.spec.anomalies, self.position.step, self.position.num_anomalies + 1
+        where = f"step {step + 1} of {self.num_steps}"
+        require_bearable(policy, problem, count, where)
+        _log.warning("%s: %s; %s", where, problem, policy.action.replace("_", " "))
+        self.optimizer.zero_grad()
+        self._scaler.update()
+        if policy.action == "roll_back":
+            self._roll_back()
+        else:
+            self.position = self.position.model_copy(update={"step": step + 1})
+        self.position = self.position.model_copy(update={"num_anomalies": count})
+        self._journal.tell(min(step, self.position.step) + 1, num_anomalies=count)
+
+    def _roll_back(self) -> None:
+        """Goes back to the latest checkpoint that every run of this training makes, asked to stop or not."""
+        step, passed, world = self.position.step, self.position.num_passed_batches, self.place.world
+        back = max(saved for saved in checkpoint.steps(self._checkpoints) if self.spec.is_due(saved, self.num_steps))
+        folder = checkpoint.checkpoint_folder(self._checkpoints, back)
+        checkpoint.check(folder)
+        self.optimizer.state.clear()  # before its first update an optimiser has none
+        self._load(folder)
+        self.position = self.position.model_copy(update={"num_passed_batches": passed + step - back + 1})
+        world.wait()
+        if world.leads:
+            checkpoint.drop_after(self._checkpoints, back)
+        world.wait()
+        self._journal.cut(back)
+
     def _note(self, losses: list[float]) -> None:
-        recent = (*self.position.recent_losses, *losses)[-_NUM_RECENT:]
+        recent = (*self.position.recent_losses, *losses)[-NUM_RECENT:]
         self.position = self.position.model_copy(update={"recent_losses": recent})
 
     def _accumulate(self, rows: Ids, num_targets: int) -> Tensor:
         """Adds up the gradients of this process's rows; returns its part of the mean loss."""
-        world, micro_rows = self.place.world, self._micro_rows
+        world, micro_rows = self.place.world, self._micro.rows
+        rows = rows[world.local_rows(self.spec.batch_rows)]
+        torch.manual_seed(_step_seed(self.seed, self.position.step, world.rank))
         total = torch.zeros((), device=world.device)
         for start in range(0, len(rows), micro_rows):
-            batch = make_batch(self.task.train, rows[start : start + micro_rows], world.device)
+            with self._stopwatch.lap("data"):
+                batch = make_batch(self.task.train, rows[start : start + micro_rows], world.device)
             is_last = start + micro_rows >= len(rows)
             with self._parallel.quiet(is_last):
                 with autocast(world.device, self.place.precision):
                     loss = self._parallel.module(batch) / num_targets
-                (loss * world.size).backward()  # gradients are averaged over processes, the batch wants the sum
+                self._scaler.scale(loss * world.size).backward()  # gradients are averaged over processes, the batch wants the sum
             total += loss.detach()
         return total
-
-    @property
-    def _micro_rows(self) -> int:
-        default = max(1, MICRO_TOKENS[self.place.world.device.type] // self.task.train.row_tokens)
-        return self.place.micro_rows or default
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        loss = self._validation_loss(self.spec.eval_rows)
+        is_mean = self.spec.ema_decay is not None
+        with averaged(self.optimizer, trained_weights(self.model)) if is_mean else nullcontext():
+            loss = self._validation_loss(self.spec.eval_rows)
         looks = (*self.position.looks, Look(step=self.position.step, loss=loss))
         self.position = self.position.model_copy(update={"looks": looks})
-        bits = self._bits_per_byte(loss)
+        bits = bits_per_byte(self.task, loss)
         figures = {"validation_loss": loss} | ({} if bits is None else {"validation_bits_per_byte": bits})
         self._journal.tell(self.position.step, **figures)
         if self.place.world.leads and self.position.best is not None:
@@ -227,28 +247,8 @@ class Loop:
         self._journal.restart_clock()
 
     def _validation_loss(self, max_rows: int | None) -> float:
-        """Returns the mean loss over the targets of the validation rows, or of `max_rows` spread evenly over them."""
-        rows, world = self.task.validation, self.place.world
-        chosen = np.unique(np.linspace(0, rows.num_rows - 1, min(max_rows or rows.num_rows, rows.num_rows)).round().astype(int))
-        total = torch.zeros(2, dtype=torch.float64, device=world.device)
-        mine = chosen[world.rank :: world.size]
-        self.model.eval()
-        with torch.no_grad(), autocast(world.device, self.place.precision):
-            for start in range(0, len(chosen[:: world.size]), self._micro_rows):  # as many passes on every process
-                part = mine[start : start + self._micro_rows]
-                batch = make_batch(rows, part if len(part) else chosen[:1], world.device)
-                counts = bool(len(part))
-                total[0] += self._losses(batch) * counts
-                total[1] += batch.num_targets * counts
-        self.model.train()
-        loss, num_targets = world.sum(total).tolist()
-        return float(loss / num_targets)
-
-    def _bits_per_byte(self, loss: float) -> float | None:
-        if self.task.validation_bytes is None:
-            return None
-        rows = self.task.validation
-        return loss / math.log(2) * rows.num_targets(np.arange(rows.num_rows)) / self.task.validation_bytes
+        with self._stopwatch.lap("validation"):
+            return validation_loss(self._losses, self.task, self.place, max_rows, self._micro.rows)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -257,22 +257,27 @@ class Loop:
         assert best is not None, "a training looks at its last step"
         selected = best.step if self.spec.select == "best" else self.position.step
         if selected != self.position.step:
-            checkpoint.load_weights(checkpoint.checkpoint_folder(self._checkpoints, selected), self.model)
+            checkpoint.load(checkpoint.checkpoint_folder(self._checkpoints, selected), self.model, self.optimizer)
+        if self.spec.ema_decay is not None:
+            adopt_average(self.optimizer, trained_weights(self.model))
         loss = next(look.loss for look in self.position.looks if look.step == selected)
         if self.spec.eval_rows is not None:
             loss = self._validation_loss(None)
-        recent = self.position.recent_losses
+        self._journal.tell_times(self.position.step, self._stopwatch.figures(self.place.world.device))
+        if not (recent := self.position.recent_losses):
+            raise diverged("every batch was passed over", f"step {self.position.step}, the last")
         return TrainResult(
             num_parameters=num_parameters(self.model),
             num_trained_parameters=num_parameters(self.model, trained_only=True),
             num_steps=self.position.step,
             num_tokens=self.position.num_tokens,
             selected_step=selected,
-            num_epochs=self.position.step * self.spec.batch_rows / self.task.train.num_rows,
+            num_epochs=(self.position.step + self.position.num_passed_batches) * self.spec.batch_rows / self.task.train.num_rows,
             train_loss=sum(recent) / len(recent),
             first_validation_loss=self.position.looks[0].loss,
             validation_loss=loss,
-            validation_bits_per_byte=self._bits_per_byte(loss),
+            validation_bits_per_byte=bits_per_byte(self.task, loss),
+            notes={"anomalies": self.position.num_anomalies, "micro_batch_halvings": self._micro.num_halvings},
         )
 
 

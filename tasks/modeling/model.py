@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tasks.modeling.batches import IGNORED, Batch
+from tasks.modeling.head import target_losses
 from tasks.modeling.specs import ModelSpec
 from tasks.modeling.words import SpecialIds
 
@@ -26,7 +27,18 @@ def build_model(spec: ModelSpec, vocab_size: int, special: SpecialIds, seed: int
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    return _with_packed_attention(AutoModelForCausalLM.from_config(model_config(spec, vocab_size, special), dtype=torch.float32))
+    model = AutoModelForCausalLM.from_config(model_config(spec, vocab_size, special), dtype=torch.float32)
+    if spec.residual_init == "scaled":
+        _scale_residual_outputs(model, spec.depth)
+    return _with_packed_attention(model)
+
+
+def _scale_residual_outputs(model: Any, depth: int) -> None:
+    """Divides what writes to the residual stream by sqrt(2 * depth), so that the stream does not grow with depth (GPT-2)."""
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                weight.div_((2 * depth) ** 0.5)
 
 
 def model_config(spec: ModelSpec, vocab_size: int, special: SpecialIds) -> Any:
@@ -102,7 +114,7 @@ def packed_mask(segments_BT: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def token_losses(model: Any, batch: Batch) -> Tensor:
-    """Returns the cross entropy (N,), in nats, of each target of `batch`, in reading order.
+    """Returns the loss (N,), in nats, of each target of `batch`, in reading order.
 
     The output layer runs on positions that have a target only: on instruction data most have none.
     """
@@ -116,7 +128,7 @@ def token_losses(model: Any, batch: Batch) -> Tensor:
     if batch.num_targets < targets_N.numel():
         where = (targets_N != IGNORED).nonzero()[:, 0]
         hidden_NW, targets_N = hidden_NW[where], targets_N[where]
-    return F.cross_entropy(model.lm_head(hidden_NW).float(), targets_N, reduction="none")
+    return target_losses(model, model.lm_head, hidden_NW, targets_N)
 
 
 def _product_dtype(device: torch.device) -> torch.dtype:
@@ -125,7 +137,8 @@ def _product_dtype(device: torch.device) -> torch.dtype:
 
 def autocast(device: torch.device, precision: str) -> Any:
     """Returns the context in which products run in `precision`; weights stay fp32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
 def save_model(model: Any, tokenizer_folder: Path, special: SpecialIds, folder: Path) -> None:

@@ -6,15 +6,18 @@ test holds it against the real model on the meta device), the memory is an estim
 
 from dataclasses import dataclass
 
+from tasks.modeling.job import Compute
 from tasks.modeling.specs import ModelSpec, ResolvedPrecision, TrainSpec
 
 MICRO_TOKENS = {"cpu": 2048, "cuda": 16384}  # a micro-batch whose activations stay in a CPU's caches is the fastest
 
-# Bytes a weight while training: fp32 weight, fp32 gradient, two fp32 moments of AdamW.
+PLAIN = Compute()
+# Bytes a weight while training: fp32 weight, fp32 gradient, two fp32 moments of AdamW (Muon has one); a running mean on top.
 _TRAINING_BYTES_PER_WEIGHT = 16
+_AVERAGE_BYTES_PER_WEIGHT = 4
 # Logits, their fp32 copy and its gradient.
-_LOGIT_BYTES = {"fp32": 12, "bf16": 10}
-_ACTIVATION_BYTES = {"fp32": 4, "bf16": 2}
+_LOGIT_BYTES = {"fp32": 12, "bf16": 10, "fp16": 10}
+_ACTIVATION_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 # What torch, transformers and the kernels themselves take of a process.
 _PROCESS_BYTES = 500_000_000
 
@@ -78,7 +81,14 @@ class Memory:
 
 
 def training_memory(
-    spec: ModelSpec, vocab_size: int, micro_tokens: int, precision: ResolvedPrecision, *, num_shards: int = 1
+    spec: ModelSpec,
+    vocab_size: int,
+    micro_tokens: int,
+    precision: ResolvedPrecision,
+    *,
+    num_shards: int = 1,
+    has_average: bool = False,
+    compute: Compute = PLAIN,
 ) -> Memory:
     """Estimates the memory of a training step on one device.
 
@@ -88,17 +98,21 @@ def training_memory(
         micro_tokens: Tokens of one forward pass.
         precision: Number format of products; weights and optimiser are fp32 in either.
         num_shards: Devices that weights, gradients and moments are cut over.
+        has_average: A running mean of the weights is kept.
+        compute: Recomputed layers keep their input, and the values of one layer at a time; logits come in chunks.
 
     Activations a layer and token: 17 widths, the feed-forward's three inner values, and heads * context scores four times
     (after Korthikanti et al., arXiv:2205.05198, section 4.1, for a gated feed-forward).
     """
     sizes = spec.sizes
     scores = 4 * sizes.num_heads * spec.context_tokens
-    values = spec.depth * (17 * sizes.width + 3 * sizes.ffn_width + scores)
+    layer = 17 * sizes.width + 3 * sizes.ffn_width + scores
+    values = layer + spec.depth * sizes.width if compute.recompute_activations else spec.depth * layer
+    state_bytes = _TRAINING_BYTES_PER_WEIGHT + (_AVERAGE_BYTES_PER_WEIGHT if has_average else 0)
     return Memory(
-        states=_TRAINING_BYTES_PER_WEIGHT * parameters(spec, vocab_size).total // num_shards,
+        states=state_bytes * parameters(spec, vocab_size).total // num_shards,
         activations=micro_tokens * values * _ACTIVATION_BYTES[precision],
-        logits=micro_tokens * vocab_size * _LOGIT_BYTES[precision],
+        logits=min(micro_tokens, compute.loss_chunk_tokens or micro_tokens) * vocab_size * _LOGIT_BYTES[precision],
     )
 
 

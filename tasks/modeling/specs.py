@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from tasks.core.artifact import Spec
 from tasks.core.site import Precision, Site
 
-ResolvedPrecision = Literal["fp32", "bf16"]
+ResolvedPrecision = Literal["fp32", "bf16", "fp16"]
 
 _HEAD_WIDTH = 64
 
@@ -36,6 +36,10 @@ class ModelSpec(Spec):
     tie_embeddings: Annotated[bool, Field(description="Share the input embedding with the output layer.")] = True
     rope_theta: Annotated[float, Field(gt=1, description="Base of the rotary position angles.")] = 10_000.0
     init_std: Annotated[float, Field(gt=0, le=1, description="Standard deviation of the initial weights.")] = 0.02
+    residual_init: Annotated[
+        Literal["same", "scaled"],
+        Field(description="Initial layers that write to the residual stream: as the others, or over sqrt(2 * depth) (GPT-2)."),
+    ] = "same"
 
     @property
     def sizes(self) -> "ModelSizes":
@@ -102,8 +106,8 @@ class WarmupStableDecaySchedule(Spec):
 Schedule = Annotated[CosineSchedule | WarmupStableDecaySchedule, Field(discriminator="kind")]
 
 
-class OptimSpec(Spec):
-    """AdamW (Loshchilov and Hutter, arXiv:1711.05101); vectors (norms, biases) are not decayed."""
+class _Optimizer(Spec):
+    """What every optimiser is told: AdamW's numbers, for it trains at least the vectors, and the learning rate's course."""
 
     learning_rate: Annotated[float, Field(ge=0, le=1, description="Peak learning rate; 0 trains nothing.")] = 3e-3
     beta1: Annotated[float, Field(ge=0, lt=1, description="Decay of the mean of the gradient.")] = 0.9
@@ -114,12 +118,53 @@ class OptimSpec(Spec):
     schedule: Annotated[Schedule, Field(description="Learning rate over the steps.")] = CosineSchedule(kind="cosine")
 
 
-def learning_rate(spec: OptimSpec, step: int, num_steps: int) -> float:
+class AdamWSpec(_Optimizer):
+    """AdamW (Loshchilov and Hutter, arXiv:1711.05101); vectors (norms, biases) are not decayed."""
+
+    kind: Literal["adamw"]
+
+
+class MuonSpec(_Optimizer):
+    """Muon (Jordan et al., kellerjordan.github.io/posts/muon) on hidden matrices, AdamW on all other weights.
+
+    The update of a matrix is scaled to the size of AdamW's (Liu et al., arXiv:2502.16982), so that both rates are of one kind.
+    """
+
+    kind: Literal["muon"]
+    matrix_learning_rate: Annotated[float, Field(ge=0, le=1, description="Peak learning rate of the hidden matrices.")] = 1e-2
+    momentum: Annotated[float, Field(ge=0, lt=1, description="Decay of the hidden matrices' mean gradient.")] = 0.95
+
+
+OptimSpec = Annotated[AdamWSpec | MuonSpec, Field(discriminator="kind")]
+
+
+def learning_rate(peak: float, schedule: Schedule, step: int, num_steps: int) -> float:
     """Returns the learning rate of the update that leads from `step` to `step + 1`, of `num_steps` in all."""
-    num_warmup = math.ceil(spec.schedule.warmup_share * num_steps)
+    num_warmup = math.ceil(schedule.warmup_share * num_steps)
     if step < num_warmup:
-        return spec.learning_rate * (step + 1) / num_warmup
-    return spec.learning_rate * spec.schedule.factor((step - num_warmup) / max(1, num_steps - num_warmup))
+        return peak * (step + 1) / num_warmup
+    return peak * schedule.factor((step - num_warmup) / max(1, num_steps - num_warmup))
+
+
+class AnomalySpec(Spec):
+    """What becomes of a batch whose loss or gradient is no number, or whose loss jumps.
+
+    Rolling back goes on from the latest checkpoint with the batches after the bad one (Chowdhery et al., arXiv:2204.02311).
+    """
+
+    action: Annotated[
+        Literal["stop", "skip", "roll_back"],
+        Field(description="End the training, leave the update out, or go back to the checkpoint and pass these batches over."),
+    ] = "stop"
+    spike_multiple: Annotated[
+        float | None, Field(gt=1, description="A loss above so many times the median of the latest 20 is one; none: no loss is.")
+    ] = None
+    max_count: Annotated[int, Field(ge=1, description="Batches passed over in a training; one more ends it.")] = 10
+
+    @property
+    def looks_at_each_step(self) -> bool:
+        """Whether an update has to wait for the figures of its step."""
+        return self.action != "stop" or self.spike_multiple is not None
 
 
 class TrainSpec(Spec):
@@ -136,6 +181,14 @@ class TrainSpec(Spec):
         int | None, Field(ge=1, description="Stop after so many looks without a gain; none: never early.")
     ] = None
     select: Annotated[Literal["last", "best"], Field(description="Weights that become the model, by validation loss.")] = "last"
+    ema_decay: Annotated[
+        float | None,
+        Field(gt=0, lt=1, description="Decay of a running mean of the weights, which is evaluated and kept; none: no mean."),
+    ] = None
+    z_loss: Annotated[
+        float | None, Field(gt=0, description="Weight of log(Z)^2 of the output layer in the training loss; none: left out.")
+    ] = None
+    anomalies: Annotated[AnomalySpec, Field(description="Batches that the training cannot learn from.")] = AnomalySpec()
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
@@ -150,12 +203,17 @@ class TrainSpec(Spec):
         assert self.num_epochs is not None
         return math.ceil(self.num_epochs * num_rows / self.batch_rows)
 
+    def is_due(self, step: int, num_steps: int) -> bool:
+        """Says whether a training of `num_steps` saves and looks after `step`."""
+        return step == num_steps or any(step % every == 0 for every in (self.eval_every_steps, self.checkpoint_every_steps))
+
 
 class PrecisionSpec(Spec):
     """A spec with a precision; `auto` is made definite, so that what was used enters the fingerprint."""
 
     precision: Annotated[
-        Precision, Field(description="Number format of products; weights and optimiser are fp32. auto: bf16 where native.")
+        Precision,
+        Field(description="Number format of products; weights and optimiser are fp32. auto: bf16 where native; fp16: GPUs only."),
     ] = "auto"
 
     def pinned(self, site: Site) -> Self:

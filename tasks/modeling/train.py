@@ -10,9 +10,10 @@ from tasks.contracts import Split
 from tasks.core.shards import open_shard, shard_paths
 from tasks.modeling.batches import StreamRows
 from tasks.modeling.job import RESULT_NAME, Execution, PretrainJob
-from tasks.modeling.loop import Loop, Place, Task
+from tasks.modeling.loop import Loop
 from tasks.modeling.model import build_model, save_model
 from tasks.modeling.parallel import joined
+from tasks.modeling.task import Place, Task
 from tasks.modeling.words import load_tokenizer, special_ids
 
 
@@ -23,11 +24,11 @@ def pretrain_main(job: PretrainJob) -> None:
     rows = _stream(job, special.end_of_text, "train")
     task = Task(job.objective.loss, rows, _stream(job, special.end_of_text, "validation"), job.validation_bytes)
     with joined(job.execution.device, job.execution.sharding) as world:
-        place = Place(job.execution.extra, world, job.precision, job.execution.micro_batch_rows)
+        place = Place(job.execution.extra, world, job.precision, job.execution.micro_batch_rows, job.execution.compute)
         result = Loop(model, task, job.train, job.optim, job.seed, place).run()
         if world.leads:
             save_model(model, job.tokenizer_dir, special, job.execution.model)
-            notes = {"documents_continued_in_next_row": rows.num_split_documents()}
+            notes = result.notes | {"documents_continued_in_next_row": rows.num_split_documents()}
             write_result(job.execution, result.model_copy(update={"notes": notes}))
 
 

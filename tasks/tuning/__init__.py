@@ -13,7 +13,7 @@ from tasks.core.errors import ContractError
 from tasks.core.stage import CHILD, StageContext, stage
 from tasks.modeling.chat import TooLong
 from tasks.modeling.job import Execution, TrainResult, read_result
-from tasks.modeling.specs import CosineSchedule, OptimSpec, PrecisionSpec, TrainSpec
+from tasks.modeling.specs import AdamWSpec, CosineSchedule, OptimSpec, PrecisionSpec, TrainSpec
 from tasks.tuning.full import FullSpec
 from tasks.tuning.job import TuneJob
 from tasks.tuning.lora import LoraSpec
@@ -28,8 +28,11 @@ class TuneSpec(PrecisionSpec):
     """A method and how it trains."""
 
     method: Annotated[MethodSpec, Field(description="What is trained: all weights, or an adapter.")] = LoraSpec(kind="lora")
-    optim: Annotated[OptimSpec, Field(description="Optimiser and schedule.")] = OptimSpec(
-        learning_rate=2e-3, weight_decay=0.0, schedule=CosineSchedule(kind="cosine", warmup_share=0.1, final_share=0.0)
+    optim: Annotated[OptimSpec, Field(description="Optimiser and schedule.")] = AdamWSpec(
+        kind="adamw",
+        learning_rate=2e-3,
+        weight_decay=0.0,
+        schedule=CosineSchedule(kind="cosine", warmup_share=0.1, final_share=0.0),
     )
     train: Annotated[TrainSpec, Field(description="Budget, batches, looks and checkpoints.")] = TrainSpec(
         batch_rows=8, num_epochs=3, eval_every_steps=20, checkpoint_every_steps=20, patience_evals=3, select="best"

@@ -13,10 +13,11 @@ from tasks.contracts import Split
 from tasks.core.errors import ContractError
 from tasks.modeling.batches import Example, ExampleRows
 from tasks.modeling.chat import fit, mark_answers
-from tasks.modeling.loop import Loop, Place, Task
+from tasks.modeling.loop import Loop
 from tasks.modeling.model import load_model, num_parameters, save_model
 from tasks.modeling.objectives.causal import CausalSpec
 from tasks.modeling.parallel import joined
+from tasks.modeling.task import Place, Task
 from tasks.modeling.train import write_result
 from tasks.modeling.words import SpecialIds, load_tokenizer, model_special_ids
 from tasks.tuning.job import TuneJob
@@ -30,13 +31,13 @@ def tune_main(job: TuneJob) -> None:
     train, validation = (_rows(job, tokenizer, special, split, model.config, notes) for split in ("train", "validation"))
     prepared = job.method.prepare(model, job.seed)
     with joined(job.execution.device, job.execution.sharding) as world:
-        place = Place(job.execution.extra, world, job.precision, job.execution.micro_batch_rows)
+        place = Place(job.execution.extra, world, job.precision, job.execution.micro_batch_rows, job.execution.compute)
         task = Task(CausalSpec(kind="causal").loss, train, validation)
         result = Loop(prepared.model, task, job.train, job.optim, job.seed, place).run()
         if world.leads:
             tuned = prepared.finish(job.execution.dir)
             save_model(tuned, job.base_dir, special, job.execution.model)
-            figures = {"num_parameters": num_parameters(tuned), "notes": dict(notes)}
+            figures = {"num_parameters": num_parameters(tuned), "notes": result.notes | notes}
             write_result(job.execution, result.model_copy(update=figures))
 
 

@@ -7,7 +7,7 @@ import pytest
 from tasks.contracts import Checkpoint, CleanCorpus, Conversations, Scores
 from tasks.core.site import Site
 from tasks.evaluation import EvaluateSpec, ScoreSpec, score_model
-from tasks.modeling.specs import ModelSpec, OptimSpec, TrainSpec
+from tasks.modeling.specs import AdamWSpec, ModelSpec, TrainSpec
 from tasks.pretrain import PretrainSpec, pretrain
 from tasks.tuning import FullSpec, TuneSpec, tune
 from tests.modeling.kit import ToySpec, in_process, toy_conversations, toy_corpus, toy_tokenizer, toy_tokens
@@ -34,7 +34,7 @@ def base(shared_site: Site) -> Checkpoint:
     tokens = toy_tokens.build(ToySpec(size=200), tokenizer, site=shared_site)
     spec = PretrainSpec(
         model=ModelSpec(depth=2, width=32, num_heads=2, ffn_width=64, context_tokens=64),
-        optim=OptimSpec(learning_rate=1e-2),
+        optim=AdamWSpec(kind="adamw", learning_rate=1e-2),
         train=TrainSpec(batch_rows=8, num_tokens=8 * 64 * 20, eval_every_steps=20, checkpoint_every_steps=20),
         precision="fp32",
     )
@@ -54,7 +54,9 @@ def corpus(shared_site: Site) -> CleanCorpus:
 @pytest.fixture(scope="package")
 def tuned(base: Checkpoint, conversations: Conversations, shared_site: Site) -> Checkpoint:
     train = TrainSpec(batch_rows=4, num_epochs=8, eval_every_steps=100, checkpoint_every_steps=100)
-    spec = TuneSpec(method=FullSpec(kind="full"), train=train, optim=OptimSpec(learning_rate=1e-2), precision="fp32")
+    spec = TuneSpec(
+        method=FullSpec(kind="full"), train=train, optim=AdamWSpec(kind="adamw", learning_rate=1e-2), precision="fp32"
+    )
     return tune.build(spec, base, conversations, site=shared_site)
 
 

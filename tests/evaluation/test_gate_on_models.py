@@ -3,7 +3,7 @@
 from tasks.contracts import Checkpoint, CleanCorpus, Scores, Verdict
 from tasks.core.site import Site
 from tasks.evaluation import CompareSpec, GateSpec, ScoreSpec, compare, judge, score_champion, score_model
-from tasks.modeling.specs import OptimSpec, TrainSpec
+from tasks.modeling.specs import AdamWSpec, TrainSpec
 from tasks.tuning import FullSpec, TuneSpec, tune
 from tests.evaluation.conftest import SETTINGS
 from tests.evaluation.kit import ToyChampionSpec, toy_champion
@@ -18,7 +18,9 @@ def verdict(
     base: Checkpoint, corpus: CleanCorpus, site: Site, gate: GateSpec = GATE, rate: float = 1e-2, data: ToySpec = LARGE
 ) -> Verdict:
     train = TrainSpec(batch_rows=8, num_epochs=12, eval_every_steps=1000, checkpoint_every_steps=1000)
-    spec = TuneSpec(method=FullSpec(kind="full"), train=train, optim=OptimSpec(learning_rate=rate), precision="fp32")
+    spec = TuneSpec(
+        method=FullSpec(kind="full"), train=train, optim=AdamWSpec(kind="adamw", learning_rate=rate), precision="fp32"
+    )
     tuned = tune.build(spec, base, toy_conversations.build(data, site=site), site=site)
     held_out = toy_conversations.build(LARGE, site=site)
     nobody = toy_champion.build(ToyChampionSpec(digest=None), site=site)

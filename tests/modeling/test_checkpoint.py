@@ -13,7 +13,7 @@ from tasks.modeling.checkpoint import MARKER, Look, Position
 from tasks.modeling.model import build_model, load_model
 from tasks.modeling.optim import build_optimizer
 from tasks.modeling.parallel import World
-from tasks.modeling.specs import OptimSpec
+from tasks.modeling.specs import AdamWSpec
 from tests.modeling.training import MODEL, SPECIAL
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -23,7 +23,7 @@ ALONE = World(0, 1, torch.device("cpu"))
 def trained(tmp_path: Path) -> tuple[Path, Any, Any]:
     """A model after two steps, with a checkpoint after each, at steps 1 and 2."""
     model = build_model(MODEL, 64, SPECIAL, 0)
-    optimizer = build_optimizer(model, OptimSpec(learning_rate=1e-2))
+    optimizer = build_optimizer(model, AdamWSpec(kind="adamw", learning_rate=1e-2))
     for step in (1, 2):
         model(input_ids=torch.arange(8)[None], labels=torch.arange(8)[None], attention_mask=_mask()).loss.backward()
         optimizer.step()
@@ -39,7 +39,7 @@ def _mask() -> torch.Tensor:
 
 def fresh() -> tuple[Any, Any]:
     model = build_model(MODEL, 64, SPECIAL, 99)
-    return model, build_optimizer(model, OptimSpec(learning_rate=1e-2))
+    return model, build_optimizer(model, AdamWSpec(kind="adamw", learning_rate=1e-2))
 
 
 def test_everything_comes_back_to_the_bit(trained: tuple[Path, Any, Any]) -> None:
@@ -113,4 +113,4 @@ def test_weights_of_another_model_are_refused(trained: tuple[Path, Any, Any]) ->
     root, _, _ = trained
     other = build_model(MODEL.model_copy(update={"depth": 1}), 64, SPECIAL, 0)
     with pytest.raises(ContractError, match="holds other weights than the model"):
-        checkpoint.load(root / "step-000002", other, build_optimizer(other, OptimSpec()))
+        checkpoint.load(root / "step-000002", other, build_optimizer(other, AdamWSpec(kind="adamw")))

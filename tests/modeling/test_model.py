@@ -64,6 +64,17 @@ def test_equal_seeds_give_equal_weights(special: SpecialIds) -> None:
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_what_writes_to_the_residual_stream_can_start_smaller(special: SpecialIds) -> None:
+    """Two layers: the outputs of attention and feed-forward over sqrt(4), all else as it was."""
+    sizes = {"width": 128, "ffn_width": 256, "init_std": 0.05}
+    same, scaled = (small(special, residual_init=how, **sizes) for how in ("same", "scaled"))
+    for name, weight in scaled.named_parameters():
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            assert float(weight.detach().std()) == pytest.approx(0.025, rel=0.03), name
+        else:
+            assert torch.equal(weight, same.get_parameter(name)), name
+
+
 def test_a_saved_model_loads_with_all_it_needs(special: SpecialIds, tokenizer_folder: Path, tmp_path: Path) -> None:
     model = small(special)
     save_model(model, tokenizer_folder, special, tmp_path / "model")

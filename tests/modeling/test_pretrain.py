@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 from tasks.contracts import Checkpoint, TokenizedCorpus, Tokenizer
 from tasks.core.errors import ContractError, TransientError
 from tasks.core.site import Site
-from tasks.modeling.specs import ModelSpec, OptimSpec, TrainSpec
+from tasks.modeling.specs import AdamWSpec, ModelSpec, TrainSpec
 from tasks.pretrain import PretrainSpec, pretrain
 from tests.modeling.kit import ToySpec, in_process, toy_tokenizer, toy_tokens
 
 SPEC = PretrainSpec(
     model=ModelSpec(depth=2, width=32, num_heads=2, ffn_width=64, context_tokens=64),
-    optim=OptimSpec(learning_rate=1e-2),
+    optim=AdamWSpec(kind="adamw", learning_rate=1e-2),
     train=TrainSpec(batch_rows=8, num_tokens=8 * 64 * 30, eval_every_steps=10, checkpoint_every_steps=10),
     precision="fp32",
 )

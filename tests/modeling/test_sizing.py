@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tasks.modeling.job import Compute
 from tasks.modeling.model import model_config, num_parameters
 from tasks.modeling.sizing import budget_tokens, flops_per_token, parameters, training_memory
 from tasks.modeling.specs import ModelSpec, TrainSpec
@@ -37,6 +38,11 @@ def test_memory_grows_with_what_it_holds() -> None:
     assert small.states == 16 * parameters(SMALL, 100).total
     assert training_memory(SMALL, 100, 64, "bf16", num_shards=4).states == small.states // 4
     assert training_memory(SMALL, 100, 128, "bf16").activations == 2 * small.activations
+    assert training_memory(SMALL, 100, 64, "bf16", has_average=True).states == 20 * parameters(SMALL, 100).total
+    assert training_memory(SMALL, 100, 64, "fp16") == small
+    assert training_memory(SMALL, 100, 64, "bf16", compute=Compute(loss_chunk_tokens=16)).logits == small.logits // 4
+    again = training_memory(SMALL, 100, 64, "bf16", compute=Compute(recompute_activations=True))
+    assert again.activations == small.activations // 2 + 64 * 2 * (2 * 64)  # one of two layers, and both inputs
     assert training_memory(SMALL, 200, 64, "bf16").logits == 2 * small.logits
     assert training_memory(SMALL, 100, 64, "fp32").activations == 2 * small.activations
 

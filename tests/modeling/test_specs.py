@@ -9,7 +9,6 @@ from tasks.core.site import Site
 from tasks.modeling.specs import (
     CosineSchedule,
     ModelSpec,
-    OptimSpec,
     PrecisionSpec,
     TrainSpec,
     WarmupStableDecaySchedule,
@@ -36,8 +35,8 @@ def test_sizes_that_do_not_fit_are_refused(sizes: dict[str, int], message: str) 
 
 
 def test_cosine_by_hand() -> None:
-    spec = OptimSpec(learning_rate=1.0, schedule=CosineSchedule(kind="cosine", warmup_share=0.2, final_share=0.1))
-    rates = [learning_rate(spec, step, 10) for step in range(11)]
+    schedule = CosineSchedule(kind="cosine", warmup_share=0.2, final_share=0.1)
+    rates = [learning_rate(1.0, schedule, step, 10) for step in range(11)]
     assert rates[:3] == [0.5, 1.0, 1.0]
     assert rates[6] == pytest.approx(0.55)  # half-way through the eight steps after the warm-up
     assert rates[10] == pytest.approx(0.1)
@@ -46,7 +45,7 @@ def test_cosine_by_hand() -> None:
 
 def test_warmup_stable_decay_by_hand() -> None:
     schedule = WarmupStableDecaySchedule(kind="warmup_stable_decay", warmup_share=0.0, decay_share=0.5, final_share=0.0)
-    rates = [learning_rate(OptimSpec(learning_rate=1.0, schedule=schedule), step, 8) for step in range(9)]
+    rates = [learning_rate(1.0, schedule, step, 8) for step in range(9)]
     assert rates == [1.0, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]
 
 

@@ -5,16 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from pydantic import BaseModel
 
 from tasks.core.site import Sharding
 from tasks.modeling.batches import Row, StreamRows
-from tasks.modeling.job import TrainResult
-from tasks.modeling.loop import Loop, Place, Task
+from tasks.modeling.job import Compute, TrainResult
+from tasks.modeling.loop import Loop
 from tasks.modeling.model import build_model
 from tasks.modeling.objectives.causal import CausalSpec
 from tasks.modeling.parallel import World, joined
-from tasks.modeling.specs import ModelSpec, OptimSpec, TrainSpec
+from tasks.modeling.specs import AdamWSpec, ModelSpec, OptimSpec, TrainSpec
+from tasks.modeling.task import Place, Task
 from tasks.modeling.words import SpecialIds
 
 SPECIAL = SpecialIds(end_of_text=0, pad=1, turn_end=3)
@@ -27,11 +29,12 @@ class TinyJob(BaseModel):
 
     folder: Path
     train: TrainSpec = TRAIN
-    optim: OptimSpec = OptimSpec(learning_rate=1e-2)
+    optim: OptimSpec = AdamWSpec(kind="adamw", learning_rate=1e-2)
     precision: str = "fp32"
     micro_rows: int = 2
     sharding: Sharding = "ddp"
     stop_at: int | None = None
+    compute: Compute = Compute()
 
 
 def tiny_rows(seed: int, num_tokens: int = 32 * 41) -> StreamRows:
@@ -47,7 +50,7 @@ def tiny_loop(job: TinyJob, world: Any) -> Loop:
     """Returns the loop of a job."""
     job.folder.mkdir(parents=True, exist_ok=True)
     task = Task(CausalSpec(kind="causal").loss, tiny_rows(1), tiny_rows(2, 300), validation_bytes=600)
-    place = Place(job.folder, world, job.precision, job.micro_rows)
+    place = Place(job.folder, world, job.precision, job.micro_rows, job.compute)
     return Loop(build_model(MODEL, 64, SPECIAL, 0), task, job.train, job.optim, 7, place)
 
 
@@ -56,6 +59,26 @@ def train_tiny(job: TinyJob) -> tuple[TrainResult, Any]:
     with joined("cpu") as world:
         loop = tiny_loop(job, world)
         return loop.run(), loop.model
+
+
+class Killed(Exception):
+    """Stands for SIGKILL: nothing is saved on the way out."""
+
+
+def cut_off(job: TinyJob, at_step: int) -> None:
+    """Trains until the data of the step after `at_step` is read, and dies there."""
+    with joined("cpu") as world:
+        loop = tiny_loop(job, world)
+        read = loop.task.train.row
+
+        def row(index: int) -> Any:
+            if loop.position.step == at_step:
+                raise Killed
+            return read(index)
+
+        loop.task.train.row = row  # type: ignore[method-assign]
+        with pytest.raises(Killed):
+            loop.run()
 
 
 def tiny_main(job: TinyJob) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tasks.contracts import Checkpoint, Conversations
 from tasks.core.site import Site
-from tasks.modeling.specs import ModelSpec, OptimSpec, TrainSpec
+from tasks.modeling.specs import AdamWSpec, ModelSpec, TrainSpec
 from tasks.pretrain import PretrainSpec, pretrain
 from tests.modeling.kit import ToySpec, in_process, toy_conversations, toy_tokenizer, toy_tokens
 
@@ -28,7 +28,7 @@ def base(shared_site: Site) -> Checkpoint:
     tokens = toy_tokens.build(ToySpec(size=200), tokenizer, site=shared_site)
     spec = PretrainSpec(
         model=ModelSpec(depth=2, width=32, num_heads=2, ffn_width=64, context_tokens=64),
-        optim=OptimSpec(learning_rate=1e-2),
+        optim=AdamWSpec(kind="adamw", learning_rate=1e-2),
         train=TrainSpec(batch_rows=8, num_tokens=8 * 64 * 20, eval_every_steps=20, checkpoint_every_steps=20),
         precision="fp32",
     )

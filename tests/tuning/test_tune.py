@@ -13,13 +13,13 @@ from tasks.core.errors import ContractError
 from tasks.core.site import Site
 from tasks.modeling.batches import ExampleRows
 from tasks.modeling.infer import Reader, example_nats
-from tasks.modeling.specs import OptimSpec, TrainSpec
+from tasks.modeling.specs import AdamWSpec, TrainSpec
 from tasks.modeling.words import chat_ids, load_tokenizer
 from tasks.tuning import FullSpec, LoraSpec, TuneSpec, tune
 from tasks.tuning.train import read_messages
 
 TRAIN = TrainSpec(batch_rows=4, num_epochs=4, eval_every_steps=4, checkpoint_every_steps=4, select="best", patience_evals=3)
-OPTIM = OptimSpec(learning_rate=1e-2, weight_decay=0.0)
+OPTIM = AdamWSpec(kind="adamw", learning_rate=1e-2, weight_decay=0.0)
 FULL = TuneSpec(method=FullSpec(kind="full"), train=TRAIN, optim=OPTIM, precision="fp32")
 LORA = TuneSpec(method=LoraSpec(kind="lora", rank=4), train=TRAIN, optim=OPTIM, precision="fp32")
 
@@ -122,9 +122,10 @@ def test_conversations_without_a_validation_split_are_refused(base: Checkpoint, 
 def test_dropout_is_a_function_of_the_step(base: Checkpoint, tmp_path: Path) -> None:
     """A LoRA training with dropout, cut off and resumed, ends with the bits of one that was not."""
     from tasks.core.errors import TransientError
-    from tasks.modeling.loop import Loop, Place, Task
+    from tasks.modeling.loop import Loop
     from tasks.modeling.objectives.causal import CausalSpec
     from tasks.modeling.parallel import joined
+    from tasks.modeling.task import Place, Task
     from tests.modeling.training import tiny_rows
 
     def loop(folder: Path) -> Any:

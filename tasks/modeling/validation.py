@@ -1,0 +1,51 @@
+# ruff: noqa: TID253  (runs in training children only; holds no Spec)
+"""Looking at the validation rows.
+
+In: a model with its loss, a `Task`, a `Place`. Out: the mean loss, and bits per byte. Invariant: a look changes nothing, and
+counts each target once, however many processes take part.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from tasks.modeling.batches import make_batch
+from tasks.modeling.model import autocast
+from tasks.modeling.task import Place, Task
+
+
+def validation_loss(losses: Any, task: Task, place: Place, max_rows: int | None, micro_rows: int) -> float:
+    """Returns the mean loss over the targets of the validation rows, or of `max_rows` spread evenly over them.
+
+    Args:
+        losses: Gives the summed loss of a batch: the model with its loss, as one module.
+        task: Has the rows.
+        place: The processes that share the rows.
+        max_rows: Most rows to look at; none: all.
+        micro_rows: Rows of a forward pass.
+    """
+    rows, world = task.validation, place.world
+    chosen = np.unique(np.linspace(0, rows.num_rows - 1, min(max_rows or rows.num_rows, rows.num_rows)).round().astype(int))
+    total = torch.zeros(2, dtype=torch.float64, device=world.device)
+    mine = chosen[world.rank :: world.size]
+    losses.eval()
+    with torch.no_grad(), autocast(world.device, place.precision):
+        for start in range(0, len(chosen[:: world.size]), micro_rows):  # as many passes on every process
+            part = mine[start : start + micro_rows]
+            batch = make_batch(rows, part if len(part) else chosen[:1], world.device)
+            counts = bool(len(part))
+            total[0] += losses(batch) * counts
+            total[1] += batch.num_targets * counts
+    losses.train()
+    loss, num_targets = world.sum(total).tolist()
+    return float(loss / num_targets)
+
+
+def bits_per_byte(task: Task, loss: float) -> float | None:
+    """Returns a loss in nats per target as bits per byte of the validation text, where that is known."""
+    if task.validation_bytes is None:
+        return None
+    rows = task.validation
+    return loss / math.log(2) * rows.num_targets(np.arange(rows.num_rows)) / task.validation_bytes

@@ -1,0 +1,95 @@
+"""Optimisers: which weight is updated how, by which rate, and that a cut changes nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flows.recipe import load_recipe
+from tasks.core.errors import RecipeError
+from tasks.modeling.model import build_model
+from tasks.modeling.optim import build_optimizer, set_learning_rate
+from tasks.modeling.specs import AdamWSpec, CosineSchedule, MuonSpec
+from tasks.tuning.lora import LoraSpec
+from tests.modeling.training import MODEL, SPECIAL, TinyJob, cut_off, train_tiny
+
+MUON = MuonSpec(kind="muon", learning_rate=1e-2, matrix_learning_rate=2e-2, weight_decay=0.1)
+
+
+def groups(model: Any, optimizer: torch.optim.Optimizer) -> list[tuple[float, float, set[str]]]:
+    """Returns peak, decay and weights of each group; a weight that lies in two groups is an error."""
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    found = [{names[id(weight)] for weight in group["params"]} for group in optimizer.param_groups]
+    assert sum(map(len, found)) == len(set().union(*found))
+    return [(group["peak"], group["weight_decay"], part) for group, part in zip(optimizer.param_groups, found, strict=True)]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_each_weight_is_in_the_group_it_belongs_to(tied: bool) -> None:
+    model = build_model(MODEL.model_copy(update={"tie_embeddings": tied}), 64, SPECIAL, 0)
+    names = {name for name, _ in model.named_parameters()}
+    outer = {"model.embed_tokens.weight"} | (set() if tied else {"lm_head.weight"})
+    norms = {name for name in names if "norm" in name}
+    assert groups(model, build_optimizer(model, AdamWSpec(kind="adamw", learning_rate=3e-3))) == [
+        (3e-3, 0.1, names - norms),
+        (3e-3, 0.0, norms),
+    ]
+    assert groups(model, build_optimizer(model, MUON)) == [
+        (2e-2, 0.1, names - norms - outer),
+        (1e-2, 0.1, outer),
+        (1e-2, 0.0, norms),
+    ]
+
+
+def test_of_an_adapted_model_only_the_adapter_is_trained() -> None:
+    model = LoraSpec(kind="lora", rank=2).prepare(build_model(MODEL, 64, SPECIAL, 0), 0).model
+    adapters = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert adapters
+    assert all("lora_" in name for name in adapters)
+    assert groups(model, build_optimizer(model, MUON)) == [(2e-2, 0.1, adapters)]
+
+
+def test_where_only_vectors_are_trained_there_is_no_muon() -> None:
+    model = build_model(MODEL, 64, SPECIAL, 0)
+    for name, weight in model.named_parameters():
+        weight.requires_grad = "norm" in name
+    assert [(peak, decay) for peak, decay, _ in groups(model, build_optimizer(model, MUON))] == [(1e-2, 0.0)]
+
+
+def test_each_group_follows_the_schedule_from_its_own_peak() -> None:
+    optimizer = build_optimizer(build_model(MODEL, 64, SPECIAL, 0), MUON)
+    set_learning_rate(optimizer, CosineSchedule(kind="cosine", warmup_share=0.5, final_share=0.0), step=1, num_steps=8)
+    assert [group["lr"] for group in optimizer.param_groups] == [1e-2, 5e-3, 5e-3]
+
+
+def test_muon_steps_in_an_orthogonal_direction_of_adamw_s_size() -> None:
+    """By hand: decay by 1 - rate * decay, then a step of 0.2 * rate * sqrt(longer side) along an orthogonal matrix."""
+    model = build_model(MODEL, 64, SPECIAL, 0)
+    weight = model.model.layers[0].mlp.up_proj.weight
+    before = weight.detach().clone()
+    for one in model.parameters():
+        one.grad = torch.randn(one.shape, generator=torch.Generator().manual_seed(1))
+    build_optimizer(model, MUON).step()
+    step = ((before * (1 - 2e-2 * 0.1) - weight) / (0.2 * 2e-2 * 64**0.5)).detach()
+    lengths = torch.linalg.svdvals(step)
+    assert lengths.min() > 0.6
+    assert lengths.max() < 1.3
+    assert float((step * weight.grad).sum()) > 0
+
+
+def test_muon_learns_and_a_kill_changes_no_bit(tmp_path: Path) -> None:
+    result, model = train_tiny(TinyJob(folder=tmp_path / "whole", optim=MUON))
+    assert result.validation_loss < result.first_validation_loss - 1
+    cut_off(TinyJob(folder=tmp_path / "cut", optim=MUON), at_step=14)
+    again, resumed = train_tiny(TinyJob(folder=tmp_path / "cut", optim=MUON))
+    assert again == result
+    assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_a_recipe_names_its_optimiser_by_kind_and_no_kind_takes_the_other_s_fields() -> None:
+    assert load_recipe("demo").pretrain.optim.kind == "adamw"
+    changes = ["pretrain.optim.kind=muon", "pretrain.optim.momentum=0.9"]
+    assert load_recipe("demo", changes).pretrain.optim == MuonSpec(kind="muon", momentum=0.9)
+    with pytest.raises(RecipeError, match=r"pretrain\.optim\.adamw\.momentum: no such key"):
+        load_recipe("demo", ["pretrain.optim.momentum=0.9"])
