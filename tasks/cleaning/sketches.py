@@ -147,6 +147,8 @@ def _sets(texts: list[str], langs: list[str], near: NearDuplicates | None) -> li
         return sets
     for by_character, size in ((True, near.chars_per_shingle), (False, near.words_per_shingle)):
         chosen = [number for number, lang in enumerate(langs) if (lang in BY_CHARACTER) == by_character]
+        if not chosen:
+            continue
         for number, found in zip(chosen, shingle_sets([texts[number] for number in chosen], size, by_character), strict=True):
             sets[number] = found
     return sets

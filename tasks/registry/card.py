@@ -84,16 +84,11 @@ def _data(found: Findings) -> list[str]:
 
 
 def _contamination(corpus: CleanCorpus) -> str:
-    """Says what became of documents that hold held-out items; a corpus that was not searched says so."""
-    if not (corpus.path / "contamination.parquet").exists():
-        return "not looked for in this text"
+    """Says what became of documents that hold held-out items."""
     reasons = ", ".join(f"{cell(name)} {count:,}" for name, count in sorted(corpus.contaminated_by_reason.items()))
     marked = sum(corpus.marked_by_reason.values())
-    return (
-        f"{corpus.num_contaminated:,} documents that held one were left out"
-        + (f" ({reasons})" if reasons else "")
-        + (f", {marked:,} more were kept" if marked else "")
-    )
+    left_out = f"{corpus.num_contaminated:,} documents that held one were left out" + (f" ({reasons})" if reasons else "")
+    return left_out + (f", {marked:,} were kept" if marked else "")
 
 
 def _sources(corpus: CleanCorpus) -> list[tuple[str, str, str, str]]:
