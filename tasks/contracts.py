@@ -87,12 +87,13 @@ class FilteredCorpus(Artifact):
 class CleanCorpus(Artifact):
     """Deduplicated documents with their split: `documents/*.parquet` (id, source, licence, lang, text, cluster, split).
 
-    `removed.parquet` (id, source, reason, cluster, kept_id) names the survivor of each removed duplicate and
-    `clusters.json` holds example clusters. A cluster lies in one split. Once decontaminated, `contamination.parquet` (id, source,
+    `removed.parquet` (id, source, reason, cluster, kept_id) names the survivor of each removed duplicate, `clusters.json` and
+    `repeated_lines.json` hold examples. A cluster lies in one split. Once decontaminated, `contamination.parquet` (id, source,
     split, item, reason, excerpt, num_ngrams) names each held-out item found; marked documents have a column `contamination`.
 
     Attributes:
         removed_by_reason: Documents removed as `exact` or `near` duplicates.
+        repeated_lines: Lines taken out because they stand in many documents, by source.
         contaminated_by_reason: Documents dropped because they hold a held-out item: its `answer`, or an `ngram` of it.
         marked_by_reason: Such documents that were kept and marked.
         documents_by_split: Documents of each split.
@@ -102,6 +103,7 @@ class CleanCorpus(Artifact):
     num_documents: Count
     num_bytes: Count
     removed_by_reason: Counts
+    repeated_lines: Counts = Field(default_factory=dict)
     contaminated_by_reason: Counts = Field(default_factory=dict)
     marked_by_reason: Counts = Field(default_factory=dict)
     documents_by_split: Counts

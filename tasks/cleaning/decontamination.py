@@ -159,13 +159,14 @@ def _write(spec: DecontaminateSpec, corpus: CleanCorpus, found: Sequence[Row], f
             num_bytes += len(row["text"].encode("utf-8"))
     _require_splits(by_split, dropped)
     write_table(folder / "contamination.parquet", CONTAMINATION, found)
-    for name in ("removed.parquet", "clusters.json"):
+    for name in ("removed.parquet", "clusters.json", "repeated_lines.json"):
         shutil.copyfile(corpus.path / name, folder / name)
     return {
         "num_documents_in": corpus.num_documents_in,
         "num_documents": kept.num_rows,
         "num_bytes": num_bytes,
         "removed_by_reason": corpus.removed_by_reason,
+        "repeated_lines": corpus.repeated_lines,
         "contaminated_by_reason": dict(sorted((dropped + Counter(corpus.contaminated_by_reason)).items())),
         "marked_by_reason": dict(sorted(marked.items())),
         "documents_by_split": {split: by_split[split] for split in SPLITS},

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from tasks.cleaning.clusters import UnionFind, join_similar
 from tasks.cleaning.ordered import chunks_of, rows_in_order
+from tasks.cleaning.repeated import LineFilter, RepeatedLines, find_repeated, line_filter
 from tasks.cleaning.sketches import Document, NearDuplicates, Sketches, read_sketches, sketch
 from tasks.cleaning.splits import assign_splits
 from tasks.contracts import SPLITS, CleanCorpus, FilteredCorpus, Split
@@ -39,6 +40,9 @@ class DedupSpec(Spec):
     """How duplicates are removed and the corpus is split."""
 
     near: Annotated[NearDuplicates | None, Field(description="Near-duplicates; off: exact ones only.")] = NearDuplicates()
+    repeated_lines: Annotated[
+        RepeatedLines | None, Field(description="Lines of many documents of a source are taken out first; off: none.")
+    ] = None
     validation_share: Annotated[float, Field(gt=0, lt=0.5, description="Share of clusters that training is watched on.")] = 0.02
     test_share: Annotated[float, Field(gt=0, lt=0.5, description="Share of clusters that select nothing and only judge.")] = 0.02
     seed: Annotated[int, Field(ge=0, description="Seed of the split.")] = 0
@@ -54,7 +58,10 @@ def dedup(spec: DedupSpec, corpus: FilteredCorpus, *, ctx: StageContext) -> Clea
     work = ctx.dir / _WORK
     work.mkdir(exist_ok=True)
     workers = workers_for(corpus.num_bytes, ctx.site.data_workers)
-    for done, total in sketch(corpus.path / "documents", spec.near, work, workers):
+    if spec.repeated_lines is not None:
+        for done, total in find_repeated(corpus.path / "documents", spec.repeated_lines, work, workers):
+            ctx.progress(done, total, "pieces counted")
+    for done, total in sketch(corpus.path / "documents", spec.near, spec.repeated_lines, work, workers):
         ctx.progress(done, total, "pieces")
     found = read_sketches(corpus.path / "documents", spec.near, work)
     documents, leaders = found.documents, _clusters(found, spec.near)
@@ -66,7 +73,8 @@ def dedup(spec: DedupSpec, corpus: FilteredCorpus, *, ctx: StageContext) -> Clea
         spec.seed,
     )
     _require_splits(spec, splits)
-    facts = _write(corpus, ctx.dir, documents, leaders, kept, splits)
+    lines = line_filter(spec.repeated_lines, work)
+    facts = _write(corpus, ctx.dir, documents, leaders, kept, splits, lines)
     del found  # it maps files of the work folder
     shutil.rmtree(work)
     return ctx.commit(CleanCorpus, **facts)
@@ -110,6 +118,7 @@ def _write(
     leaders: list[int],
     kept: dict[int, int],
     splits: dict[str, Split],
+    lines: LineFilter,
 ) -> dict[str, Any]:
     numbers = {document.id: number for number, document in enumerate(documents)}
     examples = _Examples(leaders)
@@ -119,6 +128,7 @@ def _write(
         chunks = chunks_of([document.num_chars for document in documents])
         for row in rows_in_order(corpus.path / "documents", _READ, numbers, chunks, folder / _WORK):
             number = numbers[row["id"]]
+            row["text"] = lines(row["source"], row["text"])
             survivor, cluster = kept[leaders[number]], documents[leaders[number]].id
             examples.offer(number, row["text"], number == survivor, row["id"])
             if number == survivor:
@@ -135,11 +145,13 @@ def _write(
                 )
                 removed_by[reason] += 1
     (folder / "clusters.json").write_text(examples.json(), encoding="utf-8")
+    (folder / "repeated_lines.json").write_text(json.dumps(lines.examples(), ensure_ascii=False, indent=1), encoding="utf-8")
     return {
         "num_documents_in": kept_rows.num_rows + removed.num_rows,
         "num_documents": kept_rows.num_rows,
         "num_bytes": num_bytes,
         "removed_by_reason": dict(sorted(removed_by.items())),
+        "repeated_lines": dict(sorted(lines.taken.items())),
         "documents_by_split": {split: by_split[split] for split in SPLITS},
         "documents_by_language": dict(sorted(by_language.items())),
         "documents_by_source": dict(sorted(by_source.items())),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tasks.cleaning.clusters import signatures
+from tasks.cleaning.repeated import RepeatedLines, line_filter
 from tasks.cleaning.shingles import BY_CHARACTER, shingle_sets
 from tasks.core.artifact import Spec
 from tasks.core.ngrams import Hashes
@@ -69,14 +70,17 @@ class _Piece(NamedTuple):
     group: int
     work: Path
     near: NearDuplicates | None
+    lines: RepeatedLines | None
 
     def file(self, what: str) -> Path:
         return self.work / f"{self.number:06d}.{what}"
 
 
-def sketch(documents: Path, near: NearDuplicates | None, work: Path, workers: int) -> Iterator[tuple[int, int]]:
+def sketch(
+    documents: Path, near: NearDuplicates | None, lines: RepeatedLines | None, work: Path, workers: int
+) -> Iterator[tuple[int, int]]:
     """Makes the sketches in `work` and yields how many pieces are done, and of how many."""
-    pieces = _pieces(documents, near, work)
+    pieces = _pieces(documents, near, work, lines)
     waiting = [piece for piece in pieces if not piece.file("done").exists()]
     for done in run_jobs(sketch_piece, waiting, workers):
         yield len(pieces) - len(waiting) + done, len(pieces)
@@ -100,8 +104,8 @@ def read_sketches(documents: Path, near: NearDuplicates | None, work: Path) -> S
     return Sketches(ordered, np.concatenate(keys)[order], [sets[number] for number in order])
 
 
-def _pieces(documents: Path, near: NearDuplicates | None, work: Path) -> list[_Piece]:
-    return [_Piece(number, path, group, work, near) for number, (path, group) in enumerate(row_groups(documents))]
+def _pieces(documents: Path, near: NearDuplicates | None, work: Path, lines: RepeatedLines | None = None) -> list[_Piece]:
+    return [_Piece(number, path, group, work, near, lines) for number, (path, group) in enumerate(row_groups(documents))]
 
 
 def _mapped(path: Path, sizes: Sequence[int]) -> list[Hashes]:
@@ -114,8 +118,10 @@ def _mapped(path: Path, sizes: Sequence[int]) -> list[Hashes]:
 def sketch_piece(piece: _Piece) -> None:
     """Sketches one row group; the file that says it is done comes last."""
     rows: list[Row] = []
+    without_repeated = line_filter(piece.lines, piece.work)
     with piece.file("shingles").open("wb") as shingles, piece.file("keys").open("wb") as keys:
-        for batch in _batches(read_group(piece.path, piece.group, ["id", "source", "lang", "text"])):
+        read = read_group(piece.path, piece.group, ["id", "source", "lang", "text"])
+        for batch in _batches([row | {"text": without_repeated(row["source"], row["text"])} for row in read]):
             texts = [normalized(row["text"]) for row in batch]
             sets = _sets(texts, [row["lang"] for row in batch], piece.near)
             if piece.near is not None:

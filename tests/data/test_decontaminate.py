@@ -80,7 +80,7 @@ def test_nothing_found_leaves_the_documents_as_they_are(site, tmp_path, corpus):
     found = build(site, tmp_path, corpus, [{"prompt": f"This is nowhere: {english(99)}", "response": "A"}])
     assert documents(found) == documents(corpus)
     assert evidence(found) == []
-    for name in ("removed.parquet", "clusters.json"):
+    for name in ("removed.parquet", "clusters.json", "repeated_lines.json"):
         assert (found.path / name).read_bytes() == (corpus.path / name).read_bytes()
 
 

@@ -233,4 +233,5 @@ def test_the_work_folder_is_not_part_of_the_artifact(site, tmp_path):
         "documents",
         "manifest.json",
         "removed.parquet",
+        "repeated_lines.json",
     ]
