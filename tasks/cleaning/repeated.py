@@ -76,7 +76,7 @@ class LineFilter:
 
     def examples(self) -> list[dict[str, Any]]:
         """Returns the lines taken out that stood in most documents."""
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"source": source, "line": line, "documents": self._repeated[source][key]}
             for (source, key), line in self._examples.items()
         ]
