@@ -10,7 +10,6 @@ hundredth below it (two draws of hash functions differ by as much; both have the
 import argparse
 import json
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -141,16 +140,12 @@ def judged(kept: set[str], rows: Sequence[Row], pairs: Sequence[tuple[str, str]]
     return {"recall": right / sum(above), "precision": right / max(1, len(rows) - len(kept)), "removed": len(rows) - len(kept)}
 
 
-def timed(function: Callable[[Path], set[str]], folder: Path) -> tuple[float, float, set[str]]:
-    """Seconds on the clock, of the processor (ended worker processes too), and result of one run in an empty folder."""
+def timed(function: Callable[[Path], set[str]], folder: Path) -> tuple[float, set[str]]:
+    """Seconds and result of one run in an empty folder."""
     folder.mkdir()
-    start, spent = time.perf_counter(), _processor_s()
+    start = time.perf_counter()
     kept = function(folder)
-    return time.perf_counter() - start, _processor_s() - spent, kept
-
-
-def _processor_s() -> float:
-    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return time.perf_counter() - start, kept
 
 
 def hardware() -> str:
@@ -173,13 +168,11 @@ def measure(number: int, repeats: int, shared: Path, folder: Path) -> dict[str, 
     corpus = bench_corpus.build(BenchSpec(path=str(folder / "all.jsonl")), site=Site(state_dir=folder / "input"))
     sides: dict[str, Callable[[Path], set[str]]] = {"ours": partial(ours, corpus), "datatrove": partial(datatrove, folder / "in")}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    processor: dict[str, list[float]] = {name: [] for name in sides}
     decisions: dict[str, dict[str, float]] = {}
     for turn in range(repeats):
         for name, function in sides.items():
-            clock, spent, kept = timed(function, folder / f"{name}-{turn}")
-            seconds[name].append(round(clock, 2))
-            processor[name].append(round(spent, 2))
+            spent, kept = timed(function, folder / f"{name}-{turn}")
+            seconds[name].append(round(spent, 2))
             decisions[name] = judged(kept, rows, pairs, real)
     ratios = [peer / own for own, peer in zip(seconds["ours"], seconds["datatrove"], strict=True)]
     margins = {name: decisions["ours"][name] - decisions["datatrove"][name] for name in ("recall", "precision")}
@@ -190,7 +183,6 @@ def measure(number: int, repeats: int, shared: Path, folder: Path) -> dict[str, 
         "input_digest": sha256(text.encode()).hexdigest()[:16],
         "pairs_at_threshold": sum(similarity >= THRESHOLD for similarity in real),
         "seconds": seconds,
-        "processor_seconds": processor,
         "decisions": decisions,
         "documents_per_second": {name: round(number / statistics.median(found)) for name, found in seconds.items()},
         "ratio": round(statistics.median(ratios), 1) if better else None,
