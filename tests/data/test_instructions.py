@@ -138,7 +138,7 @@ IN_A_SYSTEM_MESSAGE[0]["content"] = HELD_ANSWER
         ({"prompt": "Something else", "response": f"Look: {HELD_ANSWER.upper()} So it is."}, "held_out_answer"),
         ({"prompt": "It prints the names of all files in a folder, hidden ones and more?", "response": "No."}, None),
         (
-            {"prompt": "Why is the command that is asked about in the first of nine lessons odd?", "response": "x"},
+            {"prompt": "Why is the command that is asked about in the first of nine lessons?", "response": "x"},
             "held_out_ngram",
         ),
         ({"messages": IN_A_SYSTEM_MESSAGE}, None),
