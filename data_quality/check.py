@@ -23,7 +23,7 @@ class RequireQualitySpec(Spec):
     """What is asked of the quality report: that no critical check failed."""
 
 
-@stage(version=1, name="check", retry=DISK, packages=("great-expectations", "pandas", "pyarrow"))
+@stage(version=2, name="check", retry=DISK, packages=("great-expectations", "pandas", "pyarrow"))
 def check(spec: CheckSpec, raw: RawCorpus, filtered: FilteredCorpus, corpus: CleanCorpus, *, ctx: StageContext) -> QualityReport:
     """Measures the corpus, checks every rule and writes the report.
 

@@ -63,7 +63,8 @@ def _steps(raw: RawCorpus, filtered: FilteredCorpus, corpus: CleanCorpus) -> lis
         ("read", raw.num_records, "records seen"),
         ("ingest", raw.num_documents, f"{sum(raw.quarantined.values()):,} quarantined"),
         ("clean", filtered.num_documents, f"{sum(filtered.drops_by_reason.values()):,} dropped"),
-        ("dedup", corpus.num_documents, f"{sum(corpus.removed_by_reason.values()):,} duplicates"),
+        ("dedup", corpus.num_documents + corpus.num_contaminated, f"{sum(corpus.removed_by_reason.values()):,} duplicates"),
+        ("decontaminate", corpus.num_documents, f"{corpus.num_contaminated:,} held evaluation items"),
     ]
     first = max(1, raw.num_records)
     return [{"name": name, "count": count, "note": note, "share": count / first} for name, count, note in steps]

@@ -1,15 +1,17 @@
 """The corpus part of the chain: raw text to token shards.
 
-In: a recipe. Out: a clean, checked, tokenized corpus. Invariant: calls only; what is optional is a member of a union.
+In: a recipe. Out: a clean, checked, tokenized corpus, and the conversations whose held-out part it was cleared of. Invariant:
+calls only; what is optional is a member of a union.
 """
 
 from typing import NamedTuple
 
 from data_quality.check import RequireQualitySpec, check, require_quality
 from flows.recipe import Recipe
-from tasks.cleaning import clean, dedup
-from tasks.contracts import CleanCorpus, QualityReport, TokenizedCorpus, Tokenizer
+from tasks.cleaning import clean, decontaminate, dedup
+from tasks.contracts import CleanCorpus, Conversations, QualityReport, TokenizedCorpus, Tokenizer
 from tasks.ingest import ingest
+from tasks.instructions import read_conversations
 from tasks.tokenization import encode, make_tokenizer
 
 
@@ -17,16 +19,19 @@ class Corpus(NamedTuple):
     """What the corpus part makes."""
 
     clean: CleanCorpus
+    conversations: Conversations
     quality: QualityReport
     tokenizer: Tokenizer
     tokens: TokenizedCorpus
 
 
 def build_corpus(recipe: Recipe) -> Corpus:
-    """Ingests, cleans, deduplicates, checks and encodes the recipe's text."""
+    """Ingests, cleans, deduplicates, decontaminates, checks and encodes the recipe's text."""
     raw = ingest(recipe.ingest)
     filtered = clean(recipe.clean, raw)
-    corpus = dedup(recipe.dedup, filtered)
+    unique = dedup(recipe.dedup, filtered)
+    conversations = read_conversations(recipe.instructions)
+    corpus = decontaminate(recipe.decontaminate, unique, conversations)
     quality = require_quality(RequireQualitySpec(), check(recipe.check, raw, filtered, corpus))
     tokenizer = make_tokenizer(recipe.tokenizer, corpus)
-    return Corpus(corpus, quality, tokenizer, encode(recipe.encode, corpus, tokenizer))
+    return Corpus(corpus, conversations, quality, tokenizer, encode(recipe.encode, corpus, tokenizer))

@@ -9,7 +9,6 @@ from flows.corpus import Corpus
 from flows.recipe import Recipe
 from tasks.contracts import Checkpoint, Conversations, EvalReport, Verdict
 from tasks.evaluation import CompareSpec, ScoreSpec, compare, judge, score_champion, score_model
-from tasks.instructions import read_conversations
 from tasks.pretrain import pretrain
 from tasks.registry import ChampionSpec, resolve_champion
 from tasks.tuning import tune
@@ -28,7 +27,7 @@ class Model(NamedTuple):
 def build_model(recipe: Recipe, corpus: Corpus) -> Model:
     """Pretrains and tunes a model and judges it against its base and the champion."""
     base = pretrain(recipe.pretrain, corpus.tokens, corpus.tokenizer)
-    conversations = read_conversations(recipe.instructions)
+    conversations = corpus.conversations
     tuned = tune(recipe.tune, base, conversations)
     champion = resolve_champion(ChampionSpec(name=recipe.registry.name), tuned)
     base_scores = score_model(ScoreSpec(role="base", settings=recipe.evaluate), base, corpus.clean, conversations)

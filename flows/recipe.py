@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data_quality.check import CheckSpec
 from deploy.rollout import DeploySpec
-from tasks.cleaning import CleanSpec, DedupSpec
+from tasks.cleaning import CleanSpec, DecontaminateSpec, DedupSpec
 from tasks.core.artifact import in_order
 from tasks.core.errors import RecipeError
 from tasks.core.site import current_site
@@ -50,6 +50,7 @@ class Recipe(BaseModel):
     ingest: Annotated[IngestSpec, Field(title="Ingest", description="Raw text to read.")]
     clean: Annotated[CleanSpec, Field(title="Clean", description="How documents are cleaned and filtered.")] = CleanSpec()
     dedup: Annotated[DedupSpec, Field(title="Deduplicate", description="Duplicates and the split.")] = DedupSpec()
+    decontaminate: Annotated[DecontaminateSpec, Field(title="Decontaminate", description="Held-out items in the corpus.")]
     check: Annotated[CheckSpec, Field(title="Check", description="Quality checks of the clean corpus.")] = CheckSpec()
     tokenizer: Annotated[TokenizerSpec, Field(title="Tokenizer", description="Tokenizer: trained or adopted.")] = TokenizerSpec()
     encode: Annotated[EncodeSpec, Field(title="Encode", description="Token shards.")] = EncodeSpec()

@@ -1,8 +1,8 @@
 """The artifact types: the map of the whole pipeline on one page.
 
-    RawCorpus -> FilteredCorpus -> CleanCorpus -> QualityReport
-                                       |-> Tokenizer -> TokenizedCorpus -> Checkpoint (base)
-    Conversations -----------------------------------------------------------> Checkpoint (tuned)
+    RawCorpus -> FilteredCorpus -> CleanCorpus -> CleanCorpus (decontaminated) -> QualityReport
+                                                   ^           |-> Tokenizer -> TokenizedCorpus -> Checkpoint (base)
+    Conversations ---------------------------------+----------------------------------------------> Checkpoint (tuned)
     Champion, Checkpoint, Checkpoint -> Scores -> EvalReport -> Verdict -> ModelVersion -> Deployment
 
 In: what stages measured. Out: frozen values whose facts the next stage checks. Invariant: counts add up wherever
@@ -87,11 +87,15 @@ class FilteredCorpus(Artifact):
 class CleanCorpus(Artifact):
     """Deduplicated documents with their split: `documents/*.parquet` (id, source, licence, lang, text, cluster, split).
 
-    `removed.parquet` (id, source, reason, cluster, kept_id) names the survivor of each removed duplicate and
-    `clusters.json` holds example clusters. A cluster lies in one split.
+    `removed.parquet` (id, source, reason, cluster, kept_id) names the survivor of each removed duplicate, `clusters.json` and
+    `repeated_lines.json` hold examples. A cluster lies in one split. Once decontaminated, `contamination.parquet` (id, source,
+    split, item, reason, excerpt, num_ngrams) names each held-out item found; marked documents have a column `contamination`.
 
     Attributes:
         removed_by_reason: Documents removed as `exact` or `near` duplicates.
+        repeated_lines: Lines taken out because they stand in many documents, by source.
+        contaminated_by_reason: Documents dropped because they hold a held-out item: its `answer`, or an `ngram` of it.
+        marked_by_reason: Such documents that were kept and marked.
         documents_by_split: Documents of each split.
     """
 
@@ -99,19 +103,29 @@ class CleanCorpus(Artifact):
     num_documents: Count
     num_bytes: Count
     removed_by_reason: Counts
+    repeated_lines: Counts = Field(default_factory=dict)
+    contaminated_by_reason: Counts = Field(default_factory=dict)
+    marked_by_reason: Counts = Field(default_factory=dict)
     documents_by_split: Counts
     documents_by_language: Counts
     documents_by_source: Counts
 
+    @property
+    def num_contaminated(self) -> int:
+        """Documents dropped because they hold a held-out item."""
+        return sum(self.contaminated_by_reason.values())
+
     @model_validator(mode="after")
     def _conserved(self) -> Self:
-        _check_conserved("dedup", self.num_documents_in, self.num_documents, self.removed_by_reason)
+        _check_conserved("dedup", self.num_documents_in, self.num_documents + self.num_contaminated, self.removed_by_reason)
         _check_conserved("split", self.num_documents, 0, self.documents_by_split)
         return self
 
     def summary(self) -> str:
         """One line for a person."""
-        return f"{self.num_documents:,} of {self.num_documents_in:,} kept, {_reasons(self.removed_by_reason)}"
+        found = {f"contaminated ({reason})": count for reason, count in self.contaminated_by_reason.items()}
+        marked = f", {sum(self.marked_by_reason.values()):,} marked as contaminated" if self.marked_by_reason else ""
+        return f"{self.num_documents:,} of {self.num_documents_in:,} kept, {_reasons(self.removed_by_reason | found)}{marked}"
 
 
 class QualityReport(Artifact):

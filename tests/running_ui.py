@@ -21,7 +21,7 @@ from flows.servers import free_port
 from tests.chain import processes_on, start, wait_until
 
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
-CORPUS_STAGES = ("ingest", "clean", "dedup", "check", "require_quality", "tokenizer", "encode")
+CORPUS_STAGES = ("ingest", "clean", "dedup", "instructions", "decontaminate", "check", "require_quality", "tokenizer", "encode")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""Cleaning: raw documents become clean, deduplicated, split text. The filters are listed in `filters.py`."""
+"""Cleaning: raw documents become clean, deduplicated, split text without held-out items. The filters: `filters.py`."""
 
+from tasks.cleaning.decontamination import DecontaminateSpec, decontaminate
 from tasks.cleaning.deduplication import DedupSpec, dedup
 from tasks.cleaning.document import CleanSpec
 from tasks.cleaning.filtering import clean
 
-__all__ = ["CleanSpec", "DedupSpec", "clean", "dedup"]
+__all__ = ["CleanSpec", "DecontaminateSpec", "DedupSpec", "clean", "decontaminate", "dedup"]

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.cleaning.shingles import Hashes, jaccard
+from tasks.cleaning.shingles import jaccard
+from tasks.core.ngrams import Hashes
 
 _SEED = 42
 _BATCH_DOCUMENTS = 4_096
@@ -70,9 +71,9 @@ def buckets(keys: NDArray[np.uint64]) -> Iterator[list[int]]:
         order = np.argsort(keys[:, band], kind="stable")
         ordered = keys[order, band]
         starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-        for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
-            if end - start > 1:
-                yield order[start:end].tolist()
+        sizes = np.diff(starts, append=len(order))
+        for start, size in zip(starts[sizes > 1], sizes[sizes > 1], strict=True):
+            yield order[start : start + size].tolist()
 
 
 def join_similar(found: UnionFind, keys: NDArray[np.uint64], get: Callable[[int], Hashes], threshold: float) -> None:

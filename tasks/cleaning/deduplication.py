@@ -1,72 +1,54 @@
 """Dedup: one document of each cluster of copies is kept; the corpus is split by cluster.
 
 In: `FilteredCorpus`. Out: `CleanCorpus`. Invariants: the longest document of a cluster is kept, among equals the one whose
-id comes first; in = kept + removed, counted from the rows written; a cluster lies in one split.
+id comes first; in = kept + removed, counted from the rows written; a cluster lies in one split; the order of the input and the
+number of workers change no byte.
 """
 
 import json
 import shutil
 from collections import Counter
-from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import Field
 
-from tasks.cleaning.clusters import UnionFind, join_similar, signatures
-from tasks.cleaning.shingles import Hashes, shingles
+from tasks.cleaning.clusters import UnionFind, join_similar
+from tasks.cleaning.ordered import chunks_of, rows_in_order
+from tasks.cleaning.repeated import LineFilter, RepeatedLines, find_repeated, line_filter
+from tasks.cleaning.sketches import Document, NearDuplicates, Sketches, read_sketches, sketch
 from tasks.cleaning.splits import assign_splits
 from tasks.contracts import SPLITS, CleanCorpus, FilteredCorpus, Split
 from tasks.core.artifact import Spec
 from tasks.core.errors import ContractError
 from tasks.core.stage import DISK, StageContext, stage
-from tasks.core.tables import TableWriter, read_rows
-from tasks.core.text import normalized, text_safe
+from tasks.core.tables import TableWriter
+from tasks.core.text import text_safe
+from tasks.core.workers import workers_for
 
 DOCUMENTS = dict.fromkeys(("id", "source", "licence", "lang", "text", "cluster", "split"), "string")
 REMOVED = dict.fromkeys(("id", "source", "reason", "cluster", "kept_id"), "string")
 
 _WORK = "work"
+_READ = dict.fromkeys(("id", "source", "licence", "lang", "text"), "string")
 _EXAMPLES = 20
 _EXAMPLE_MEMBERS = 4
 _EXAMPLE_CHARS = 300
-
-
-class NearDuplicates(Spec):
-    """How near-duplicates are found."""
-
-    threshold: Annotated[
-        float, Field(ge=0.5, le=1, description="Jaccard similarity of shingles from which two texts are copies.")
-    ] = 0.8
-    chars_per_shingle: Annotated[int, Field(ge=2, le=20, description="Characters a shingle of Chinese text.")] = 5
-    words_per_shingle: Annotated[int, Field(ge=1, le=20, description="Words a shingle of English text.")] = 5
-    num_bands: Annotated[int, Field(ge=1, le=128, description="Bands of MinHash values: more find more candidates.")] = 20
-    rows_per_band: Annotated[int, Field(ge=1, le=16, description="Values a band: more make fewer false candidates.")] = 6
 
 
 class DedupSpec(Spec):
     """How duplicates are removed and the corpus is split."""
 
     near: Annotated[NearDuplicates | None, Field(description="Near-duplicates; off: exact ones only.")] = NearDuplicates()
+    repeated_lines: Annotated[
+        RepeatedLines | None, Field(description="Lines of many documents of a source are taken out first; off: none.")
+    ] = None
     validation_share: Annotated[float, Field(gt=0, lt=0.5, description="Share of clusters that training is watched on.")] = 0.02
     test_share: Annotated[float, Field(gt=0, lt=0.5, description="Share of clusters that select nothing and only judge.")] = 0.02
     seed: Annotated[int, Field(ge=0, description="Seed of the split.")] = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Document:
-    """What is kept in memory of a document."""
-
-    id: str
-    source: str
-    lang: str
-    num_chars: int
-    text_digest: bytes
-
-
-@stage(version=1, name="dedup", retry=DISK, packages=("rensa", "numpy", "pyarrow"))
+@stage(version=2, name="dedup", retry=DISK, packages=("rensa", "numpy", "pyarrow"))
 def dedup(spec: DedupSpec, corpus: FilteredCorpus, *, ctx: StageContext) -> CleanCorpus:
     """Removes exact and near duplicates and assigns the splits.
 
@@ -75,8 +57,14 @@ def dedup(spec: DedupSpec, corpus: FilteredCorpus, *, ctx: StageContext) -> Clea
     """
     work = ctx.dir / _WORK
     work.mkdir(exist_ok=True)
-    documents, sets = _read(corpus, spec.near, work, ctx)
-    leaders = _clusters(documents, sets, spec.near)
+    workers = workers_for(corpus.num_bytes, ctx.site.data_workers)
+    if spec.repeated_lines is not None:
+        for done, total in find_repeated(corpus.path / "documents", spec.repeated_lines, work, workers):
+            ctx.progress(done, total, "pieces counted")
+    for done, total in sketch(corpus.path / "documents", spec.near, spec.repeated_lines, work, workers):
+        ctx.progress(done, total, "pieces")
+    found = read_sketches(corpus.path / "documents", spec.near, work)
+    documents, leaders = found.documents, _clusters(found, spec.near)
     kept = _survivors(documents, leaders)
     splits = assign_splits(
         ((documents[leaders[number]].id, documents[number].lang) for number in kept.values()),
@@ -85,62 +73,25 @@ def dedup(spec: DedupSpec, corpus: FilteredCorpus, *, ctx: StageContext) -> Clea
         spec.seed,
     )
     _require_splits(spec, splits)
-    facts = _write(corpus, ctx.dir, documents, leaders, kept, splits)
-    del sets
+    lines = line_filter(spec.repeated_lines, work)
+    facts = _write(corpus, ctx.dir, documents, leaders, kept, splits, lines)
+    del found  # it maps files of the work folder
     shutil.rmtree(work)
     return ctx.commit(CleanCorpus, **facts)
 
 
-class _ShingleFile:
-    """Shingle sets on disk: memory holds only where each one lies."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._ends = [0]
-        self._file = path.open("wb")
-
-    def append(self, hashes: Hashes) -> None:
-        self._file.write(hashes.tobytes())
-        self._ends.append(self._ends[-1] + len(hashes))
-
-    def sets(self) -> list[Hashes]:
-        self._file.close()
-        flat = np.memmap(self._path, dtype=np.uint64, mode="r") if self._ends[-1] else np.zeros(0, dtype=np.uint64)
-        return [flat[start:end] for start, end in zip(self._ends, self._ends[1:], strict=False)]
-
-
-def _read(
-    corpus: FilteredCorpus, near: NearDuplicates | None, work: Path, ctx: StageContext
-) -> tuple[list[_Document], list[Hashes]]:
-    """Reads all documents and returns them with their shingle sets, in the order of their ids."""
-    documents: list[_Document] = []
-    file = _ShingleFile(work / "shingles.u64")
-    for row in read_rows(corpus.path / "documents", ["id", "source", "lang", "text"]):
-        text = row["text"]
-        digest = sha256(normalized(text).encode("utf-8")).digest()
-        documents.append(_Document(row["id"], row["source"], row["lang"], len(text), digest))
-        if near is not None:
-            file.append(shingles(text, row["lang"], near.chars_per_shingle, near.words_per_shingle))
-        if len(documents) % 500 == 0:
-            ctx.progress(len(documents), corpus.num_documents, "documents")
-    sets = file.sets()
-    order = sorted(range(len(documents)), key=lambda number: documents[number].id)
-    return [documents[number] for number in order], [sets[number] for number in order] if near is not None else []
-
-
-def _clusters(documents: list[_Document], sets: list[Hashes], near: NearDuplicates | None) -> list[int]:
+def _clusters(found: Sketches, near: NearDuplicates | None) -> list[int]:
     """Returns for each document the first one of its cluster."""
-    found = UnionFind(len(documents))
+    sets = UnionFind(len(found.documents))
     first_with: dict[bytes, int] = {}
-    for number, document in enumerate(documents):
-        found.join(first_with.setdefault(document.text_digest, number), number)
-    if near is not None and len(sets) > 1:
-        keys = signatures(sets, near.num_bands, near.rows_per_band)
-        join_similar(found, keys, sets.__getitem__, near.threshold)
-    return [found.find(number) for number in range(len(documents))]
+    for number, document in enumerate(found.documents):
+        sets.join(first_with.setdefault(document.text_digest, number), number)
+    if near is not None and found.sets is not None:
+        join_similar(sets, found.keys, found.sets.__getitem__, near.threshold)
+    return [sets.find(number) for number in range(len(found.documents))]
 
 
-def _survivors(documents: list[_Document], leaders: list[int]) -> dict[int, int]:
+def _survivors(documents: list[Document], leaders: list[int]) -> dict[int, int]:
     """Returns the document that is kept of each cluster: the longest, then the first."""
     kept: dict[int, int] = {}
     for number, leader in enumerate(leaders):
@@ -163,18 +114,21 @@ def _require_splits(spec: DedupSpec, splits: dict[str, Split]) -> None:
 def _write(
     corpus: FilteredCorpus,
     folder: Path,
-    documents: list[_Document],
+    documents: list[Document],
     leaders: list[int],
     kept: dict[int, int],
     splits: dict[str, Split],
+    lines: LineFilter,
 ) -> dict[str, Any]:
     numbers = {document.id: number for number, document in enumerate(documents)}
     examples = _Examples(leaders)
     removed_by, by_split, by_language, by_source = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     num_bytes = 0
     with TableWriter(folder / "documents", DOCUMENTS) as kept_rows, TableWriter(folder / "removed.parquet", REMOVED) as removed:
-        for row in read_rows(corpus.path / "documents", ["id", "source", "licence", "lang", "text"]):
+        chunks = chunks_of([document.num_chars for document in documents])
+        for row in rows_in_order(corpus.path / "documents", _READ, numbers, chunks, folder / _WORK):
             number = numbers[row["id"]]
+            row["text"] = lines(row["source"], row["text"])
             survivor, cluster = kept[leaders[number]], documents[leaders[number]].id
             examples.offer(number, row["text"], number == survivor, row["id"])
             if number == survivor:
@@ -191,11 +145,13 @@ def _write(
                 )
                 removed_by[reason] += 1
     (folder / "clusters.json").write_text(examples.json(), encoding="utf-8")
+    (folder / "repeated_lines.json").write_text(json.dumps(lines.examples(), ensure_ascii=False, indent=1), encoding="utf-8")
     return {
         "num_documents_in": kept_rows.num_rows + removed.num_rows,
         "num_documents": kept_rows.num_rows,
         "num_bytes": num_bytes,
         "removed_by_reason": dict(sorted(removed_by.items())),
+        "repeated_lines": dict(sorted(lines.taken.items())),
         "documents_by_split": {split: by_split[split] for split in SPLITS},
         "documents_by_language": dict(sorted(by_language.items())),
         "documents_by_source": dict(sorted(by_source.items())),

@@ -1,64 +1,42 @@
 """Shingles: a text as a set of 64-bit hashes of its short runs, the form in which texts are compared.
 
-In: a text and its language. Out: a sorted array of distinct hashes. Invariant: case, width, white space and punctuation do
-not count; the hashes are the same on every machine and in every process.
+In: texts of one way of writing and the length of their runs. Out: sorted arrays of distinct hashes. Invariant: a text's set hangs
+on the text and the length alone, not on the texts beside it.
 """
 
-import re
-from functools import lru_cache
-from hashlib import blake2b
-from typing import Any
+from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tasks.core.text import normalized
+from tasks.core.ngrams import Hashes, run_hashes, unit_hashes
 
-Hashes = NDArray[np.uint64]
-
-_BY_CHARACTER = frozenset({"zh", "ja", "th"})  # written without spaces between words
-_WORD = re.compile(r"\w+")
-_BASE = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+BY_CHARACTER = frozenset({"zh", "ja", "th"})  # written without spaces between words
 
 
-def shingles(text: str, lang: str, chars: int, words: int) -> Hashes:
-    """Returns the distinct hashes of runs of `chars` characters, or of `words` words where words are spaced.
+def shingle_sets(texts: Sequence[str], size: int, by_character: bool) -> list[Hashes]:
+    """Returns for each normalised text the distinct hashes of its runs of `size` words or characters.
 
-    A text shorter than one run is one run.
+    A text shorter than one run is one run; a text without a word or character is {0}.
     """
-    units, size = _units(text, lang, chars, words)
-    if not len(units):
-        return np.zeros(1, dtype=np.uint64)
-    size = min(size, len(units))
-    runs = np.zeros(len(units) - size + 1, dtype=np.uint64)
-    for offset in range(size):
-        runs = runs * _BASE + units[offset : offset + len(runs)]
-    return np.unique(_mixed(runs))
+    units, bounds = unit_hashes(texts, by_character)
+    runs = run_hashes(units, size)
+    sets = []
+    for start, end in pairwise(bounds):
+        if end - start >= size:
+            sets.append(_distinct(runs[start : end - size + 1]))
+        else:
+            sets.append(run_hashes(units[start:end], end - start) if end > start else np.zeros(1, dtype=np.uint64))
+    return sets
+
+
+def _distinct(hashes: Hashes) -> Hashes:
+    """Returns the distinct hashes in order; for a few hundred numbers sorting beats the hash table of `np.unique`."""
+    ordered = np.sort(hashes)
+    return ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))]
 
 
 def jaccard(first: Hashes, second: Hashes) -> float:
     """Returns the share of hashes that two sets have in common."""
     shared = len(np.intersect1d(first, second, assume_unique=True))
     return shared / (len(first) + len(second) - shared)
-
-
-def _units(text: str, lang: str, chars: int, words: int) -> tuple[Hashes, int]:
-    found = _WORD.findall(normalized(text))
-    if lang in _BY_CHARACTER:
-        points = np.frombuffer("".join(found).encode("utf-32-le"), dtype=np.uint32)
-        return _mixed(points.astype(np.uint64)), chars
-    return np.array([_word_hash(word) for word in found], dtype=np.uint64), words
-
-
-@lru_cache(maxsize=200_000)
-def _word_hash(word: str) -> int:
-    return int.from_bytes(blake2b(word.encode("utf-8"), digest_size=8).digest(), "little")
-
-
-def _mixed(values: Any) -> Hashes:
-    """Spreads values over all 64 bits (the finaliser of SplitMix64)."""
-    values = (values ^ (values >> np.uint64(30))) * _MIX_1
-    values = (values ^ (values >> np.uint64(27))) * _MIX_2
-    result: Hashes = values ^ (values >> np.uint64(31))
-    return result

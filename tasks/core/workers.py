@@ -17,6 +17,13 @@ from tasks.core.errors import TransientError
 
 J = TypeVar("J")
 
+_WORTH_BYTES = 20_000_000  # of text; a process takes as long to start as light work on some of it
+
+
+def workers_for(num_bytes: int, workers: int) -> int:
+    """Returns how many processes light work on so much text is worth: one or all."""
+    return workers if num_bytes >= _WORTH_BYTES else 1
+
 
 def run_jobs(function: Callable[[J], None], jobs: Sequence[J], workers: int) -> Iterator[int]:
     """Runs `function` on each job and yields how many are done after each one.

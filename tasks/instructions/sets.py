@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from tasks.core.artifact import Spec
 from tasks.core.inputs import find_files, pin
+from tasks.core.overlap import OverlapRules
 from tasks.core.site import Site
 
 Form = Literal["auto", "messages", "alpaca", "sharegpt", "prompt_response"]
@@ -47,6 +48,10 @@ class InstructionsSpec(Spec):
             "are dropped. 0.9 finds the same text with small edits but keeps short prompts that share a template.",
         ),
     ] = 0.9
+    heldout_overlap: Annotated[
+        OverlapRules | None,
+        Field(description="Training items that share a run or an answer with a held-out item are dropped; off: not looked for."),
+    ] = OverlapRules()
     shuffle_answers: Annotated[
         bool, Field(description="Experiment: give training items each other's answers, so that the gate must say no.")
     ] = False

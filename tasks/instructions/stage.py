@@ -1,7 +1,7 @@
 """Instructions: reads tuning and held-out data, keeps them apart, and writes one file of conversations.
 
-In: instruction sets. Out: `Conversations`. Invariants: each item seen is kept or dropped with a reason; no group and no
-prompt of a held-out item stands in the training data; the held-out items are read first and never changed.
+In: instruction sets. Out: `Conversations`. Invariants: each item seen is kept or dropped with a reason; no group, prompt,
+answer or long run of a held-out item stands in the training data; the held-out items are read first and never changed.
 """
 
 import json
@@ -14,6 +14,7 @@ from hashlib import sha256
 from tasks.contracts import Conversations, Split
 from tasks.core.errors import ContractError
 from tasks.core.inputs import check_unchanged, find_files
+from tasks.core.overlap import Reference, ReferenceItem
 from tasks.core.stage import DISK, StageContext, stage
 from tasks.instructions.forms import Item, Message, Refused, read_objects, to_item
 from tasks.instructions.sets import InstructionSet, InstructionsSpec
@@ -21,7 +22,7 @@ from tasks.instructions.sets import InstructionSet, InstructionsSpec
 _SHINGLE_CHARS = 5
 
 
-@stage(version=1, name="instructions", retry=DISK)
+@stage(version=2, name="instructions", retry=DISK)
 def read_conversations(spec: InstructionsSpec, *, ctx: StageContext) -> Conversations:
     """Reads every set, drops what cannot be used with its reason, and splits the rest.
 
@@ -73,12 +74,16 @@ class _Reader:
         self._ids: set[str] = set()
         self._heldout_groups: set[str] = set()
         self._heldout_prompts = _Prompts()
+        self._heldout: Reference | None = None
 
     def keep_out(self, items: Sequence[Item]) -> None:
-        """From here on, drops items that share a group or a prompt with these."""
+        """From here on, drops items that share a group, a prompt, a long run or an answer with these."""
         self._heldout_groups = {item.group for item in items}
         for item in items:
             self._heldout_prompts.add(item.prompt)
+        if self._spec.heldout_overlap is not None:
+            found = [ReferenceItem(item.id, item.source, _said(item), item.answer) for item in items]
+            self._heldout = Reference(found, self._spec.heldout_overlap)
 
     def items(self, sets: Sequence[InstructionSet]) -> Iterator[Item]:
         """Yields the items of the sets that are kept."""
@@ -100,6 +105,8 @@ class _Reader:
             raise Refused("held_out_group")
         if self._heldout_prompts.holds(item.prompt, self._spec.near_heldout_similarity):
             raise Refused("held_out_prompt")
+        if self._heldout is not None and (reasons := {match.reason for match in self._heldout.matches(_said(item))}):
+            raise Refused("held_out_answer" if "answer" in reasons else "held_out_ngram")
         if (item.prompt, item.answer) in self._seen:
             raise Refused("duplicate")
         if item.id in self._ids:
@@ -115,6 +122,11 @@ class _Reader:
                 'raise it, or set too_long = "drop"'
             )
         raise Refused("too_long")
+
+
+def _said(item: Item) -> tuple[str, ...]:
+    """Returns what was asked and answered; a system message is shared by items that have nothing else in common."""
+    return tuple(message["content"] for message in item.messages if message["role"] != "system")
 
 
 class _Prompts:

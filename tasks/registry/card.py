@@ -68,11 +68,12 @@ def _data(found: Findings) -> list[str]:
     languages = ", ".join(f"{cell(name)} {count:,}" for name, count in sorted(found.corpus.documents_by_language.items()))
     corpus, quality = found.corpus, found.quality
     kept = f"{corpus.num_documents:,} documents after cleaning and deduplication ({languages}), {corpus.num_bytes:,} bytes."
+    held = f"Held-out items: {_contamination(corpus)}."
     checks = f"Quality: {quality.num_checks} checks, {len(quality.failures)} critical and {len(quality.warnings)} warnings."
     return [
         "## Data",
         "",
-        f"Pretraining: {kept} {checks}",
+        f"Pretraining: {kept} {held} {checks}",
         "",
         *table(("source", "licence", "split", "documents"), _sources(found.corpus)),
         "",
@@ -80,6 +81,14 @@ def _data(found: Findings) -> list[str]:
         "",
         *table(("set", "licence", "items"), _instruction_sets(found.conversations)),
     ]
+
+
+def _contamination(corpus: CleanCorpus) -> str:
+    """Says what became of documents that hold held-out items."""
+    reasons = ", ".join(f"{cell(name)} {count:,}" for name, count in sorted(corpus.contaminated_by_reason.items()))
+    marked = sum(corpus.marked_by_reason.values())
+    left_out = f"{corpus.num_contaminated:,} documents that held one were left out" + (f" ({reasons})" if reasons else "")
+    return left_out + (f", {marked:,} were kept" if marked else "")
 
 
 def _sources(corpus: CleanCorpus) -> list[tuple[str, str, str, str]]:

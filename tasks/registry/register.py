@@ -56,7 +56,7 @@ def is_registered(
     return is_champion == artifact.is_champion and (is_champion or not _may_be_champion(version, verdict, quality))
 
 
-@stage(version=1, name="register", retry=NETWORK, holds=is_registered)
+@stage(version=2, name="register", retry=NETWORK, holds=is_registered)
 def register_model(
     spec: RegisterSpec,
     base: Checkpoint,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import ContractError, TransientError
-from tasks.core.workers import run_jobs
+from tasks.core.workers import run_jobs, workers_for
 
 
 def touch(path: Path) -> None:
@@ -23,6 +23,11 @@ def fail(path: Path) -> None:
 
 def die(path: Path) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_little_text_is_not_worth_a_process():
+    assert workers_for(6_500_000, 8) == 1
+    assert workers_for(100_000_000, 8) == 8
 
 
 def test_one_worker_runs_in_this_process(tmp_path):

@@ -11,7 +11,13 @@ from tasks.core.tables import read_rows
 from tests.chain import ChainRun
 
 pytestmark = pytest.mark.chain
-KINDS = {"ingest": RawCorpus, "clean": FilteredCorpus, "dedup": CleanCorpus, "check": QualityReport} | {
+KINDS = {
+    "ingest": RawCorpus,
+    "clean": FilteredCorpus,
+    "dedup": CleanCorpus,
+    "decontaminate": CleanCorpus,
+    "check": QualityReport,
+} | {
     "tokenizer": Tokenizer,
     "encode": TokenizedCorpus,
 }
@@ -25,15 +31,21 @@ def made(chain: ChainRun):
 
 @pytest.fixture(scope="module")
 def clean_rows(made):
-    return list(read_rows(made["dedup"].path / "documents"))
+    return list(read_rows(made["decontaminate"].path / "documents"))
 
 
 def test_nothing_is_lost_between_the_stages(made):
     assert made["ingest"].num_records == made["ingest"].num_documents == 4_097
     assert made["clean"].num_documents_in == made["ingest"].num_documents
     assert made["dedup"].num_documents_in == made["clean"].num_documents
-    assert sum(made["encode"].documents_by_split.values()) == made["dedup"].num_documents
-    assert sum(made["encode"].bytes_by_split.values()) == made["dedup"].num_bytes
+    assert sum(made["encode"].documents_by_split.values()) == made["decontaminate"].num_documents
+    assert sum(made["encode"].bytes_by_split.values()) == made["decontaminate"].num_bytes
+
+
+def test_no_held_out_item_stands_in_the_shipped_corpus(made):
+    """The data were made so: what the stage would drop is a fault of the data, or of the stage."""
+    assert made["decontaminate"].contaminated_by_reason == {}
+    assert made["decontaminate"].num_documents == made["dedup"].num_documents
 
 
 def test_most_of_every_source_survives(made, clean_rows):

@@ -122,7 +122,32 @@ def test_a_small_edit_of_a_long_held_out_prompt_is_found(site, tmp_path):
     train = [alpaca(1), alpaca(2), {"instruction": prompt.replace("chosen", "picked"), "output": "B"}]
     held = [{"instruction": prompt, "output": "A"}]
     assert build(site, tmp_path, train, held, near_heldout_similarity=0.85).dropped_by_reason == {"held_out_prompt": 1}
-    assert build(site, tmp_path, train, held, near_heldout_similarity=None).dropped_by_reason == {}
+    assert build(site, tmp_path, train, held, near_heldout_similarity=None).dropped_by_reason == {"held_out_ngram": 1}
+    off = {"near_heldout_similarity": None, "heldout_overlap": None}
+    assert build(site, tmp_path, train, held, **off).dropped_by_reason == {}
+
+
+HELD_ANSWER = "It prints the names of all files in a folder, hidden ones too."
+IN_A_SYSTEM_MESSAGE = [{"role": role, "content": "x"} for role in ("system", "user", "assistant")]
+IN_A_SYSTEM_MESSAGE[0]["content"] = HELD_ANSWER
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        ({"prompt": "Something else", "response": f"Look: {HELD_ANSWER.upper()} So it is."}, "held_out_answer"),
+        ({"prompt": "It prints the names of all files in a folder, hidden ones and more?", "response": "No."}, None),
+        (
+            {"prompt": "Why is the command that is asked about in the first of nine lessons?", "response": "x"},
+            "held_out_ngram",
+        ),
+        ({"messages": IN_A_SYSTEM_MESSAGE}, None),
+    ],
+)
+def test_training_items_that_hold_a_held_out_one_are_dropped(site, tmp_path, item, reason):
+    held = [{"prompt": "What is the command that is asked about in the first of nine lessons for?", "response": HELD_ANSWER}]
+    found = build(site, tmp_path, [alpaca(1), item], held)
+    assert found.dropped_by_reason == ({reason: 1} if reason else {})
 
 
 def test_short_prompts_of_one_template_are_not_near(site, tmp_path):

@@ -59,11 +59,13 @@ def test_nothing_is_left_running(chain: ChainRun, again: ChainRun) -> None:
 
 
 def test_counts_add_up_from_raw_records_to_tokens(chain: ChainRun) -> None:
-    raw, clean, dedup, encode = (chain.manifests(name)[0].facts for name in ("ingest", "clean", "dedup", "encode"))
+    stages = ("ingest", "clean", "dedup", "decontaminate", "encode")
+    raw, clean, dedup, corpus, encode = (chain.manifests(name)[0].facts for name in stages)
     assert raw["num_records"] == 254 + 535 + 3308
     assert raw["num_documents"] == clean["num_documents_in"]
     assert clean["num_documents"] == dedup["num_documents_in"]
-    assert dedup["documents_by_split"] == encode["documents_by_split"]
+    assert corpus["num_documents"] + sum(corpus["contaminated_by_reason"].values()) == dedup["num_documents"]
+    assert corpus["documents_by_split"] == encode["documents_by_split"]
     assert sum(dedup["removed_by_reason"].values()) > 0
     assert sum(clean["drops_by_reason"].values()) > 0
 
@@ -81,6 +83,7 @@ def test_the_plan_of_a_finished_run_builds_nothing(chain: ChainRun) -> None:
     ("override", "first", "reason"),
     [
         ("dedup.near.threshold=0.93", "dedup", "near.threshold"),
+        ("decontaminate.overlap.words_per_ngram=9", "decontaminate", "overlap.words_per_ngram"),
         ("tokenizer.source.vocab_size=700", "tokenizer", "vocab_size: "),
         ("pretrain.seed=5", "pretrain", "seed: 0 -> 5"),
         ("tune.optim.learning_rate=0.5", "tune", "optim.learning_rate"),
@@ -203,7 +206,7 @@ def damaged(chain: ChainRun, tmp_path: Path, stage: str, pattern: str) -> Site:
     [
         ("encode", "train-*.tokens", "pretrain.seed=9", "pretrain"),
         ("pretrain", "model.safetensors", "tune.seed=9", "tune"),
-        ("dedup", "*.parquet", "tokenizer.source.vocab_size=600", "tokenizer"),
+        ("decontaminate", "documents/*.parquet", "tokenizer.source.vocab_size=600", "tokenizer"),
     ],
 )
 def test_one_flipped_byte_stops_what_would_be_built_from_it(

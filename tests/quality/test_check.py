@@ -45,7 +45,9 @@ def test_the_tables_hold_numbers_and_names_only(corpora, report):
     for name, rows in tables.items():
         assert list(read_rows(report.path / "tables" / f"{name}.parquet")) == rows
         words = {value for row in rows for value in row.values() if isinstance(value, str)}
-        allowed = {"zh", "en", "test", "train", "validation", "ingest", "clean", "dedup"} | set(corpora[0].quarantined)
+        allowed = {"zh", "en", "test", "train", "validation", "ingest", "clean", "dedup", "decontaminate"} | set(
+            corpora[0].quarantined
+        )
         assert words <= allowed | set(corpora[1].drops_by_reason) | set(corpora[2].removed_by_reason)
 
 

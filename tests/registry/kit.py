@@ -212,10 +212,12 @@ def _corpus(site: Site, seed: int) -> CleanCorpus:
     }
     pq.write_table(pa.table(rows), folder / "documents" / "00000.parquet")
     facts: dict[str, Any] = {
-        "num_documents_in": 4,
+        "num_documents_in": 9,
         "num_documents": 3,
         "num_bytes": 120,
         "removed_by_reason": {"exact": 1},
+        "contaminated_by_reason": {"answer": 3, "ngram": 2},
+        "marked_by_reason": {"ngram": 1},
         "documents_by_split": {"train": 2, "test": 1},
         "documents_by_language": {"en": 2, "zh": 1},
         "documents_by_source": {"handbook": 2, "poems": 1},

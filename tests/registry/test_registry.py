@@ -47,6 +47,7 @@ def test_a_passed_model_becomes_champion_with_card_and_tags(site: Site, chain: C
     assert stored.description == card
     for said in ("CC-BY-SA-3.0", "| commands | MIT | 2 |", "-0.500 [-0.600, -0.400]", "few documents in zh", "learning_rate"):
         assert said in card
+    assert "Held-out items: 5 documents that held one were left out (answer 3, ngram 2), 1 were kept." in card
     assert "only 3 documents \\| a &lt;b> [of]\\(its own)" in card, "what others wrote is escaped"
     run = mlflow_client(site).get_run(version.run_id)
     assert run.info.status == "FINISHED"
