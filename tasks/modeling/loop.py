@@ -30,6 +30,7 @@ from tasks.modeling.journal import Journal, Measured
 from tasks.modeling.model import autocast, num_parameters
 from tasks.modeling.optim import build_optimizer, set_learning_rate, trained_weights
 from tasks.modeling.parallel import World, clip_gradients, parallelize
+from tasks.modeling.plan import WeightPlan
 from tasks.modeling.sizing import MICRO_TOKENS
 from tasks.modeling.specs import OptimSpec, TrainSpec, learning_rate
 
@@ -98,12 +99,13 @@ class Loop:
     optim: OptimSpec
     seed: int
     place: Place
+    plan: WeightPlan = field(default_factory=WeightPlan)
     interrupt: Interrupt = field(default_factory=Interrupt)
 
     def __post_init__(self) -> None:
         self._losses = _Loss(self.model, self.task.loss)
         self._parallel = parallelize(self._losses, self.model, self.place.world, self.place.precision)
-        self.optimizer = build_optimizer(self.model, self.optim)
+        self.optimizer = build_optimizer(self.model, self.optim, self.plan.rate_factors)
         self.num_steps = self.spec.num_steps(self.task.train.num_rows, self.task.train.row_tokens)
         self.position = Position()
         self._journal = Journal(self.place.folder / METRICS_NAME, self.place.world, self.num_steps)
@@ -182,6 +184,7 @@ class Loop:
         rate = learning_rate(self.optim, step, self.num_steps)
         torch.manual_seed(_step_seed(self.seed, step, world.rank))
         loss = self._accumulate(rows[world.local_rows(self.spec.batch_rows)], num_targets)
+        self.plan.drop_gradients(self.model, step, step * self.spec.batch_rows / self.task.train.num_rows)
         limit = math.inf if self.optim.clip_norm is None else self.optim.clip_norm
         norm = clip_gradients(trained_weights(self.model).values(), limit)
         set_learning_rate(self.optimizer, rate)

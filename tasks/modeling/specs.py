@@ -105,7 +105,9 @@ Schedule = Annotated[CosineSchedule | WarmupStableDecaySchedule, Field(discrimin
 class OptimSpec(Spec):
     """AdamW (Loshchilov and Hutter, arXiv:1711.05101); vectors (norms, biases) are not decayed."""
 
-    learning_rate: Annotated[float, Field(ge=0, le=1, description="Peak learning rate; 0 trains nothing.")] = 3e-3
+    learning_rate: Annotated[
+        float | None, Field(ge=0, le=1, description="Peak learning rate; 0 trains nothing; none: derived, where a stage can.")
+    ] = 3e-3
     beta1: Annotated[float, Field(ge=0, lt=1, description="Decay of the mean of the gradient.")] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1, description="Decay of the mean of its square.")] = 0.95
     epsilon: Annotated[float, Field(gt=0, description="Added to the denominator.")] = 1e-8
@@ -113,13 +115,19 @@ class OptimSpec(Spec):
     clip_norm: Annotated[float | None, Field(gt=0, description="Largest norm of the gradient; none: not clipped.")] = 1.0
     schedule: Annotated[Schedule, Field(description="Learning rate over the steps.")] = CosineSchedule(kind="cosine")
 
+    @property
+    def peak(self) -> float:
+        """The peak learning rate, which a stage has derived by now where the recipe set none."""
+        assert self.learning_rate is not None
+        return self.learning_rate
+
 
 def learning_rate(spec: OptimSpec, step: int, num_steps: int) -> float:
     """Returns the learning rate of the update that leads from `step` to `step + 1`, of `num_steps` in all."""
     num_warmup = math.ceil(spec.schedule.warmup_share * num_steps)
     if step < num_warmup:
-        return spec.learning_rate * (step + 1) / num_warmup
-    return spec.learning_rate * spec.schedule.factor((step - num_warmup) / max(1, num_steps - num_warmup))
+        return spec.peak * (step + 1) / num_warmup
+    return spec.peak * spec.schedule.factor((step - num_warmup) / max(1, num_steps - num_warmup))
 
 
 class TrainSpec(Spec):
