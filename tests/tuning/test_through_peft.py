@@ -1,12 +1,12 @@
 """Adapters through peft: no change at first, the base never moves, as many weights as the formula says, merged as trained."""
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from tasks.core.errors import ContractError, RecipeError
 from tasks.core.site import Site
@@ -162,4 +162,16 @@ def test_an_adapter_knows_its_base(tmp_path: Path) -> None:
     check_bound(adapter, base)
     with pytest.raises(ContractError, match=r"was trained on checkpoint 555555555555, and .*other holds other weights"):
         check_bound(adapter, other)
-    assert set(load_file(adapter / "adapter_model.safetensors")) != set()
+
+
+@pytest.mark.gpu
+def test_qlora_trains_beside_four_bits_and_merges_into_the_exact_base(tmp_path: Path) -> None:
+    if not torch.cuda.is_available() or importlib.util.find_spec("bitsandbytes") is None:
+        pytest.skip("needs CUDA and bitsandbytes")
+    tiny("llama").save_pretrained(tmp_path / "base")
+    spec = QloraSpec(kind="qlora", rank=2)
+    prepared = spec.prepare(spec.load(tmp_path / "base"), 0)
+    assert any(weight.dtype == torch.uint8 for weight in prepared.model.parameters())
+    assert all("lora_" in name for name, weight in prepared.model.named_parameters() if weight.requires_grad)
+    merged = prepared.finish(tmp_path / "adapter")
+    assert all(torch.equal(weight.cpu(), snapshot(tiny("llama"))[name]) for name, weight in merged.named_parameters())
