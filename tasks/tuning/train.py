@@ -6,6 +6,7 @@ leaves. Invariant: the test split is never read into an example.
 
 import json
 import logging
+import shutil
 import time
 from collections import Counter
 from pathlib import Path
@@ -58,6 +59,7 @@ def _tell(prepared: Prepared) -> None:
 def _keep(job: TuneJob, prepared: Prepared, special: SpecialIds, result: TrainResult, start: float) -> None:
     """Writes the model, the adapter where there is one, and the results."""
     execution, adapter = job.execution, job.execution.dir / ADAPTER
+    shutil.rmtree(adapter, ignore_errors=True)  # what a killed attempt left
     tuned = prepared.finish(adapter)
     if adapter.exists():
         bind(adapter, job.base_dir, job.base_digest)
