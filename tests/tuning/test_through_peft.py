@@ -81,6 +81,15 @@ def test_pissa_starts_at_the_base_within_rounding_and_is_kept_as_plain_lora(name
     assert far(logits(merged), trained) < MERGE_TOLERANCE
 
 
+@pytest.mark.parametrize("name", VARIANTS)
+def test_preparing_twice_gives_the_same_bits(name: str) -> None:
+    """A resumed training prepares anew: what the checkpoint does not hold (PiSSA's rest of the weights) must be the same."""
+    one, other = (snapshot(VARIANTS[name].prepare(tiny("llama"), 5).model) for _ in range(2))
+    assert all(torch.equal(weight, other[key]) for key, weight in one.items())
+    different = snapshot(VARIANTS[name].prepare(tiny("llama"), 6).model)
+    assert any(not torch.equal(weight, different[key]) for key, weight in one.items()) == (not name.startswith("pissa"))
+
+
 def test_it_trains_r_times_inputs_and_outputs() -> None:
     # Width 16, feed-forward 24, one key-value head of 8: q, k, v, o, gate, up, down in each of 4 layers.
     sizes = [(16, 16), (16, 8), (16, 8), (16, 16), (16, 24), (16, 24), (24, 16)]
