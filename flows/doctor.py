@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.servers import prefect_api, running_ui
+from flows.servers import prefect_api, running_ui, wait_for_prefect
 from flows.watch import reap_prefect
+from tasks.core.errors import TransientError
 from tasks.core.site import Site, current_site
 from tasks.core.store import Store
 from tasks.core.tracking import deliver_pending, reap
@@ -95,9 +96,13 @@ def _store(site: Site) -> Iterator[Finding]:
 
 def _runs(site: Site) -> Iterator[Finding]:
     """Closes what a killed process left open; a service that does not answer is a finding, not an error."""
-    with prefect_api(site):
-        closed = reap_prefect(site)
-    yield Finding("note" if closed else "ok", "Prefect runs", f"{closed} closed as crashed, whose process is gone")
+    try:
+        with prefect_api(site) as api_url:
+            wait_for_prefect(api_url)
+            closed = reap_prefect(site)
+        yield Finding("note" if closed else "ok", "Prefect runs", f"{closed} closed as crashed, whose process is gone")
+    except TransientError as error:
+        yield Finding("problem", "Prefect", str(error))
     try:
         delivered, left = deliver_pending(site)
         killed = len(reap(site))

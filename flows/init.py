@@ -30,7 +30,7 @@ licence = "unknown"   # say what you know: it goes into the model card
 # tokens = 20_000_000
 
 # [tune.method]
-# kind = "full"        # or "lora"
+# kind = "full"        # or lora, freeze, layer_decay, gradual, ia3, ...; a wrong kind lists them all
 
 # The name under which the model is registered and served.
 [registry]

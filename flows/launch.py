@@ -15,7 +15,7 @@ from rich.markup import escape
 from flows.display import TerminalObserver, summary_table
 from flows.pipeline import CHAINS, STAGES
 from flows.recipe import Recipe, load_recipe
-from flows.servers import prefect_api
+from flows.servers import prefect_api, wait_for_prefect
 from tasks.contracts import Deployment
 from tasks.core.errors import RecipeError
 from tasks.core.run import watching
@@ -60,13 +60,9 @@ def require_choice(option: str, value: str, choices: list[str]) -> None:
 
 
 def _run_flow(part: str, recipe: Recipe, until: str | None, api_url: str) -> None:
-    from flows.servers import answers
-
-    deadline = time.monotonic() + 120
     from flows import runs  # imports Prefect, while the server starts
 
-    while not answers(f"{api_url}/health") and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for_prefect(api_url)
     getattr(runs, part)(recipe, until)
 
 

@@ -127,6 +127,7 @@ def plan_recipe(recipe: Recipe, site: Site, until: str | None = None) -> list[St
 
 
 def _planned(recipe: Recipe, site: Site, until: str | None) -> Planner:
+    recipe.tune.check_site(site)
     planner = Planner(site, until)
     try:
         with running(Run(site, recipe.name, planner=planner)):
@@ -137,10 +138,10 @@ def _planned(recipe: Recipe, site: Site, until: str | None) -> Planner:
 
 
 def show_plan(preset: str, overrides: Sequence[str], until: str | None) -> None:
-    """Prints the plan of a preset, and what pretraining will need.
+    """Prints the plan of a preset, what pretraining will need, and what should be known of the tuning.
 
     Raises:
-        RecipeError: A device has too little memory for a pretraining that has to be built.
+        RecipeError: A device has too little memory for a pretraining that has to be built, or cannot do the tuning.
     """
     if until is not None:
         require_choice("--until", until, list(STAGES))
@@ -148,6 +149,8 @@ def show_plan(preset: str, overrides: Sequence[str], until: str | None) -> None:
     planner = _planned(recipe, site, until)
     console = Console()
     _show_steps(console, recipe.name, planner.steps)
+    for warning in recipe.tune.forewarnings(recipe.pretrain.optim.learning_rate):
+        console.print(f"[yellow]warning[/] {escape(warning)}", highlight=False, soft_wrap=True)
     if not any(step.stage == "pretrain" and step.action == "build" for step in planner.steps):
         return
     if (outlook := pretrain_outlook(recipe, site, planner.found, planner.manifests)) is not None:

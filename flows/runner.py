@@ -83,13 +83,13 @@ def run_chain(chain: Chain, recipe: Recipe, until: str | None) -> Run:
     """Runs the stages of `chain` as tasks of the current flow run.
 
     Raises:
-        RecipeError: A precision of the recipe cannot be had here.
-        PipelineError: What a stage raised.
+        PipelineError: What a stage raised, or a recipe that this machine cannot run.
     """
     from prefect.runtime import flow_run
 
     site = current_site()
     require_precisions(recipe, site)
+    recipe.tune.check_site(site)
     run = Run(site, recipe.name, recipe.model_dump(mode="json"), until, flow_run.get_id(), flow_run.get_flow_run_ui_url())
     run.observers = [*watchers(), PrefectObserver()]
     with owned(site, run.prefect_run_id), _tracked(run), running(run):

@@ -209,6 +209,19 @@ def prefect_api(site: Site) -> Iterator[str]:
         del os.environ["PREFECT_API_URL"]
 
 
+def wait_for_prefect(api_url: str) -> None:
+    """Waits until a Prefect API answers.
+
+    Raises:
+        TransientError: It does not in time.
+    """
+    deadline = time.monotonic() + _START_S
+    while not answers(f"{api_url}/health"):
+        if time.monotonic() > deadline:
+            raise TransientError(f"the Prefect server at {api_url} does not answer after {_START_S:.0f} s; is it running?")
+        time.sleep(0.05)
+
+
 def _flush_logs() -> None:
     """Sends what Prefect still holds before its server goes."""
     if "prefect" in sys.modules:

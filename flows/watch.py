@@ -55,9 +55,7 @@ def _close(path: Path) -> bool:
         try:
             run = client.read_flow_run(UUID(path.stem))
             if run.state is not None and not run.state.is_final():
-                client.set_flow_run_state(
-                    run.id, Crashed(message="the process is gone; run again: finished stages are reused"), force=True
-                )
+                client.set_flow_run_state(run.id, Crashed(message=_GONE), force=True)
                 closed = True
         except ObjectNotFound:
             pass

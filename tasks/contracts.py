@@ -223,7 +223,8 @@ class Conversations(Artifact):
 class Checkpoint(Artifact):
     """A model: `model/` is a `transformers` folder (safetensors, tokenizer and chat template included).
 
-    `adapter/` holds the unmerged adapter of a LoRA run; `extra/` the curves, the log and the kept checkpoints.
+    `adapter/` holds the unmerged adapter of a run that made one; `extra/` the curves, the log and the kept checkpoints. Where
+    a method has no plain form, `model/` holds `base/`, `adapter/` and the tokenizer: scored, but neither registered nor served.
 
     Attributes:
         method: `pretrain`, or the tuning method.
@@ -231,6 +232,8 @@ class Checkpoint(Artifact):
         train_loss, validation_loss: Mean cross entropy in nats per target token at the end.
         validation_bits_per_byte: The validation loss in a unit that does not depend on the tokenizer.
         warnings: What a reader of this model's figures must know; they travel to the model card.
+        figures: Of a tuning: peak learning rate, share of the weights trained, bytes kept, seconds, peak memory in bytes,
+            targets a second, validation minus training loss.
     """
 
     method: str
@@ -245,6 +248,7 @@ class Checkpoint(Artifact):
     validation_loss: float
     validation_bits_per_byte: float | None = None
     warnings: tuple[str, ...] = ()
+    figures: dict[str, float] = Field(default_factory=dict)
 
     def summary(self) -> str:
         """One line for a person."""

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from tasks.contracts import Checkpoint, TokenizedCorpus, Tokenizer
-from tasks.core.errors import ContractError
+from tasks.core.errors import ContractError, RecipeError
 from tasks.core.stage import CHILD, StageContext, stage
 from tasks.modeling.job import Execution, PretrainJob, TrainResult, read_result
 from tasks.modeling.objectives import ObjectiveSpec
@@ -32,7 +32,7 @@ class PretrainSpec(PrecisionSpec):
 @stage(version=1, retry=CHILD, packages=("torch", "transformers"))
 def pretrain(spec: PretrainSpec, corpus: TokenizedCorpus, tokenizer: Tokenizer, *, ctx: StageContext) -> Checkpoint:
     """Trains a model from scratch on the train split; looks at the validation split; never sees the test split."""
-    _check(corpus, tokenizer)
+    _check(spec, corpus, tokenizer)
     job = PretrainJob(
         execution=Execution.of(ctx.dir, ctx.site),
         corpus_dir=corpus.path,
@@ -61,7 +61,9 @@ def pretrain(spec: PretrainSpec, corpus: TokenizedCorpus, tokenizer: Tokenizer, 
     )
 
 
-def _check(corpus: TokenizedCorpus, tokenizer: Tokenizer) -> None:
+def _check(spec: PretrainSpec, corpus: TokenizedCorpus, tokenizer: Tokenizer) -> None:
+    if spec.optim.learning_rate is None:
+        raise RecipeError("pretrain.optim.learning_rate is off, and there is no base to derive it from; set one, e.g. 3e-3")
     if corpus.tokenizer_digest != tokenizer.digest:
         raise ContractError(
             f"{corpus.address} was encoded with tokenizer {corpus.tokenizer_digest[:12]}, but {tokenizer.address} is "

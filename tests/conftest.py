@@ -44,11 +44,10 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 @pytest.fixture(scope="session")
 def prefect_api(_own_state: None) -> Iterator[str]:
     """The address of a real Prefect server, one a session."""
-    from flows.servers import answers, prefect_api
+    from flows.servers import prefect_api, wait_for_prefect
 
     with prefect_api(current_site()) as url:
-        while not answers(f"{url}/health"):
-            pass
+        wait_for_prefect(url)
         yield url
 
 

@@ -33,6 +33,7 @@ from tasks.modeling.memory import MicroBatches
 from tasks.modeling.model import autocast, num_parameters
 from tasks.modeling.optim import build_optimizer, set_learning_rate, trained_weights
 from tasks.modeling.parallel import clip_gradients, parallelize
+from tasks.modeling.plan import WeightPlan
 from tasks.modeling.specs import OptimSpec, TrainSpec, learning_rate
 from tasks.modeling.stopwatch import Stopwatch
 from tasks.modeling.task import Place, Task
@@ -62,12 +63,13 @@ class Loop:
     optim: OptimSpec
     seed: int
     place: Place
+    plan: WeightPlan = field(default_factory=WeightPlan)
     interrupt: Interrupt = field(default_factory=Interrupt)
 
     def __post_init__(self) -> None:
         self._losses = _Loss(self.model, self.task.loss)
         self._parallel = parallelize(self._losses, self.model, self.place.world, self.place.precision)
-        self.optimizer = build_optimizer(self.model, self.optim)
+        self.optimizer = build_optimizer(self.model, self.optim, self.plan.rate_factors)
         self.num_steps = self.spec.num_steps(self.task.train.num_rows, self.task.train.row_tokens)
         self.position = Position()
         set_head_loss(self.model, HeadLoss(self.spec.z_loss, self.place.compute.loss_chunk_tokens))
@@ -149,12 +151,13 @@ class Loop:
         with self._stopwatch.lap("forward_backward"):
             loss = self._micro.run(lambda: self._accumulate(rows, num_targets), self.optimizer.zero_grad)
         with self._stopwatch.lap("optimizer"):
+            self.plan.drop_gradients(self.model, step, step * self.spec.batch_rows / self.task.train.num_rows)
             norm = self._clip()
             if problem := self._problem(loss, norm):
                 self._pass_over(problem)
                 return
             self._update()
-        rate = learning_rate(self.optim.learning_rate, self.optim.schedule, step, self.num_steps)
+        rate = learning_rate(self.optim.peak, self.optim.schedule, step, self.num_steps)
         self.position = self.position.model_copy(update={"step": step + 1, "num_tokens": self.position.num_tokens + num_targets})
         self._note(self._journal.add(Measured(step + 1, loss, norm, rate, num_targets)))
 

@@ -30,7 +30,7 @@ def build_model(spec: ModelSpec, vocab_size: int, special: SpecialIds, seed: int
     model = AutoModelForCausalLM.from_config(model_config(spec, vocab_size, special), dtype=torch.float32)
     if spec.residual_init == "scaled":
         _scale_residual_outputs(model, spec.depth)
-    return _with_packed_attention(model)
+    return with_packed_attention(model)
 
 
 def _scale_residual_outputs(model: Any, depth: int) -> None:
@@ -67,12 +67,17 @@ def model_config(spec: ModelSpec, vocab_size: int, special: SpecialIds) -> Any:
 
 
 def load_model(folder: Path) -> Any:
-    """Loads a model folder in fp32, safetensors only."""
+    """Loads a model folder in fp32, safetensors only; with its adapter where it has one."""
     from transformers import AutoModelForCausalLM
+
+    from tasks.modeling.adapted import ADAPTER, BASE, is_adapted, load_adapted
+
+    if is_adapted(folder):
+        return load_adapted(folder / BASE, folder / ADAPTER)
 
     _hush()
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
-    return _with_packed_attention(model)
+    return with_packed_attention(model)
 
 
 def _hush() -> None:
@@ -82,7 +87,8 @@ def _hush() -> None:
     logging.disable_progress_bar()
 
 
-def _with_packed_attention(model: Any) -> Any:
+def with_packed_attention(model: Any) -> Any:
+    """Returns the model with our attention for packed rows."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(PACKED_ATTENTION, _packed_attention)
@@ -120,7 +126,7 @@ def token_losses(model: Any, batch: Batch) -> Tensor:
     """
     hidden_BTW = model.model(
         input_ids=batch.ids_BT,
-        attention_mask=packed_mask(batch.segments_BT, _product_dtype(batch.ids_BT.device)),
+        attention_mask=packed_mask(batch.segments_BT, product_dtype(batch.ids_BT.device)),
         position_ids=batch.positions_BT,
         use_cache=False,
     ).last_hidden_state
@@ -131,7 +137,8 @@ def token_losses(model: Any, batch: Batch) -> Tensor:
     return target_losses(model, model.lm_head, hidden_NW, targets_N)
 
 
-def _product_dtype(device: torch.device) -> torch.dtype:
+def product_dtype(device: torch.device) -> torch.dtype:
+    """Returns the number format of products at this moment."""
     return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
 
 

@@ -6,6 +6,7 @@ each weight that is trained is in one group; the learning rate of each group is 
 the step and the group's own peak (`tasks.modeling.specs.learning_rate`); the optimiser never schedules itself.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -30,34 +31,41 @@ class Together(torch.optim.Optimizer):
             part.step()
 
 
-def build_optimizer(model: Any, spec: OptimSpec) -> torch.optim.Optimizer:
-    """Returns the optimiser of the weights that are trained; vectors (norms, biases) are not decayed."""
+def build_optimizer(model: Any, spec: OptimSpec, rate_factors: Mapping[str, float] | None = None) -> torch.optim.Optimizer:
+    """Returns the optimiser of the weights that are trained; vectors (norms, biases) are not decayed.
+
+    Args:
+        model: Holds the weights.
+        spec: What the optimiser is told.
+        rate_factors: Share of the learning rate by name of the weight; 1 for those not named.
+    """
+    factors = rate_factors or {}
     trained = trained_weights(model)
     if not isinstance(spec, MuonSpec):
-        return _adamw(trained, spec)
+        return _adamw(trained, spec, factors)
     hidden = hidden_matrices(model)
     rest = {name: weight for name, weight in trained.items() if name not in hidden}
-    parts = [_muon(hidden, spec)] if hidden else []
-    return Together([*parts, _adamw(rest, spec)] if rest else parts)
+    parts = [_muon(hidden, spec, factors)] if hidden else []
+    return Together([*parts, _adamw(rest, spec, factors)] if rest else parts)
 
 
-def _adamw(weights: Weights, spec: OptimSpec) -> torch.optim.Optimizer:
+def _adamw(weights: Weights, spec: OptimSpec, factors: Mapping[str, float]) -> torch.optim.Optimizer:
     groups = [
         {"params": [weight for weight in weights.values() if weight.ndim >= 2], "weight_decay": spec.weight_decay},
         {"params": [weight for weight in weights.values() if weight.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
-        [group | {"peak": spec.learning_rate} for group in groups if group["params"]],
-        lr=spec.learning_rate,
+        by_rate([group | {"peak": spec.peak} for group in groups if group["params"]], weights, factors),
+        lr=spec.peak,
         betas=(spec.beta1, spec.beta2),
         eps=spec.epsilon,
         fused=True,
     )
 
 
-def _muon(weights: Weights, spec: MuonSpec) -> torch.optim.Optimizer:
+def _muon(weights: Weights, spec: MuonSpec, factors: Mapping[str, float]) -> torch.optim.Optimizer:
     return torch.optim.Muon(
-        [{"params": list(weights.values()), "peak": spec.matrix_learning_rate}],
+        by_rate([{"params": list(weights.values()), "peak": spec.matrix_learning_rate}], weights, factors),
         lr=spec.matrix_learning_rate,
         weight_decay=spec.weight_decay,
         momentum=spec.momentum,
@@ -85,3 +93,13 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, schedule: Schedule, step
     """Sets the learning rate of each group for the update that leads from `step` to `step + 1`."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(group["peak"], schedule, step, num_steps)
+
+
+def by_rate(groups: list[dict[str, Any]], weights: Weights, factors: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Returns the groups, cut so that each has one share of the learning rate, which its `peak` is then of."""
+    share = {id(weight): factors.get(name, 1.0) for name, weight in weights.items()}
+    return [
+        group | {"params": [weight for weight in group["params"] if share[id(weight)] == factor], "peak": group["peak"] * factor}
+        for group in groups
+        for factor in sorted({share[id(weight)] for weight in group["params"]}, reverse=True)
+    ]

@@ -109,13 +109,21 @@ Schedule = Annotated[CosineSchedule | WarmupStableDecaySchedule, Field(discrimin
 class _Optimizer(Spec):
     """What every optimiser is told: AdamW's numbers, for it trains at least the vectors, and the learning rate's course."""
 
-    learning_rate: Annotated[float, Field(ge=0, le=1, description="Peak learning rate; 0 trains nothing.")] = 3e-3
+    learning_rate: Annotated[
+        float | None, Field(ge=0, le=1, description="Peak learning rate; 0 trains nothing; none: derived, where a stage can.")
+    ] = 3e-3
     beta1: Annotated[float, Field(ge=0, lt=1, description="Decay of the mean of the gradient.")] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1, description="Decay of the mean of its square.")] = 0.95
     epsilon: Annotated[float, Field(gt=0, description="Added to the denominator.")] = 1e-8
     weight_decay: Annotated[float, Field(ge=0, description="Decoupled decay of matrices.")] = 0.1
     clip_norm: Annotated[float | None, Field(gt=0, description="Largest norm of the gradient; none: not clipped.")] = 1.0
     schedule: Annotated[Schedule, Field(description="Learning rate over the steps.")] = CosineSchedule(kind="cosine")
+
+    @property
+    def peak(self) -> float:
+        """The peak learning rate, which a stage has derived by now where the recipe set none."""
+        assert self.learning_rate is not None
+        return self.learning_rate
 
 
 class AdamWSpec(_Optimizer):

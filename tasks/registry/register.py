@@ -72,11 +72,12 @@ def register_model(
     """Registers the tuned model as candidate, and as champion where the verdict says so.
 
     Raises:
-        ContractError: The verdict or the reports are about another model.
+        ContractError: The verdict or the reports are about another model, or the model has no plain form.
         TransientError: MLflow does not answer.
     """
     found = Findings(base, tuned, report, verdict, quality, corpus, conversations)
     _check_same_model(found)
+    _check_plain(tuned)
     card = model_card(spec.name, spec.purpose, found)
     version = version_by_digest(ctx.site, spec.name, tuned.digest) or upload(spec.name, spec.answer_tokens, found, card, ctx)
     describe(version, card, ctx)
@@ -96,6 +97,15 @@ def _check_same_model(found: Findings) -> None:
     for what, (said, given) in pairs.items():
         if said != given:
             raise ContractError(f"{what} is {str(said)[:12]}, but {given[:12]} was given; pass artifacts of one run")
+
+
+def _check_plain(tuned: Checkpoint) -> None:
+    """Refuses what neither MLflow nor a server would load: a base with an adapter beside it instead of one model."""
+    if not (tuned.path / "model" / "config.json").exists():
+        raise ContractError(
+            f"{tuned.address} ({tuned.method}) has no plain form and cannot be registered or served; its scores are in the "
+            "store. Set tune.method.kind to one that merges (lora, ia3) or moves the weights (full), or end with --until gate"
+        )
 
 
 def _tags(found: Findings, ctx: StageContext) -> dict[str, str]:

@@ -1,23 +1,29 @@
-"""Tuning: a base model and conversations to a model that answers. The ways: `full`, `lora`.
+"""Tuning: a base model and conversations to a model that answers. The ways: `methods.py`.
 
 In: a `Checkpoint` and `Conversations`. Out: a `Checkpoint`. Invariants: only answers are learned; the validation split selects,
-the test split is never seen; a method is one file with its difference and one line here.
+the test split is never seen; a method is one file with its difference and one line there.
 """
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from tasks.contracts import Checkpoint, Conversations
+from tasks.core.artifact import EXTRA_DIR
 from tasks.core.errors import ContractError
+from tasks.core.site import Site
 from tasks.core.stage import CHILD, StageContext, stage
+from tasks.core.store import read_manifest
+from tasks.modeling.adapted import is_adapted
 from tasks.modeling.chat import TooLong
 from tasks.modeling.job import Execution, TrainResult, read_result
 from tasks.modeling.specs import AdamWSpec, CosineSchedule, OptimSpec, PrecisionSpec, TrainSpec
 from tasks.tuning.full import FullSpec
-from tasks.tuning.job import TuneJob
+from tasks.tuning.job import FIGURES_NAME, TuneJob
 from tasks.tuning.lora import LoraSpec
 from tasks.tuning.methods import MethodSpec
+from tasks.tuning.rates import peak_of, peak_rate, rate_warning
 
 __all__ = ["FullSpec", "LoraSpec", "TuneSpec", "tune"]
 
@@ -30,7 +36,7 @@ class TuneSpec(PrecisionSpec):
     method: Annotated[MethodSpec, Field(description="What is trained: all weights, or an adapter.")] = LoraSpec(kind="lora")
     optim: Annotated[OptimSpec, Field(description="Optimiser and schedule.")] = AdamWSpec(
         kind="adamw",
-        learning_rate=2e-3,
+        learning_rate=None,
         weight_decay=0.0,
         schedule=CosineSchedule(kind="cosine", warmup_share=0.1, final_share=0.0),
     )
@@ -42,17 +48,32 @@ class TuneSpec(PrecisionSpec):
     ] = "drop"
     seed: Annotated[int, Field(ge=0, lt=1 << 31, description="Seed of the adapter, data order and dropout.")] = 0
 
+    def check_site(self, site: Site) -> None:
+        """Raises RecipeError where this machine cannot do it; asked before any work."""
+        self.method.check_site(site)
 
-@stage(version=1, retry=CHILD, packages=("torch", "transformers", "peft"))
+    def forewarnings(self, base_rate: float | None) -> list[str]:
+        """Returns what should be known before it runs, given the base's peak learning rate."""
+        found = [rate_warning(self.method, self.optim.learning_rate, base_rate)]
+        if not self.method.has_plain_form:
+            found.append(f"tune.method {self.method.kind} has no plain form: it is scored, but not registered or served")
+        return [text for text in found if text is not None]
+
+
+@stage(version=2, retry=CHILD, packages=("torch", "transformers", "peft"))
 def tune(spec: TuneSpec, base: Checkpoint, conversations: Conversations, *, ctx: StageContext) -> Checkpoint:
     """Tunes a model on the train split of the conversations."""
-    _check(conversations)
+    _check(base, conversations)
+    spec.check_site(ctx.site)
+    base_rate = peak_of(read_manifest(base.path))
+    for warning in spec.forewarnings(base_rate):
+        ctx.log.warning("%s", warning)
     job = TuneJob(
         execution=Execution.of(ctx.dir, ctx.site),
         base_dir=base.path / "model",
         base_digest=base.digest,
         conversations_dir=conversations.path,
-        **spec.model_dump(),
+        **_settings(spec, base_rate),
     )
     ctx.run_child("tasks.tuning.train:tune_main", job, torchrun=True)
     result = read_result(ctx)
@@ -70,10 +91,21 @@ def tune(spec: TuneSpec, base: Checkpoint, conversations: Conversations, *, ctx:
         validation_loss=result.validation_loss,
         validation_bits_per_byte=None,
         warnings=(*base.warnings, *_warnings(result)),
+        figures=json.loads((ctx.dir / EXTRA_DIR / FIGURES_NAME).read_text(encoding="utf-8")),
     )
 
 
-def _check(conversations: Conversations) -> None:
+def _settings(spec: TuneSpec, base_rate: float | None) -> dict[str, Any]:
+    """Returns the spec as the child is told it, with the learning rate derived where none is set."""
+    rate = peak_rate(spec.method, spec.optim.learning_rate, base_rate)
+    return spec.model_copy(update={"optim": spec.optim.model_copy(update={"learning_rate": rate})}).model_dump()
+
+
+def _check(base: Checkpoint, conversations: Conversations) -> None:
+    if is_adapted(base.path / "model"):
+        raise ContractError(
+            f"{base.address} ({base.method}) has no plain form to tune further; give the checkpoint it was tuned from"
+        )
     for split in ("train", "validation"):
         if not conversations.items_by_split.get(split):
             raise ContractError(

@@ -12,6 +12,8 @@ from tasks.modeling.job import Execution
 from tasks.modeling.specs import OptimSpec, ResolvedPrecision, TrainSpec
 from tasks.tuning.methods import MethodSpec
 
+FIGURES_NAME = "figures.json"
+
 
 class TuneJob(BaseModel):
     """What to tune, on which files, and where."""

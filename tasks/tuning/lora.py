@@ -1,93 +1,92 @@
 """LoRA: low-rank updates beside frozen weights (Hu et al., arXiv:2106.09685), through peft.
 
-In: the base model. Out: `adapter/` (safetensors and its configuration) and the base with the updates merged. Invariants: B
-starts at 0, so training starts at the base; merged model and adapter give the same logits within `MERGE_TOLERANCE`.
+In: the base model. Out: `adapter/` (safetensors and its configuration) and the base with the updates merged. Invariants: the
+update is (alpha / r) B A and B starts at 0, so training starts at the base and the base's weights never move; PiSSA, which
+does move them, is written as a plain LoRA on the untouched base; merged model and adapter give the same logits.
 """
 
-import json
+import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from tasks.core.artifact import Spec
-from tasks.core.errors import StageError
-from tasks.tuning.prepared import Prepared
+from tasks.core.errors import RecipeError
+from tasks.tuning.prepared import Method, Prepared
+from tasks.tuning.through_peft import check_targets, linear_names, merge, save_adapter
 
-# Largest difference of a logit, as a share of the largest logit: fp32 products in another order differ by less.
-MERGE_TOLERANCE = 1e-4
-_PROBE_TOKENS = 64
+Targets = Annotated[
+    tuple[str, ...] | None,
+    Field(min_length=1, description="Linear layers by name, e.g. q_proj; none: all of them, the output layer apart."),
+]
 
 
-class LoraSpec(Spec):
-    """Train low-rank updates of every linear layer, the output layer apart."""
+class LoraSpec(Method):
+    """Train low-rank updates of linear layers."""
 
     kind: Literal["lora"]
     rank: Annotated[int, Field(ge=1, le=1024, description="Rank of an update.")] = 16
     alpha: Annotated[float, Field(gt=0, description="The update is scaled by alpha / rank.")] = 32.0
     dropout: Annotated[float, Field(ge=0, lt=1, description="Share of an adapter's inputs left out while training.")] = 0.0
+    targets: Targets = None
+    rank_stabilized: Annotated[
+        bool, Field(description="Scale by alpha / sqrt(rank) instead: rsLoRA (Kalajdzievski, arXiv:2312.03732).")
+    ] = False
+    variant: Annotated[
+        Literal["plain", "dora", "pissa"],
+        Field(
+            description="dora: length and direction apart (Liu et al., arXiv:2402.09353); pissa: start from the principal "
+            "directions of the weights (Meng et al., arXiv:2404.02948)."
+        ),
+    ] = "plain"
+    own_rate: ClassVar[float | None] = 2e-3
 
     def prepare(self, model: Any, seed: int) -> Prepared:
         """Freezes the model and puts adapters beside its linear layers."""
         import torch
-        from peft import LoraConfig, get_peft_model
+        from peft import get_peft_model
 
+        self._check(model)
         torch.manual_seed(seed)
-        config = LoraConfig(
-            task_type="CAUSAL_LM",
-            r=self.rank,
-            lora_alpha=self.alpha,
-            lora_dropout=self.dropout,
-            target_modules="all-linear",
-        )
-        adapted = get_peft_model(model, config)
+        adapted = get_peft_model(model, self._config())
+        start = tempfile.TemporaryDirectory() if self.variant == "pissa" else None
+        if start is not None:
+            _save_start(adapted, Path(start.name) / "start")
 
         def finish(folder: Path) -> Any:
             adapted.eval()
-            save_adapter(adapted, folder / "adapter")
+            save_adapter(adapted, folder, initial=None if start is None else Path(start.name) / "start")
             return merge(adapted)
 
         return Prepared(adapted.get_base_model(), finish)
 
+    def _check(self, model: Any) -> None:
+        if self.targets is not None:
+            check_targets(model, self.targets)
+        if self.variant == "pissa":
+            modules = dict(model.named_modules())
+            smallest = min(min(modules[name].weight.shape) for name in linear_names(model))
+            if self.rank > smallest:
+                raise RecipeError(f"tune.method.rank is {self.rank}, but pissa takes at most the smallest size, {smallest}")
 
-def save_adapter(adapted: Any, folder: Path) -> None:
-    """Writes the adapter so that equal adapters are equal bytes: no path of this machine, no order by chance."""
-    adapted.save_pretrained(folder, safe_serialization=True)
-    (folder / "README.md").unlink(missing_ok=True)
-    path = folder / "adapter_config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = None
-    config["target_modules"] = sorted(config["target_modules"])
-    path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+    def _config(self) -> Any:
+        from peft import LoraConfig
 
-
-def merge(adapted: Any) -> Any:
-    """Adds the updates to the weights and returns the plain model.
-
-    Raises:
-        StageError: The merged model's logits differ from those of model and adapter.
-    """
-    import torch
-
-    vocab_size = adapted.config.vocab_size
-    probe = torch.arange(_PROBE_TOKENS, device=adapted.device).remainder(vocab_size)[None]
-    with torch.no_grad():
-        before = _logits(adapted.get_base_model(), probe)
-        merged = adapted.merge_and_unload(safe_merge=True)
-        after = _logits(merged, probe)
-    difference = float((after - before).abs().max() / before.abs().max().clamp_min(1e-6))
-    if not difference <= MERGE_TOLERANCE:
-        raise StageError(
-            f"the merged model's logits differ from the adapter's by {difference:.2g} of the largest, more than "
-            f"{MERGE_TOLERANCE:g}; the adapter is in adapter/ and was not merged"
+        return LoraConfig(
+            task_type="CAUSAL_LM",
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules="all-linear" if self.targets is None else list(self.targets),
+            use_rslora=self.rank_stabilized,
+            use_dora=self.variant == "dora",
+            init_lora_weights="pissa" if self.variant == "pissa" else True,
         )
-    return merged
 
 
-def _logits(model: Any, ids_BT: Any) -> Any:
-    import torch
-
-    from tasks.modeling.model import packed_mask
-
-    mask = packed_mask(torch.zeros_like(ids_BT), torch.float32)
-    return model(input_ids=ids_BT, attention_mask=mask, use_cache=False).logits.float()
+def _save_start(adapted: Any, folder: Path) -> None:
+    """Keeps the adapter as it is before training, marked as one that moves no weights when it is loaded."""
+    config = adapted.peft_config["default"]
+    mark, config.init_lora_weights = config.init_lora_weights, True
+    adapted.save_pretrained(folder)
+    config.init_lora_weights = mark

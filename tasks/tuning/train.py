@@ -1,44 +1,77 @@
 """The tuning child: loads the base, prepares it by the method, trains, leaves a model folder.
 
-In: a `TuneJob`. Out: `model/`, what the method keeps beside it, `extra/result.json` and what the loop leaves. Invariant: the
-test split is never read into an example.
+In: a `TuneJob`. Out: `model/`, what the method keeps beside it, `extra/result.json`, `extra/figures.json` and what the loop
+leaves. Invariant: the test split is never read into an example.
 """
 
 import json
+import logging
+import shutil
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from tasks.contracts import Split
 from tasks.core.errors import ContractError
+from tasks.modeling.adapted import ADAPTER, bind, keep_adapted
 from tasks.modeling.batches import Example, ExampleRows
 from tasks.modeling.chat import fit, mark_answers
+from tasks.modeling.job import TrainResult
 from tasks.modeling.loop import Loop
-from tasks.modeling.model import load_model, num_parameters, save_model
+from tasks.modeling.model import num_parameters, save_model
 from tasks.modeling.objectives.causal import CausalSpec
 from tasks.modeling.parallel import joined
 from tasks.modeling.task import Place, Task
 from tasks.modeling.train import write_result
 from tasks.modeling.words import SpecialIds, load_tokenizer, model_special_ids
+from tasks.tuning.figures import measure, write_figures
 from tasks.tuning.job import TuneJob
+from tasks.tuning.prepared import Prepared
+
+_log = logging.getLogger("textmill.tune")
 
 
 def tune_main(job: TuneJob) -> None:
     """Tunes a model."""
-    tokenizer, model = load_tokenizer(job.base_dir), load_model(job.base_dir)
+    start = time.monotonic()
+    tokenizer, model = load_tokenizer(job.base_dir), job.method.load(job.base_dir)
     special = model_special_ids(model)
+    prepared = job.method.prepare(model, job.seed)
     notes: Counter[str] = Counter(items=0, too_long=0, dropped=0)
     train, validation = (_rows(job, tokenizer, special, split, model.config, notes) for split in ("train", "validation"))
-    prepared = job.method.prepare(model, job.seed)
     with joined(job.execution.device, job.execution.sharding) as world:
         place = Place(job.execution.extra, world, job.precision, job.execution.micro_batch_rows, job.execution.compute)
         task = Task(CausalSpec(kind="causal").loss, train, validation)
-        result = Loop(prepared.model, task, job.train, job.optim, job.seed, place).run()
         if world.leads:
-            tuned = prepared.finish(job.execution.dir)
-            save_model(tuned, job.base_dir, special, job.execution.model)
-            figures = {"num_parameters": num_parameters(tuned), "notes": result.notes | notes}
-            write_result(job.execution, result.model_copy(update=figures))
+            _tell(prepared)
+        result = Loop(prepared.model, task, job.train, job.optim, job.seed, place, prepared.plan).run()
+        if world.leads:
+            _keep(job, prepared, special, result.model_copy(update={"notes": result.notes | notes}), start)
+
+
+def _tell(prepared: Prepared) -> None:
+    num_trained = num_parameters(prepared.model, trained_only=True)
+    _log.info("%s of %s weights are trained", f"{num_trained:,}", f"{num_parameters(prepared.model):,}")
+    for note in prepared.notes:
+        _log.info("%s", note)
+
+
+def _keep(job: TuneJob, prepared: Prepared, special: SpecialIds, result: TrainResult, start: float) -> None:
+    """Writes the model, the adapter where there is one, and the results."""
+    execution, adapter = job.execution, job.execution.dir / ADAPTER
+    shutil.rmtree(adapter, ignore_errors=True)  # what a killed attempt left
+    tuned = prepared.finish(adapter)
+    if adapter.exists():
+        bind(adapter, job.base_dir, job.base_digest)
+    result = result.model_copy(update={"num_parameters": num_parameters(prepared.model if tuned is None else tuned)})
+    seconds = time.monotonic() - start
+    write_figures(execution.extra, measure(prepared.model, result, job.optim.peak, seconds, adapter, execution.extra))
+    if tuned is None:
+        keep_adapted(job.base_dir, adapter, execution.model)
+    else:
+        save_model(tuned, job.base_dir, special, execution.model)
+    write_result(execution, result)
 
 
 def _rows(job: TuneJob, tokenizer: Any, special: SpecialIds, split: Split, config: Any, notes: Counter[str]) -> ExampleRows:

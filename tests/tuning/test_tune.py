@@ -90,7 +90,11 @@ def test_lora_leaves_embeddings_and_norms_alone(lora: Checkpoint, base: Checkpoi
 
 
 def test_the_adapter_names_no_place_and_no_order_by_chance(lora: Checkpoint) -> None:
-    assert sorted(path.name for path in (lora.path / "adapter").iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert sorted(path.name for path in (lora.path / "adapter").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "base.json",
+    ]
     config = json.loads((lora.path / "adapter" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] is None
     assert config["target_modules"] == sorted(config["target_modules"])
@@ -151,7 +155,7 @@ def test_dropout_is_a_function_of_the_step(base: Checkpoint, tmp_path: Path) -> 
 
 def test_a_merge_that_changes_the_logits_is_our_error(base: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     from tasks.core.errors import StageError
-    from tasks.tuning import lora as module
+    from tasks.tuning import through_peft as module
 
     answers = iter([torch.ones(1, 4, 8), torch.ones(1, 4, 8) * 1.01])
     monkeypatch.setattr(module, "_logits", lambda model, ids: next(answers))

@@ -1,0 +1,59 @@
+"""IA3: keys, values and feed-forward inputs are scaled by learned vectors (Liu et al., arXiv:2205.05638), through peft.
+
+In: the base model. Out: `adapter/` and the base with the scales merged. Invariant: the scales start at 1, so training starts at
+the base; the base's weights never move.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from tasks.core.errors import RecipeError
+from tasks.tuning.prepared import Method, Prepared
+from tasks.tuning.through_peft import check_targets, linear_names, merge, save_adapter
+
+
+class Ia3Spec(Method):
+    """Train one scale a channel of keys, values and feed-forward inputs."""
+
+    kind: Literal["ia3"]
+    targets: Annotated[
+        tuple[str, ...] | None,
+        Field(min_length=1, description="Linear layers whose outputs are scaled; none: peft's choice for the architecture."),
+    ] = None
+    feedforward: Annotated[
+        tuple[str, ...], Field(description="Those of the targets whose inputs are scaled instead; only read with targets.")
+    ] = ()
+    own_rate: ClassVar[float | None] = 1e-2
+
+    def prepare(self, model: Any, seed: int) -> Prepared:
+        """Freezes the model and puts scales beside its layers."""
+        import torch
+        from peft import get_peft_model
+
+        torch.manual_seed(seed)
+        adapted = get_peft_model(model, self._config(model))
+
+        def finish(folder: Path) -> Any:
+            adapted.eval()
+            save_adapter(adapted, folder)
+            return merge(adapted)
+
+        return Prepared(adapted.get_base_model(), finish)
+
+    def _config(self, model: Any) -> Any:
+        from peft import IA3Config
+        from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as KNOWN
+
+        if self.targets is None:
+            if model.config.model_type not in KNOWN:
+                names = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear_names(model)}))
+                raise RecipeError(f"tune.method.targets: peft knows none for {model.config.model_type}; choose among {names}")
+            return IA3Config(task_type="CAUSAL_LM")
+        check_targets(model, self.targets)
+        if strange := set(self.feedforward) - set(self.targets):
+            raise RecipeError(f"tune.method.feedforward: {', '.join(sorted(strange))} must be among tune.method.targets")
+        return IA3Config(
+            task_type="CAUSAL_LM", target_modules=list(self.targets), feedforward_modules=list(self.feedforward) or []
+        )

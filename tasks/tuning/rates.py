@@ -1,0 +1,46 @@
+"""The peak learning rate of a tuning where the recipe sets none, and what a set one is measured against.
+
+In: a method and the base's own peak. Out: a rate, or a warning. Rule, stated here once: methods that move the base's weights
+take 0.15 of the peak that the base was trained at, the middle of the usual 1/10 to 1/5; methods of few weights have a rate
+of their own.
+"""
+
+from tasks.core.errors import RecipeError
+from tasks.core.store import Manifest
+from tasks.tuning.prepared import Method
+
+_LOW, _DEFAULT, _HIGH = 0.1, 0.15, 0.2
+
+
+def peak_of(base: Manifest) -> float | None:
+    """Returns the peak learning rate a checkpoint was trained at, as its manifest records it."""
+    recorded = base.facts.get("figures", {}).get("learning_rate") or base.spec.get("optim", {}).get("learning_rate")
+    return None if recorded is None else float(recorded)
+
+
+def peak_rate(method: Method, set_rate: float | None, base_rate: float | None) -> float:
+    """Returns the peak learning rate of a tuning.
+
+    Raises:
+        RecipeError: Neither recipe nor base says any.
+    """
+    if set_rate is not None:
+        return set_rate
+    if method.own_rate is not None:
+        return method.own_rate
+    if not base_rate:
+        raise RecipeError("the base records no peak learning rate to derive the tuning's from; set tune.optim.learning_rate")
+    return _DEFAULT * base_rate
+
+
+def rate_warning(method: Method, set_rate: float | None, base_rate: float | None) -> str | None:
+    """Says where a set rate lies outside of what is usual for a method that moves the base's weights."""
+    if set_rate is None or not base_rate or method.own_rate is not None:
+        return None
+    share = set_rate / base_rate
+    if _LOW * (1 - 1e-9) <= share <= _HIGH * (1 + 1e-9):
+        return None
+    return (
+        f"tune.optim.learning_rate {set_rate:g} is {share:.3g} of the base's peak {base_rate:g}; usual is {_LOW:g} to {_HIGH:g} "
+        f"({_LOW * base_rate:g} to {_HIGH * base_rate:g}), and off takes {_DEFAULT * base_rate:g}"
+    )

@@ -1,0 +1,95 @@
+"""What the methods that go through peft share: targets, the adapter's files, the merge.
+
+In: a model and peft's configuration. Out: an adapter folder of equal bytes for equal adapters, a plain model. Invariant: merged
+model and adapter give the same logits within `MERGE_TOLERANCE`, or nothing is merged.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import RecipeError, StageError
+
+# Largest difference of a logit, as a share of the largest logit: fp32 products in another order differ by less.
+MERGE_TOLERANCE = 1e-4
+_PROBE_TOKENS = 64
+
+
+def check_targets(model: Any, targets: Sequence[str]) -> None:
+    """Compares names of target modules with those the model has.
+
+    Raises:
+        RecipeError: One of them is no linear layer of the model; the message lists those that are.
+    """
+    there = linear_names(model)
+    unknown = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in there)]
+    if unknown:
+        short = sorted({name.rsplit(".", 1)[-1] for name in there})
+        raise RecipeError(
+            f"tune.method.targets: {type(model).__name__} has no linear layer named {', '.join(unknown)}; "
+            f"it has {', '.join(short)}"
+        )
+
+
+def linear_names(model: Any) -> list[str]:
+    """Returns the full names of the linear layers, the output layer apart."""
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    head = model.get_output_embeddings()
+    return [name for name, module in model.named_modules() if isinstance(module, Linear | Conv1D) and module is not head]
+
+
+def save_adapter(adapted: Any, folder: Path, *, initial: Path | None = None) -> None:
+    """Writes the adapter so that equal adapters are equal bytes: no path of this machine, no order by chance.
+
+    Args:
+        adapted: peft's model.
+        folder: Where to.
+        initial: Folder of the adapter before training, where the method moved the base's weights: what is written is then
+            the difference, a plain LoRA of twice the rank on the untouched base.
+    """
+    options = {} if initial is None else {"path_initial_model_for_weight_conversion": str(initial)}
+    adapted.save_pretrained(folder, safe_serialization=True, **options)
+    (folder / "README.md").unlink(missing_ok=True)
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = None
+    for name in ("target_modules", "feedforward_modules"):
+        if isinstance(config.get(name), list):
+            config[name] = sorted(config[name])
+    path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def merge(adapted: Any) -> Any:
+    """Adds the updates to the weights and returns the plain model.
+
+    Raises:
+        StageError: The merged model's logits differ from those of model and adapter.
+    """
+    import torch
+
+    config = adapted.config
+    num_tokens = min(_PROBE_TOKENS, config.max_position_embeddings)
+    probe = torch.arange(num_tokens, device=adapted.device).remainder(config.vocab_size)[None]
+    with torch.no_grad():
+        before = _logits(adapted.get_base_model(), probe)
+        merged = adapted.merge_and_unload(safe_merge=True)
+        after = _logits(merged, probe)
+    difference = float((after - before).abs().max() / before.abs().max().clamp_min(1e-6))
+    if not difference <= MERGE_TOLERANCE:
+        raise StageError(
+            f"the merged model's logits differ from the adapter's by {difference:.2g} of the largest, more than "
+            f"{MERGE_TOLERANCE:g}; the adapter is in adapter/ and was not merged"
+        )
+    return merged
+
+
+def _logits(model: Any, ids_BT: Any) -> Any:
+    import torch
+
+    from tasks.modeling.model import packed_mask
+
+    mask = packed_mask(torch.zeros_like(ids_BT), torch.float32)
+    return model(input_ids=ids_BT, attention_mask=mask, use_cache=False).logits.float()

@@ -1,0 +1,94 @@
+"""Virtual tokens before the text: prefix tuning and prompt tuning, through peft.
+
+In: the base model. Out: an adapter folder; there is no plain form. Invariants: the base's weights never move; every text of
+a packed row sees the virtual tokens and none of the other texts; they take their place in the context. Prefix tuning learns
+keys and values of each layer (Li and Liang, arXiv:2101.00190), prompt tuning only embeddings (Lester et al.,
+arXiv:2104.08691).
+"""
+
+import inspect
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from tasks.core.errors import RecipeError
+from tasks.tuning.prepared import Method, Prepared
+from tasks.tuning.through_peft import save_adapter
+
+NumTokens = Annotated[int, Field(ge=1, le=1024, description="Virtual tokens before each text; 10 to 20 are usual.")]
+
+
+class PrefixSpec(Method):
+    """Train keys and values of virtual tokens in each layer."""
+
+    kind: Literal["prefix"]
+    num_tokens: NumTokens = 16
+    hidden_size: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="Width of the network that makes them while training and is dropped then; none: no network.",
+        ),
+    ] = None
+    own_rate: ClassVar[float | None] = 1e-2
+    has_plain_form: ClassVar[bool] = False
+
+    def prepare(self, model: Any, seed: int) -> Prepared:
+        """Freezes the model and puts a prefix before what its layers see."""
+        from peft import PrefixTuningConfig
+
+        config = PrefixTuningConfig(
+            task_type="CAUSAL_LM",
+            num_virtual_tokens=self.num_tokens,
+            prefix_projection=self.hidden_size is not None,
+            encoder_hidden_size=self.hidden_size,
+        )
+        return _prepare(model, config, seed)
+
+
+class PromptSpec(Method):
+    """Train embeddings of virtual tokens."""
+
+    kind: Literal["prompt"]
+    num_tokens: NumTokens = 16
+    own_rate: ClassVar[float | None] = 1e-2
+    has_plain_form: ClassVar[bool] = False
+
+    def prepare(self, model: Any, seed: int) -> Prepared:
+        """Freezes the model and puts a prompt before its text, started from entries of the vocabulary."""
+        from peft import PromptTuningConfig
+
+        config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=self.num_tokens, prompt_tuning_init="SAMPLE_VOCAB")
+        return _prepare(model, config, seed)
+
+
+def _prepare(model: Any, config: Any, seed: int) -> Prepared:
+    import torch
+    from peft import get_peft_model
+
+    from tasks.modeling.virtual import put_before
+
+    _check(model, config.num_virtual_tokens)
+    torch.manual_seed(seed)
+    adapted = get_peft_model(model, config)
+
+    def finish(folder: Path) -> None:
+        adapted.eval()
+        save_adapter(adapted, folder)
+
+    return Prepared(put_before(model, adapted), finish)
+
+
+def _check(model: Any, num_tokens: int) -> None:
+    """Raises RecipeError where the base cannot look back at virtual tokens, or they leave it no room."""
+    if "past_key_values" not in inspect.signature(model.base_model.forward).parameters:
+        raise RecipeError(
+            f"{type(model).__name__} keeps no keys and values, so nothing can stand before its text; "
+            "set tune.method.kind to lora, ia3, bottleneck or full"
+        )
+    context = model.config.max_position_embeddings
+    if num_tokens > context // 2:
+        raise RecipeError(
+            f"tune.method.num_tokens is {num_tokens}, but the base's context has {context}; set {context // 2} or less"
+        )

@@ -1,0 +1,122 @@
+"""The learning rate where none is set, warnings about those that are, and the figures a tuning leaves."""
+
+import pytest
+from click.testing import CliRunner
+
+from flows.__main__ import main
+from flows.recipe import load_recipe
+from tasks.contracts import Checkpoint, Conversations
+from tasks.core.errors import RecipeError
+from tasks.core.site import Site
+from tasks.core.store import Manifest, read_manifest
+from tasks.modeling.specs import AdamWSpec, TrainSpec
+from tasks.pretrain import PretrainSpec, pretrain
+from tasks.tuning import FullSpec, LoraSpec, TuneSpec, tune
+from tasks.tuning.prepared import Method
+from tasks.tuning.rates import peak_of, peak_rate, rate_warning
+
+FULL, LORA = FullSpec(kind="full"), LoraSpec(kind="lora")
+SHORT = TrainSpec(batch_rows=4, num_epochs=0.5, eval_every_steps=4, checkpoint_every_steps=4)
+
+
+@pytest.mark.parametrize(
+    ("method", "set_rate", "base_rate", "expected"),
+    [
+        (FULL, None, 2e-3, 3e-4),  # 0.15 of the base's
+        (FULL, 1e-5, 2e-3, 1e-5),
+        (FULL, 0.0, None, 0.0),
+        (LORA, None, 2e-3, 2e-3),  # its own
+        (LORA, None, None, 2e-3),
+    ],
+)
+def test_the_rate_is_the_recipe_s_or_the_method_s_or_a_share_of_the_base_s(
+    method: Method, set_rate: float | None, base_rate: float | None, expected: float
+) -> None:
+    assert peak_rate(method, set_rate, base_rate) == pytest.approx(expected)
+
+
+def test_a_base_that_records_no_rate_asks_for_one() -> None:
+    with pytest.raises(RecipeError, match=r"records no peak learning rate.*set tune\.optim\.learning_rate"):
+        peak_rate(FULL, None, None)
+
+
+@pytest.mark.parametrize(("rate", "warned"), [(1.9e-4, True), (2e-4, False), (4e-4, False), (4.1e-4, True), (None, False)])
+def test_a_rate_outside_of_a_tenth_to_a_fifth_is_warned_of(rate: float | None, warned: bool) -> None:
+    assert (rate_warning(FULL, rate, 2e-3) is not None) == warned
+    assert rate_warning(LORA, rate, 2e-3) is None
+
+
+def test_the_base_s_rate_is_in_its_manifest(base: Checkpoint) -> None:
+    manifest = read_manifest(base.path)
+    assert peak_of(manifest) == 1e-2
+    derived = {"facts": {"figures": {"learning_rate": 3e-4}}, "spec": {"optim": {"learning_rate": None}}}
+    assert peak_of(Manifest.model_construct(**derived)) == 3e-4
+    assert peak_of(Manifest.model_construct(facts={}, spec={})) is None
+
+
+@pytest.fixture(scope="module")
+def tuned(base: Checkpoint, conversations: Conversations, shared_site: Site) -> Checkpoint:
+    spec = TuneSpec(method=FULL, optim=AdamWSpec(kind="adamw", learning_rate=None), train=SHORT, precision="fp32")
+    return tune.build(spec, base, conversations, site=shared_site)
+
+
+def test_a_tuning_leaves_its_figures_as_facts(tuned: Checkpoint) -> None:
+    figures = tuned.figures
+    assert figures["learning_rate"] == pytest.approx(1.5e-3)
+    assert figures["trained_share"] == 1.0
+    assert figures["kept_bytes"] == 4 * tuned.num_parameters
+    assert figures["train_validation_gap"] == pytest.approx(tuned.validation_loss - tuned.train_loss)
+    assert figures["seconds"] > 0
+    assert figures["tokens_per_s"] > 0
+    assert 1e8 < figures["peak_memory_bytes"] < 1e11
+
+
+def test_show_prints_them(tuned: Checkpoint, shared_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.core.site import current_site
+
+    monkeypatch.setenv("TEXTMILL_STATE_DIR", str(shared_site.state_dir))
+    current_site.cache_clear()
+    shown = CliRunner().invoke(main, ["show", tuned.address]).output
+    current_site.cache_clear()
+    for name in ("learning_rate", "trained_share", "kept_bytes", "seconds", "peak_memory_bytes", "tokens_per_s"):
+        assert f"figures.{name}" in shown
+
+
+def test_plan_warns_of_a_rate_and_of_a_method_without_a_plain_form(site: Site) -> None:
+    def planned(*overrides: str) -> str:
+        options = [part for override in overrides for part in ("--set", override)]
+        return CliRunner().invoke(main, ["plan", "demo", *options]).output
+
+    assert "0.0005 is 0.25 of the base's peak 0.002; usual is 0.1 to 0.2 (0.0002 to 0.0004), and off takes 0.0003" in planned()
+    assert "warning" not in planned("tune.optim.learning_rate=off")
+    assert "tune.method prefix has no plain form" in planned("tune.method.kind=prefix")
+
+
+def test_plan_refuses_what_this_machine_cannot_do(site: Site) -> None:
+    result = CliRunner().invoke(main, ["plan", "demo", "--set", "tune.method.kind=qlora"])
+    assert result.exit_code == 2
+    assert "qlora needs a CUDA device" in result.output
+
+
+def test_pretraining_has_nothing_to_derive_a_rate_from() -> None:
+    spec = PretrainSpec(optim=AdamWSpec(kind="adamw", learning_rate=None))
+    with pytest.raises(RecipeError, match=r"pretrain\.optim\.learning_rate is off"):
+        pretrain.fn(spec, None, None, ctx=None)
+
+
+def test_every_method_can_be_named_in_a_recipe() -> None:
+    kinds = [
+        "full",
+        "head",
+        "top_layers",
+        "freeze",
+        "layer_decay",
+        "gradual",
+        "lora",
+        "qlora",
+        "ia3",
+        "bottleneck",
+        "prefix",
+        "prompt",
+    ]
+    assert [load_recipe("demo", [f"tune.method.kind={kind}"]).tune.method.kind for kind in kinds] == kinds
