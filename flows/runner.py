@@ -14,6 +14,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, Literal
 
+from flows.pipeline import LAST_STAGES, STAGES
 from flows.recipe import Recipe
 from flows.servers import running_ui
 from flows.watch import owned
@@ -86,12 +87,22 @@ def run_chain(chain: Chain, recipe: Recipe, until: str | None) -> Run:
     """
     from prefect.runtime import flow_run
 
+    require_reach(chain, recipe, until)
     site = current_site()
     run = Run(site, recipe.name, recipe.model_dump(mode="json"), until, flow_run.get_id(), flow_run.get_flow_run_ui_url())
     run.observers = [*watchers(), PrefectObserver()]
     with owned(site, run.prefect_run_id), _tracked(run), running(run):
         chain(recipe.resolved())
     return run
+
+
+def require_reach(chain: Chain, recipe: Recipe, until: str | None) -> None:
+    """Checks before any work that every stage of the run takes the recipe's models.
+
+    Raises:
+        RecipeError: One of them does not.
+    """
+    recipe.require_reach(until or LAST_STAGES[chain], STAGES)
 
 
 @contextmanager

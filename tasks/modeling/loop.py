@@ -203,7 +203,7 @@ class Loop:
             is_last = start + micro_rows >= len(rows)
             with self._parallel.quiet(is_last):
                 with autocast(world.device, self.place.precision):
-                    loss = self._parallel.module(batch) / num_targets
+                    loss = self._parallel.module(batch) / max(1, num_targets)
                 (loss * world.size).backward()  # gradients are averaged over processes, the batch wants the sum
             total += loss.detach()
         return total
@@ -242,7 +242,7 @@ class Loop:
                 total[1] += batch.num_targets * counts
         self.model.train()
         loss, num_targets = world.sum(total).tolist()
-        return float(loss / num_targets)
+        return float(loss / max(1, num_targets))
 
     def _bits_per_byte(self, loss: float) -> float | None:
         if self.task.validation_bytes is None:
