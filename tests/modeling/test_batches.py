@@ -53,6 +53,7 @@ def test_examples_side_by_side_exactly() -> None:
     assert row.positions_T.tolist() == [0, 1, 2, 0, 0]
     assert row.segments_T.tolist() == [0, 0, 0, 1, 2]
     assert rows.num_targets(np.array([0])) == 3
+    assert rows.notes == {}
     assert make_batch(rows, np.array([0, 0]), torch.device("cpu")).num_targets == 6
 
 

@@ -45,6 +45,15 @@ def test_it_learns_and_says_what_it_did(whole: tuple[Any, Any, Path]) -> None:
     assert checkpoint.steps(folder / "checkpoints")[-2:] == [18, 20]
 
 
+def test_gradients_are_cleared_after_each_step(tmp_path: Path) -> None:
+    with joined("cpu") as world:
+        loop = tiny_loop(TinyJob(folder=tmp_path), world)
+        loop._resume()
+        for _ in range(2):
+            loop._step()
+            assert all(weight.grad is None or not weight.grad.any() for weight in loop.model.parameters())
+
+
 def test_the_same_bits_twice(whole: tuple[Any, Any, Path], tmp_path: Path) -> None:
     result, model = train_tiny(TinyJob(folder=tmp_path))
     assert result == whole[0]
