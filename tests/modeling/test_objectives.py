@@ -254,7 +254,7 @@ def test_each_pair_counts_by_its_targets(text: TokenText) -> None:
 
 
 def test_pairs_need_two_documents(text: TokenText) -> None:
-    with pytest.raises(ContractError, match="need two documents.*set pretrain.objective.kind to masked"):
+    with pytest.raises(ContractError, match=r"need two documents.*set pretrain.objective.kind to masked"):
         PAIRS.rows(replace(text, documents=text.documents[:1]))
 
 
