@@ -11,7 +11,7 @@ from tasks.modeling.specs import ModelSpec
 from tasks.modeling.words import SpecialIds
 
 
-def model_config(spec: ModelSpec, vocab_size: int, special: SpecialIds, roles: Mapping[str, int]) -> Any:
+def model_config(spec: ModelSpec, vocab_size: int, special: SpecialIds, roles: Mapping[str, int] | None = None) -> Any:
     """Returns the `transformers` configuration of a spec; `roles` holds the ids of the objective's special tokens."""
     makers = {
         "llama": _decoder,
@@ -22,7 +22,7 @@ def model_config(spec: ModelSpec, vocab_size: int, special: SpecialIds, roles: M
         "t5": _t5,
         "bart": _bart,
     }
-    return makers[spec.family](spec, vocab_size, special, roles)
+    return makers[spec.family](spec, vocab_size, special, roles or {})
 
 
 def _decoder(spec: ModelSpec, vocab_size: int, special: SpecialIds, roles: Mapping[str, int]) -> Any:

@@ -40,7 +40,7 @@ def build_model(
     import transformers
 
     torch.manual_seed(seed)
-    config = model_config(spec, vocab_size, special, roles or {})
+    config = model_config(spec, vocab_size, special, roles)
     return _with_packed_attention(getattr(transformers, auto_class).from_config(config, dtype=torch.float32))
 
 
