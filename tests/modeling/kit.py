@@ -105,6 +105,8 @@ def toy_tokens(spec: ToySpec, tokenizer: Tokenizer, *, ctx: StageContext) -> Tok
     tokens, num_bytes = {}, {}
     for number, split in enumerate(SPLITS):
         texts = sentences(spec.size if split == "train" else 12, spec.seed + number)
+        if spec.extra:  # sentences, for the objective that looks for them
+            texts = [text.replace(" and", " and.") for text in texts]
         documents = [[*coder.encode(text), end] for text in texts]
         ids = [token for document in documents for token in document]
         write_shard(ctx.dir / f"{split}-00000.tokens", np.array(ids, dtype=np.uint16), tokenizer.digest)

@@ -204,7 +204,7 @@ def test_half_of_the_pairs_are_adjacent_and_the_label_says_which(text: TokenText
     rows = spec.rows(text)
     bodies = [bytes(text.read(one.start, one.num_tokens - 1).astype(">u2").tobytes()) for one in text.documents]
     cls, sep = text.roles["cls"], text.roles["sep"]
-    seen = {IS_NEXT: 0, IS_OTHER: 0}
+    seen, num_by_chance = {IS_NEXT: 0, IS_OTHER: 0}, 0
     for index in range(rows.num_rows * 6):
         row = rows.row(index)
         for number in range(num_parts(row)):
@@ -219,8 +219,9 @@ def test_half_of_the_pairs_are_adjacent_and_the_label_says_which(text: TokenText
             joined = bytes(np.concatenate([first, second]).astype(">u2").tobytes())
             is_adjacent = any(joined in body for body in bodies)
             assert is_adjacent or labels[0] == IS_OTHER
-            assert not is_adjacent or labels[0] == IS_NEXT or min(len(first), len(second)) < 8  # a few tokens may fit by chance
+            num_by_chance += int(is_adjacent and labels[0] == IS_OTHER)
             seen[int(labels[0])] += 1
+    assert num_by_chance < 0.1 * seen[IS_OTHER], "sentences stand in many documents, so some fit by chance"
     assert seen[IS_NEXT] / sum(seen.values()) == pytest.approx(0.5, abs=0.1)
 
 
