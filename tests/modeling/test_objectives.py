@@ -62,7 +62,7 @@ def text(coder: Any) -> TokenText:
     documents, tokens = [], []
     for number in range(40):
         chosen = random.integers(len(SENTENCES), size=int(random.integers(1, 9)))
-        body = "".join(f"{number} {SENTENCES[one]}" for one in chosen)
+        body = "".join(f"{number + 10} {SENTENCES[one]}" for one in chosen)
         ids = [*coder.encode(body), 0]
         documents.append(Document(("en", "zh")[number % 2], len(tokens), len(ids), len(body.encode())))
         tokens += ids
