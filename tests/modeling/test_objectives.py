@@ -221,7 +221,7 @@ def test_half_of_the_pairs_are_adjacent_and_the_label_says_which(text: TokenText
             assert is_adjacent or labels[0] == IS_OTHER
             num_by_chance += int(is_adjacent and labels[0] == IS_OTHER)
             seen[int(labels[0])] += 1
-    assert num_by_chance < 0.1 * seen[IS_OTHER], "sentences stand in many documents, so some fit by chance"
+    assert num_by_chance < 0.2 * seen[IS_OTHER], "an end of a sentence stands in many documents, so some fit by chance"
     assert seen[IS_NEXT] / sum(seen.values()) == pytest.approx(0.5, abs=0.1)
 
 
