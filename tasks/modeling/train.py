@@ -25,8 +25,9 @@ def pretrain_main(job: PretrainJob) -> None:
     with joined(job.execution.device, job.execution.sharding) as world:
         place = Place(job.execution.extra, world, job.precision, job.execution.micro_batch_rows)
         result = Loop(model, task, job.train, job.optim, job.seed, place).run()
-        figures = held_out_figures(model, objective, validation, job.precision) | counting_figures(train, validation)
-        if world.leads:
+        if world.leads:  # the model is whole here, and only here
+            model.to(world.device)
+            figures = held_out_figures(model, objective, validation, job.precision) | counting_figures(train, validation)
             save_model(model, job.tokenizer_dir, train.special, job.execution.model)
             write_result(job.execution, result.model_copy(update={"notes": rows.notes, "figures": figures}))
 
