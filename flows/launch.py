@@ -15,6 +15,7 @@ from rich.markup import escape
 from flows.display import TerminalObserver, summary_table
 from flows.pipeline import CHAINS, STAGES
 from flows.recipe import Recipe, load_recipe
+from flows.runner import require_reach
 from flows.servers import prefect_api, wait_for_prefect
 from tasks.contracts import Deployment
 from tasks.core.errors import RecipeError
@@ -33,6 +34,7 @@ def launch(preset: str, overrides: Sequence[str], until: str | None, part: str, 
     if until is not None:
         require_choice("--until", until, list(STAGES))
     recipe = load_recipe(preset, overrides)
+    require_reach(CHAINS[part], recipe, until)
     site = current_site()
     console = Console()
     console.print(

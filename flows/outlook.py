@@ -21,7 +21,7 @@ from tasks.core.site import Site
 from tasks.core.store import Manifest
 from tasks.modeling.job import METRICS_NAME, Compute
 from tasks.modeling.records import read_records
-from tasks.modeling.sizing import MICRO_TOKENS, Memory, budget_tokens, flops_per_token, parameters, training_memory
+from tasks.modeling.sizing import MICRO_TOKENS, SIZED, Memory, budget_tokens, flops_per_token, parameters, training_memory
 from tasks.modeling.specs import ModelSpec
 
 
@@ -77,7 +77,9 @@ class Outlook:
 
 
 def pretrain_outlook(recipe: Recipe, site: Site, found: dict[str, Artifact], manifests: Sequence[Manifest]) -> Outlook | None:
-    """Works out what pretraining will need; nothing where the vocabulary of an adopted tokenizer is not known yet.
+    """Works out what pretraining will need; nothing where that is not known.
+
+    It is not for an adopted tokenizer, whose vocabulary shows when it is read, nor for families that are not counted yet.
 
     Args:
         recipe: What is asked.
@@ -89,7 +91,7 @@ def pretrain_outlook(recipe: Recipe, site: Site, found: dict[str, Artifact], man
     vocab_size = (
         tokenizer.vocab_size if isinstance(tokenizer, Tokenizer) else getattr(recipe.tokenizer.source, "vocab_size", None)
     )
-    if vocab_size is None:
+    if vocab_size is None or spec.model.family not in SIZED:
         return None
     rows = site.micro_batch_rows or max(1, MICRO_TOKENS[site.resolved_device] // spec.model.context_tokens)
     micro_tokens = min(rows, spec.train.batch_rows) * spec.model.context_tokens

@@ -4,6 +4,8 @@ In: a recipe. Out: artifacts in the store, a version in the registry, a live mod
 missing above it, so any part can be started alone; what is there already is reused.
 """
 
+from collections.abc import Callable
+
 from flows.corpus import build_corpus
 from flows.model import build_model
 from flows.recipe import Recipe
@@ -28,6 +30,9 @@ def pipeline(recipe: Recipe) -> None:
 
 
 CHAINS = {"corpus": corpus, "model": model, "release": pipeline, "pipeline": pipeline}
+
+# Where each chain ends.
+LAST_STAGES: dict[Callable[[Recipe], None], str] = {corpus: "encode", model: "gate", pipeline: "deploy"}
 
 # What `--until` takes, in the order of the chain; a test holds it against the chain itself.
 STAGES = (

@@ -16,7 +16,7 @@ from flows.launch import require_choice
 from flows.outlook import pretrain_outlook
 from flows.pipeline import STAGES, pipeline
 from flows.recipe import Recipe, load_recipe
-from flows.runner import flat_params
+from flows.runner import flat_params, require_reach
 from tasks.core.artifact import Artifact, Spec
 from tasks.core.run import Run, running
 from tasks.core.site import Site, current_site
@@ -141,11 +141,13 @@ def show_plan(preset: str, overrides: Sequence[str], until: str | None) -> None:
     """Prints the plan of a preset, what pretraining will need, and what should be known of the tuning.
 
     Raises:
-        RecipeError: A device has too little memory for a pretraining that has to be built, or cannot do the tuning.
+        RecipeError: A device has too little memory for a pretraining that has to be built, cannot do the tuning, or a stage takes
+            no such model.
     """
     if until is not None:
         require_choice("--until", until, list(STAGES))
     recipe, site = load_recipe(preset, overrides), current_site()
+    require_reach(pipeline, recipe, until)
     planner = _planned(recipe, site, until)
     console = Console()
     _show_steps(console, recipe.name, planner.steps)

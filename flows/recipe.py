@@ -63,12 +63,33 @@ class Recipe(BaseModel):
     deploy: Annotated[DeploySpec, Field(title="Deploy", description="How the champion is rolled out.")] = DeploySpec()
 
     def resolved(self) -> "Recipe":
-        """Returns the recipe with `package:` and `data:` paths made absolute, as stages need them.
+        """Returns the recipe as stages need it: `package:` and `data:` paths absolute, the objective's tokens in the tokenizer.
 
         Raises:
             RecipeError: A path lies in the data folder, and the site names none.
         """
-        return type(self).model_validate(_with_paths(self.model_dump(mode="json"), Path.cwd(), RECIPES_DIR / "data"))
+        tree = _with_paths(self.model_dump(mode="json"), Path.cwd(), RECIPES_DIR / "data")
+        source = tree["tokenizer"]["source"]
+        if source["kind"] == "train":
+            source["extra_special"] |= self.pretrain.objective.special_tokens()
+        return type(self).model_validate(tree)
+
+    def require_reach(self, last: str | None, stages: Sequence[str]) -> None:
+        """Checks that the stages up to `last` (none: all) take the models that the objective makes.
+
+        Raises:
+            RecipeError: One of them does not.
+        """
+        objective = self.pretrain.objective
+        if objective.last_stage is None:
+            return
+        allowed = stages[: list(stages).index(objective.last_stage) + 1]
+        if last not in allowed:
+            raise RecipeError(
+                f"recipe {self.name!r} trains a {self.pretrain.model.family} for objective {objective.kind!r}; the stages after "
+                f"{objective.last_stage} take causal models only. Add `--until {objective.last_stage}`, or set "
+                "pretrain.objective.kind to causal or fill_in_the_middle"
+            )
 
 
 def presets() -> list[str]:

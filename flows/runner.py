@@ -14,6 +14,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, Literal
 
+from flows.pipeline import LAST_STAGES, STAGES
 from flows.recipe import Recipe
 from flows.servers import running_ui
 from flows.watch import owned
@@ -87,6 +88,7 @@ def run_chain(chain: Chain, recipe: Recipe, until: str | None) -> Run:
     """
     from prefect.runtime import flow_run
 
+    require_reach(chain, recipe, until)
     site = current_site()
     require_precisions(recipe, site)
     recipe.tune.check_site(site)
@@ -106,6 +108,15 @@ def require_precisions(recipe: Recipe, site: Site) -> None:
     for name in Recipe.model_fields:
         if isinstance(part := getattr(recipe, name), PrecisionSpec):
             part.pinned(site)
+
+
+def require_reach(chain: Chain, recipe: Recipe, until: str | None) -> None:
+    """Checks before any work that every stage of the run takes the recipe's models.
+
+    Raises:
+        RecipeError: One of them does not.
+    """
+    recipe.require_reach(until or LAST_STAGES[chain], STAGES)
 
 
 @contextmanager

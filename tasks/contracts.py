@@ -231,6 +231,9 @@ class Checkpoint(Artifact):
         base_digest: Digest of the checkpoint that tuning started from.
         train_loss, validation_loss: Mean cross entropy in nats per target token at the end.
         validation_bits_per_byte: The validation loss in a unit that does not depend on the tokenizer.
+        held_out: Figures of a pretrained model on the validation split, `<figure>` and `<figure>/<language>`: `loss` (nats a
+            predicted token), `accuracy`, `bits_per_byte` (causal models), those of the objective; `unigram_nats` and
+            `bigram_nats` are the cross entropies of the same text under counts of the training split.
         warnings: What a reader of this model's figures must know; they travel to the model card.
         figures: Of a tuning: peak learning rate, share of the weights trained, bytes kept, seconds, peak memory in bytes,
             targets a second, validation minus training loss.
@@ -247,6 +250,7 @@ class Checkpoint(Artifact):
     train_loss: float
     validation_loss: float
     validation_bits_per_byte: float | None = None
+    held_out: dict[str, float] = Field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     figures: dict[str, float] = Field(default_factory=dict)
 

@@ -4,9 +4,9 @@ In: a `TokenizedCorpus` and the `Tokenizer` it was made with. Out: a `Checkpoint
 Invariant: tokenizer and corpus belong together; training runs in a child process and goes on where it was cut off.
 """
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.contracts import Checkpoint, TokenizedCorpus, Tokenizer
 from tasks.core.errors import ContractError, RecipeError
@@ -26,10 +26,15 @@ class PretrainSpec(PrecisionSpec):
     objective: Annotated[ObjectiveSpec, Field(description="What the model learns to predict.")] = CausalSpec(kind="causal")
     optim: Annotated[OptimSpec, Field(description="Optimiser and schedule.")] = AdamWSpec(kind="adamw")
     train: Annotated[TrainSpec, Field(description="Budget, batches, looks and checkpoints.")] = TrainSpec(num_tokens=1_000_000)
-    seed: Annotated[int, Field(ge=0, lt=1 << 31, description="Seed of weights, data order and dropout.")] = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 31, description="Seed of weights, data order and masks.")] = 0
+
+    @model_validator(mode="after")
+    def _objective_fits(self) -> Self:
+        self.objective.check(self.model)
+        return self
 
 
-@stage(version=1, retry=CHILD, packages=("torch", "transformers"))
+@stage(version=2, retry=CHILD, packages=("torch", "transformers"))
 def pretrain(spec: PretrainSpec, corpus: TokenizedCorpus, tokenizer: Tokenizer, *, ctx: StageContext) -> Checkpoint:
     """Trains a model from scratch on the train split; looks at the validation split; never sees the test split."""
     _check(spec, corpus, tokenizer)
@@ -57,6 +62,7 @@ def pretrain(spec: PretrainSpec, corpus: TokenizedCorpus, tokenizer: Tokenizer, 
         train_loss=result.train_loss,
         validation_loss=result.validation_loss,
         validation_bits_per_byte=result.validation_bits_per_byte,
+        held_out=result.figures,
         warnings=(*corpus.warnings, *_warnings(result)),
     )
 
@@ -64,6 +70,12 @@ def pretrain(spec: PretrainSpec, corpus: TokenizedCorpus, tokenizer: Tokenizer, 
 def _check(spec: PretrainSpec, corpus: TokenizedCorpus, tokenizer: Tokenizer) -> None:
     if spec.optim.learning_rate is None:
         raise RecipeError("pretrain.optim.learning_rate is off, and there is no base to derive it from; set one, e.g. 3e-3")
+    if lacking := [role for role in spec.objective.special_tokens() if role not in tokenizer.special_tokens]:
+        raise ContractError(
+            f"objective {spec.objective.kind!r} needs tokens that {tokenizer.address} lacks: {', '.join(lacking[:4])}"
+            f"{' ...' if len(lacking) > 4 else ''}; with tokenizer.source.kind = train they are added, an adopted tokenizer must "
+            "have them: adopt another one, or set another pretrain.objective.kind"
+        )
     if corpus.tokenizer_digest != tokenizer.digest:
         raise ContractError(
             f"{corpus.address} was encoded with tokenizer {corpus.tokenizer_digest[:12]}, but {tokenizer.address} is "

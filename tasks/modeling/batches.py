@@ -5,11 +5,11 @@ In: a token stream, or examples with a mask. Out: `Batch`es of equal rows. Invar
 number changes with each document; every target is counted once; which rows a step takes is a pure function of
 `(seed, step)`, so that resuming replays nothing.
 
-Shapes: B rows, T positions of a row.
+Shapes: B rows, T positions of a row, S positions of its source (what an encoder reads and a decoder writes about).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Protocol
 
@@ -24,12 +24,24 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of T positions: input ids, target ids, position in the document, number of the document in the row."""
+    """One row of T positions: input ids, target ids, position in the document, number of the document in the row.
+
+    Attributes:
+        types_T: First (0) or second (1) part of a pair.
+        labels_T: Class of a pair at the position that stands for it, IGNORED elsewhere.
+        source_ids_S, source_segments_S: What an encoder reads; equal numbers belong together.
+        removed_T: 1 where the target was taken out of the source, 0 where it could be copied from there.
+    """
 
     ids_T: Ids
     targets_T: Ids
     positions_T: Ids
     segments_T: Ids
+    types_T: Ids | None = None
+    labels_T: Ids | None = None
+    source_ids_S: Ids | None = None
+    source_segments_S: Ids | None = None
+    removed_T: Ids | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +53,19 @@ class Batch:
     positions_BT: Tensor
     segments_BT: Tensor
     num_targets: int
+    types_BT: Tensor | None = None
+    labels_BT: Tensor | None = None
+    source_ids_BS: Tensor | None = None
+    source_segments_BS: Tensor | None = None
+    removed_BT: Tensor | None = None
 
 
 class Rows(Protocol):
-    """Rows that can be read by number."""
+    """Rows that can be read by number.
+
+    Numbers count on over the passes: row `n + k * num_rows` is row `n` as it is on pass `k`, which differs from pass to pass
+    where an objective draws masks.
+    """
 
     @property
     def num_rows(self) -> int:
@@ -60,21 +81,31 @@ class Rows(Protocol):
     def num_targets(self, indices: Ids) -> int:
         """Returns the targets of these rows together."""
 
+    @property
+    def notes(self) -> dict[str, int]:
+        """What was cut or left out, counted."""
+
 
 def make_batch(rows: Rows, indices: Ids, device: torch.device) -> Batch:
     """Reads the rows named by `indices`."""
     found = [rows.row(int(index)) for index in indices]
-    ids, targets, positions, segments = (
-        torch.from_numpy(np.stack([getattr(row, name) for row in found])).to(device, non_blocking=True)
-        for name in ("ids_T", "targets_T", "positions_T", "segments_T")
-    )
-    return Batch(ids, targets, positions, segments, rows.num_targets(indices))
+    columns = {
+        f"{field.name[:-1]}B{field.name[-1]}": torch.from_numpy(np.stack([getattr(row, field.name) for row in found]))
+        for field in fields(Row)
+        if getattr(found[0], field.name) is not None
+    }
+    on_device = {name: column.to(device, non_blocking=True) for name, column in columns.items()}
+    return Batch(num_targets=rows.num_targets(indices), **on_device)
 
 
 def step_rows(seed: int, step: int, batch_rows: int, num_rows: int) -> Ids:
-    """Returns the rows of a step: passes over all rows, each in an order of its own, cut into batches."""
-    places = np.arange(step * batch_rows, (step + 1) * batch_rows)
-    return np.array([_epoch_order(seed, int(place) // num_rows, num_rows)[int(place) % num_rows] for place in places])
+    """Returns the rows of a step: passes over all rows, each in an order of its own, cut into batches.
+
+    Numbers count on over the passes, see `Rows`.
+    """
+    places = range(step * batch_rows, (step + 1) * batch_rows)
+    passes = [divmod(place, num_rows) for place in places]
+    return np.array([number * num_rows + _epoch_order(seed, number, num_rows)[place] for number, place in passes])
 
 
 @lru_cache(maxsize=4)
@@ -100,19 +131,24 @@ class StreamRows:
 
     def row(self, index: int) -> Row:
         """Returns row `index`; the last one is filled up with positions that predict nothing."""
-        start = index * self.row_tokens
+        start = index % self.num_rows * self.row_tokens
         tokens = self._read(start - 1, min(start + self.row_tokens, self.num_tokens))
         ids, targets = tokens[:-1], tokens[1:]
         num_missing = self.row_tokens - len(ids)
         ids = np.pad(ids, (0, num_missing), constant_values=self._separator)
         targets = np.pad(targets, (0, num_missing), constant_values=IGNORED)
         segments = np.cumsum(ids == self._separator)
-        return Row(ids, targets, _positions(segments), segments)
+        return Row(ids, targets, positions_within(segments), segments)
 
     def num_targets(self, indices: Ids) -> int:
         """Returns the targets of these rows together."""
         num_missing = self.num_rows * self.row_tokens - self.num_tokens
-        return len(indices) * self.row_tokens - num_missing * int(np.sum(indices == self.num_rows - 1))
+        return len(indices) * self.row_tokens - num_missing * int(np.sum(indices % self.num_rows == self.num_rows - 1))
+
+    @property
+    def notes(self) -> dict[str, int]:
+        """What was cut, counted."""
+        return {"documents_continued_in_next_row": self.num_split_documents()}
 
     def num_split_documents(self) -> int:
         """Returns how often a document is cut by the end of a row."""
@@ -137,7 +173,8 @@ class StreamRows:
         return np.concatenate(parts).astype(np.int64)
 
 
-def _positions(segments_T: Ids) -> Ids:
+def positions_within(segments_T: Ids) -> Ids:
+    """Returns the place of each position in its segment."""
     places = np.arange(len(segments_T))
     is_first = np.diff(segments_T, prepend=segments_T[0] - 1) != 0
     return places - np.maximum.accumulate(np.where(is_first, places, 0))
@@ -179,17 +216,22 @@ class ExampleRows:
 
     def row(self, index: int) -> Row:
         """Returns row `index`; padding is a segment of its own."""
-        members = [self.examples[member] for member in self.members[index]]
+        members = [self.examples[member] for member in self.members[index % self.num_rows]]
         lengths = [len(member.ids) for member in members]
         num_missing = self.row_tokens - sum(lengths)
         ids = np.concatenate([*(member.ids for member in members), np.full(num_missing, self._pad)])
         targets = np.concatenate([*(member.targets for member in members), np.full(num_missing, IGNORED)])
         segments = np.repeat(np.arange(len(members) + 1), [*lengths, num_missing])
-        return Row(ids, targets, _positions(segments), segments)
+        return Row(ids, targets, positions_within(segments), segments)
 
     def num_targets(self, indices: Ids) -> int:
         """Returns the targets of these rows together."""
-        return int(self._num_targets[indices].sum())
+        return int(self._num_targets[indices % self.num_rows].sum())
+
+    @property
+    def notes(self) -> dict[str, int]:
+        """Whoever makes the examples counts what does not fit."""
+        return {}
 
 
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:

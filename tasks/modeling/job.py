@@ -103,6 +103,7 @@ class TrainResult(BaseModel):
         first_validation_loss: Loss before the first step, on the rows of the looks.
         validation_loss: Mean over all targets of the validation rows, for the weights that were selected.
         notes: What was left out, cut, passed over or done with less memory, counted.
+        figures: What the model, and what counting words, makes of held-out text; see `Checkpoint`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -118,6 +119,7 @@ class TrainResult(BaseModel):
     validation_loss: float
     validation_bits_per_byte: float | None
     notes: dict[str, int] = {}
+    figures: dict[str, float] = {}
 
 
 def read_result(ctx: "StageContext") -> TrainResult:
@@ -126,6 +128,7 @@ def read_result(ctx: "StageContext") -> TrainResult:
 
     extra = ctx.dir / EXTRA_DIR
     result = TrainResult.model_validate_json((extra / RESULT_NAME).read_bytes())
-    draw_curve(extra / METRICS_NAME, extra / "curve.svg", title=ctx.stage.name)
+    levels = {name.removesuffix("_nats"): value for name, value in result.figures.items() if name.endswith("_nats")}
+    draw_curve(extra / METRICS_NAME, extra / "curve.svg", title=ctx.stage.name, levels=levels)
     ctx.log.info("%s: validation loss %.3f, at first %.3f", ctx.stage.name, result.validation_loss, result.first_validation_loss)
     return result

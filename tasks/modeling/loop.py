@@ -229,7 +229,7 @@ class Loop:
             is_last = start + micro_rows >= len(rows)
             with self._parallel.quiet(is_last):
                 with autocast(world.device, self.place.precision):
-                    loss = self._parallel.module(batch) / num_targets
+                    loss = self._parallel.module(batch) / max(1, num_targets)
                 self._scaler.scale(loss * world.size).backward()  # gradients are averaged over processes, the batch wants the sum
             total += loss.detach()
         return total

@@ -1,12 +1,14 @@
 # ruff: noqa: TID253  (runs in training and scoring children only; holds no Spec)
 """Models: made from a spec, loaded, saved, and asked for the loss of each target.
 
-In: a `ModelSpec` and the tokenizer's special tokens, or a `transformers` folder. Out: a causal model of `transformers`;
-summed or single losses. Invariant: positions of different segments never see each other, whatever the attention code.
+In: a `ModelSpec` and the tokenizer's special tokens, or a `transformers` folder. Out: a model of `transformers`; logits and
+losses. Invariant: positions of different segments never see each other, in no layer of no family.
 
-Shapes: B rows, T positions, H heads, D head width, V vocabulary, N targets.
+Shapes: B rows, T positions, S positions of the source, H heads, D head width, W width, V vocabulary, N targets.
 """
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tasks.modeling.batches import IGNORED, Batch
+from tasks.modeling.families import model_config
 from tasks.modeling.head import target_losses
 from tasks.modeling.specs import ModelSpec
 from tasks.modeling.words import SpecialIds
@@ -22,12 +25,25 @@ from tasks.modeling.words import SpecialIds
 PACKED_ATTENTION = "textmill_packed"
 
 
-def build_model(spec: ModelSpec, vocab_size: int, special: SpecialIds, seed: int) -> Any:
-    """Returns a freshly initialised model; equal seeds give equal weights."""
-    from transformers import AutoModelForCausalLM
+def build_model(
+    spec: ModelSpec,
+    vocab_size: int,
+    special: SpecialIds,
+    seed: int,
+    auto_class: str = "AutoModelForCausalLM",
+    roles: Mapping[str, int] | None = None,
+) -> Any:
+    """Returns a freshly initialised model; equal seeds give equal weights.
+
+    Args:
+        auto_class: Class of `transformers` that knows the model with the objective's heads.
+        roles: Ids of the objective's special tokens.
+    """
+    import transformers
 
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(model_config(spec, vocab_size, special), dtype=torch.float32)
+    config = model_config(spec, vocab_size, special, roles)
+    model = getattr(transformers, auto_class).from_config(config, dtype=torch.float32)
     if spec.residual_init == "scaled":
         _scale_residual_outputs(model, spec.depth)
     return with_packed_attention(model)
@@ -39,31 +55,6 @@ def _scale_residual_outputs(model: Any, depth: int) -> None:
         for name, weight in model.named_parameters():
             if name.endswith(("o_proj.weight", "down_proj.weight")):
                 weight.div_((2 * depth) ** 0.5)
-
-
-def model_config(spec: ModelSpec, vocab_size: int, special: SpecialIds) -> Any:
-    """Returns the `transformers` configuration of a spec."""
-    from transformers import LlamaConfig, Qwen3Config
-
-    sizes = spec.sizes
-    config_type = {"llama": LlamaConfig, "qwen3": Qwen3Config}[spec.family]
-    return config_type(
-        vocab_size=vocab_size,
-        hidden_size=sizes.width,
-        intermediate_size=sizes.ffn_width,
-        num_hidden_layers=spec.depth,
-        num_attention_heads=sizes.num_heads,
-        num_key_value_heads=sizes.num_kv_heads,
-        head_dim=sizes.head_width,
-        max_position_embeddings=spec.context_tokens,
-        rope_parameters={"rope_type": "default", "rope_theta": spec.rope_theta},
-        initializer_range=spec.init_std,
-        tie_word_embeddings=spec.tie_embeddings,
-        bos_token_id=special.end_of_text,
-        eos_token_id=[special.turn_end, special.end_of_text],
-        pad_token_id=special.pad,
-        use_cache=True,
-    )
 
 
 def load_model(folder: Path) -> Any:
@@ -97,9 +88,18 @@ def with_packed_attention(model: Any) -> Any:
 
 
 def _packed_attention(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, scaling: float, **_: Any
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor,
+    scaling: float,
+    position_bias: Tensor | None = None,
+    **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention as two products and a softmax: on CPUs faster at these lengths than the fused kernel with a mask."""
+    if position_bias is not None:
+        attention_mask = attention_mask + position_bias
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
@@ -113,28 +113,120 @@ def _packed_attention(
 
 def packed_mask(segments_BT: Tensor, dtype: torch.dtype) -> Tensor:
     """Returns the additive mask (B, 1, T, T): 0 where a position may look, a large negative number elsewhere."""
-    num_positions = segments_BT.shape[1]
-    allowed_BTT = (segments_BT[:, :, None] == segments_BT[:, None, :]).tril()
-    mask = torch.zeros(segments_BT.shape[0], num_positions, num_positions, dtype=dtype, device=segments_BT.device)
-    return mask.masked_fill_(~allowed_BTT, torch.finfo(dtype).min / 2)[:, None]
+    return _additive((segments_BT[:, :, None] == segments_BT[:, None, :]).tril(), dtype)
 
 
-def token_losses(model: Any, batch: Batch) -> Tensor:
-    """Returns the loss (N,), in nats, of each target of `batch`, in reading order.
+def both_ways_mask(from_BT: Tensor, to_BS: Tensor, dtype: torch.dtype, reach: int | None = None) -> Tensor:
+    """Returns the additive mask (B, 1, T, S) of equal segments, no further apart than `reach` where that is given."""
+    allowed_BTS = from_BT[:, :, None] == to_BS[:, None, :]
+    if reach is not None:
+        places = torch.arange(from_BT.shape[1], device=from_BT.device)
+        allowed_BTS = allowed_BTS & ((places[:, None] - places[None]).abs() <= reach)
+    return _additive(allowed_BTS, dtype)
 
-    The output layer runs on positions that have a target only: on instruction data most have none.
-    """
-    hidden_BTW = model.model(
+
+def _additive(allowed_BTS: Tensor, dtype: torch.dtype) -> Tensor:
+    mask = torch.zeros(allowed_BTS.shape, dtype=dtype, device=allowed_BTS.device)
+    return mask.masked_fill_(~allowed_BTS, torch.finfo(dtype).min / 2)[:, None]
+
+
+def hidden_states(model: Any, batch: Batch) -> Tensor:
+    """Returns the last hidden states (B, T, W) at the positions that are predicted from."""
+    dtype = product_dtype(batch.ids_BT.device)
+    match model.config.model_type:
+        case "bert" | "modernbert":
+            return _encoder_states(model, batch, dtype)
+        case "t5" | "bart":
+            return _decoder_states(model, batch, dtype)
+    states: Tensor = model.base_model(
         input_ids=batch.ids_BT,
-        attention_mask=packed_mask(batch.segments_BT, product_dtype(batch.ids_BT.device)),
+        attention_mask=packed_mask(batch.segments_BT, dtype),
         position_ids=batch.positions_BT,
         use_cache=False,
     ).last_hidden_state
+    return states
+
+
+def _encoder_states(model: Any, batch: Batch, dtype: torch.dtype) -> Tensor:
+    full = both_ways_mask(batch.segments_BT, batch.segments_BT, dtype)
+    if model.config.model_type == "modernbert":
+        near = both_ways_mask(batch.segments_BT, batch.segments_BT, dtype, reach=model.config.sliding_window)
+        mask: Any = {"full_attention": full, "sliding_attention": near}
+        types: dict[str, Any] = {}
+    else:
+        mask, types = full, {"token_type_ids": batch.types_BT}
+    states: Tensor = model.base_model(
+        input_ids=batch.ids_BT, attention_mask=mask, position_ids=batch.positions_BT, **types
+    ).last_hidden_state
+    return states
+
+
+def _decoder_states(model: Any, batch: Batch, dtype: torch.dtype) -> Tensor:
+    """Reads the source and returns what the decoder makes of it; BART counts positions along the row, as it was trained."""
+    assert batch.source_ids_BS is not None, "an encoder-decoder reads a source"
+    assert batch.source_segments_BS is not None, "an encoder-decoder reads a source"
+    inner = model.base_model
+    source_BSW = inner.encoder(
+        input_ids=batch.source_ids_BS,
+        attention_mask=both_ways_mask(batch.source_segments_BS, batch.source_segments_BS, dtype),
+    ).last_hidden_state
+    states: Tensor = inner.decoder(
+        input_ids=batch.ids_BT,
+        attention_mask=packed_mask(batch.segments_BT, dtype),
+        encoder_hidden_states=source_BSW,
+        encoder_attention_mask=both_ways_mask(batch.segments_BT, batch.source_segments_BS, dtype),
+        use_cache=False,
+    ).last_hidden_state
+    return states
+
+
+def logits_of(model: Any, hidden_NW: Tensor) -> Tensor:
+    """Returns the logits (N, V) over the vocabulary."""
+    match model.config.model_type:
+        case "bert":
+            logits_NV = model.cls.predictions(hidden_NW)
+        case "modernbert":
+            logits_NV = model.decoder(model.head(hidden_NW))
+        case "t5":
+            scale = model.config.d_model**-0.5 if model.config.scale_decoder_outputs else 1.0
+            logits_NV = model.lm_head(hidden_NW * scale)
+        case "bart":
+            logits_NV = model.lm_head(hidden_NW) + model.final_logits_bias
+        case _:
+            logits_NV = model.lm_head(hidden_NW)
+    return logits_NV  # type: ignore[no-any-return]
+
+
+def target_logits(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Returns the logits (N, V), in fp32, and the id (N,) of each target of `batch`, in reading order.
+
+    The output layer runs on positions that have a target only: on instruction data and under masks most have none.
+    """
+    return logits_at_targets(model, batch, hidden_states(model, batch))
+
+
+def logits_at_targets(model: Any, batch: Batch, hidden_BTW: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns what `target_logits` does, from hidden states that are there already."""
+    hidden_NW, targets_N = _at_targets(batch, hidden_BTW)
+    return logits_of(model, hidden_NW).float(), targets_N
+
+
+def losses_at_targets(model: Any, batch: Batch, hidden_BTW: Tensor) -> Tensor:
+    """Returns what `token_losses` does, from hidden states that are there already."""
+    return target_losses(model, partial(logits_of, model), *_at_targets(batch, hidden_BTW))
+
+
+def token_losses(model: Any, batch: Batch) -> Tensor:
+    """Returns the loss (N,), in nats, of each target of `batch`, in reading order, taken as `set_head_loss` said."""
+    return losses_at_targets(model, batch, hidden_states(model, batch))
+
+
+def _at_targets(batch: Batch, hidden_BTW: Tensor) -> tuple[Tensor, Tensor]:
     hidden_NW, targets_N = hidden_BTW.flatten(0, 1), batch.targets_BT.flatten()
-    if batch.num_targets < targets_N.numel():
-        where = (targets_N != IGNORED).nonzero()[:, 0]
-        hidden_NW, targets_N = hidden_NW[where], targets_N[where]
-    return target_losses(model, model.lm_head, hidden_NW, targets_N)
+    if batch.num_targets == targets_N.numel():
+        return hidden_NW, targets_N
+    where = (targets_N != IGNORED).nonzero()[:, 0]
+    return hidden_NW[where], targets_N[where]
 
 
 def product_dtype(device: torch.device) -> torch.dtype:
@@ -155,12 +247,14 @@ def save_model(model: Any, tokenizer_folder: Path, special: SpecialIds, folder: 
     from tasks.modeling.words import copy_tokenizer
 
     _hush()
-    model.generation_config = GenerationConfig(
-        bos_token_id=special.end_of_text,
-        eos_token_id=[special.turn_end, special.end_of_text],
-        pad_token_id=special.pad,
-        do_sample=False,
-    )
+    if model.can_generate():
+        model.generation_config = GenerationConfig(
+            bos_token_id=special.end_of_text,
+            eos_token_id=model.config.eos_token_id,
+            pad_token_id=special.pad,
+            decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
+            do_sample=False,
+        )
     model.save_pretrained(folder, safe_serialization=True)
     copy_tokenizer(tokenizer_folder, folder)
 

@@ -7,11 +7,13 @@ test holds it against the real model on the meta device), the memory is an estim
 from dataclasses import dataclass
 
 from tasks.modeling.job import Compute
-from tasks.modeling.specs import ModelSpec, ResolvedPrecision, TrainSpec
+from tasks.modeling.specs import Family, ModelSpec, ResolvedPrecision, TrainSpec
 
 MICRO_TOKENS = {"cpu": 2048, "cuda": 16384}  # a micro-batch whose activations stay in a CPU's caches is the fastest
 
 PLAIN = Compute()
+SIZED: tuple[Family, ...] = ("llama", "qwen3")  # the families whose weights are counted here
+
 # Bytes a weight while training: fp32 weight, fp32 gradient, two fp32 moments of AdamW (Muon has one); a running mean on top.
 _TRAINING_BYTES_PER_WEIGHT = 16
 _AVERAGE_BYTES_PER_WEIGHT = 4
@@ -43,7 +45,7 @@ class Parameters:
 
 
 def parameters(spec: ModelSpec, vocab_size: int) -> Parameters:
-    """Returns the weights of a decoder, shared ones once."""
+    """Returns the weights of a decoder of one of the `SIZED` families, shared ones once."""
     sizes = spec.sizes
     attention_width = sizes.num_heads * sizes.head_width
     attention = 2 * sizes.width * attention_width + 2 * sizes.width * sizes.num_kv_heads * sizes.head_width

@@ -14,24 +14,36 @@ from tasks.core.site import Precision, Site
 
 ResolvedPrecision = Literal["fp32", "bf16", "fp16"]
 
+Family = Literal["llama", "qwen3", "gpt2", "bert", "modernbert", "t5", "bart"]
+_GATED: tuple[Family, ...] = ("llama", "qwen3", "modernbert")  # feed-forward layers of three matrices
+_PLAIN_RESIDUALS = ("llama", "qwen3")
+_ROTARY: tuple[Family, ...] = ("llama", "qwen3", "modernbert")
+_GROUPED: tuple[Family, ...] = ("llama", "qwen3")  # may have fewer key and value heads than heads
+
 _HEAD_WIDTH = 64
 
 
 class ModelSpec(Spec):
-    """A decoder from one size dial; every derived size can be set instead.
+    """A model from one size dial; every derived size can be set instead.
 
-    Rules: width = 64 * depth (nanochat's aspect ratio), heads of 64 (Llama, Qwen), feed-forward 8/3 of the width
-    (Shazeer, arXiv:2002.05202: three matrices cost what two of 4x would), rounded up to 64.
+    Rules: width = 64 * depth (nanochat's aspect ratio), heads of 64 (Llama, Qwen), feed-forward 4 times the width, or 8/3 of it
+    where it is gated (Shazeer, arXiv:2002.05202: three matrices cost what two of 4x would), rounded up to 64.
     """
 
-    family: Annotated[Literal["llama", "qwen3"], Field(description="Architecture; qwen3 adds a norm on queries and keys.")] = (
-        "llama"
-    )
+    family: Annotated[
+        Family,
+        Field(
+            description="Architecture. Decoders: llama, qwen3 (adds a norm on queries and keys), gpt2; encoders: bert, "
+            "modernbert; encoder-decoders: t5, bart (as many layers in each part as depth says)."
+        ),
+    ] = "llama"
     depth: Annotated[int, Field(ge=1, le=128, description="Layers: the size dial; the other sizes follow from it.")] = 4
     width: Annotated[int | None, Field(ge=16, description="Hidden size; none: 64 a layer.")] = None
     num_heads: Annotated[int | None, Field(ge=1, description="Attention heads; none: one for 64 of width.")] = None
     num_kv_heads: Annotated[int | None, Field(ge=1, description="Key and value heads; none: as many as heads.")] = None
-    ffn_width: Annotated[int | None, Field(ge=16, description="Feed-forward size; none: 8/3 of the width.")] = None
+    ffn_width: Annotated[int | None, Field(ge=16, description="Feed-forward size; none: 4 times the width, 8/3 where gated.")] = (
+        None
+    )
     context_tokens: Annotated[int, Field(ge=16, le=1 << 20, description="Tokens a row holds.")] = 256
     tie_embeddings: Annotated[bool, Field(description="Share the input embedding with the output layer.")] = True
     rope_theta: Annotated[float, Field(gt=1, description="Base of the rotary position angles.")] = 10_000.0
@@ -50,7 +62,7 @@ class ModelSpec(Spec):
             width=width,
             num_heads=heads,
             num_kv_heads=self.num_kv_heads or heads,
-            ffn_width=self.ffn_width or _HEAD_WIDTH * math.ceil(width * 8 / 3 / _HEAD_WIDTH),
+            ffn_width=self.ffn_width or _HEAD_WIDTH * math.ceil(width * (8 / 3 if self.family in _GATED else 4) / _HEAD_WIDTH),
         )
 
     @model_validator(mode="after")
@@ -60,6 +72,18 @@ class ModelSpec(Spec):
             raise ValueError(f"width {sizes.width} must be an even multiple of num_heads {sizes.num_heads}")
         if sizes.num_heads % sizes.num_kv_heads:
             raise ValueError(f"num_heads {sizes.num_heads} must be a multiple of num_kv_heads {sizes.num_kv_heads}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_family(self) -> Self:
+        if self.family not in _ROTARY and self.rope_theta != type(self).model_fields["rope_theta"].default:
+            raise ValueError(f"{self.family} has no rotary positions: leave rope_theta out, or take {', '.join(_ROTARY)}")
+        if self.family not in _GROUPED and self.sizes.num_kv_heads != self.sizes.num_heads:
+            raise ValueError(f"{self.family} has a kv_head for each head: leave num_kv_heads out, or take {', '.join(_GROUPED)}")
+        if self.residual_init == "scaled" and self.family not in _PLAIN_RESIDUALS:
+            raise ValueError(
+                f"residual_init scaled is for {' and '.join(_PLAIN_RESIDUALS)}; {self.family} has its own: leave it out"
+            )
         return self
 
 

@@ -6,30 +6,31 @@ files, whether or not it was cut off on the way.
 
 from pydantic import BaseModel
 
-from tasks.contracts import Split
-from tasks.core.shards import open_shard, shard_paths
-from tasks.modeling.batches import StreamRows
+from tasks.modeling.held_out import counting_figures, held_out_figures
 from tasks.modeling.job import RESULT_NAME, Execution, PretrainJob
 from tasks.modeling.loop import Loop
 from tasks.modeling.model import build_model, save_model
 from tasks.modeling.parallel import joined
 from tasks.modeling.task import Place, Task
-from tasks.modeling.words import load_tokenizer, special_ids
+from tasks.modeling.text import TokenText, open_text
+from tasks.modeling.words import load_tokenizer, role_ids, special_ids
 
 
 def pretrain_main(job: PretrainJob) -> None:
     """Pretrains a model."""
-    special = special_ids(load_tokenizer(job.tokenizer_dir), job.special_tokens)
-    model = build_model(job.model, job.vocab_size, special, job.seed)
-    rows = _stream(job, special.end_of_text, "train")
-    task = Task(job.objective.loss, rows, _stream(job, special.end_of_text, "validation"), job.validation_bytes)
+    objective = job.objective
+    train, validation = read_text(job)
+    model = build_model(job.model, job.vocab_size, train.special, job.seed, objective.auto_class, train.roles)
+    rows, looked_at = objective.rows(train), objective.held_out_rows(validation)[""]
+    task = Task(objective.loss, rows, looked_at, job.validation_bytes if objective.counts_bytes else None)
     with joined(job.execution.device, job.execution.sharding) as world:
         place = Place(job.execution.extra, world, job.precision, job.execution.micro_batch_rows, job.execution.compute)
         result = Loop(model, task, job.train, job.optim, job.seed, place).run()
-        if world.leads:
-            save_model(model, job.tokenizer_dir, special, job.execution.model)
-            notes = result.notes | {"documents_continued_in_next_row": rows.num_split_documents()}
-            write_result(job.execution, result.model_copy(update={"notes": notes}))
+        if world.leads:  # the model is whole here, and only here
+            model.to(world.device)
+            figures = held_out_figures(model, objective, validation, job.precision) | counting_figures(train, validation)
+            save_model(model, job.tokenizer_dir, train.special, job.execution.model)
+            write_result(job.execution, result.model_copy(update={"notes": result.notes | rows.notes, "figures": figures}))
 
 
 def write_result(execution: Execution, result: BaseModel) -> None:
@@ -37,6 +38,16 @@ def write_result(execution: Execution, result: BaseModel) -> None:
     (execution.extra / RESULT_NAME).write_text(result.model_dump_json(indent=1), encoding="utf-8")
 
 
-def _stream(job: PretrainJob, separator: int, split: Split) -> StreamRows:
-    shards = [open_shard(path, job.tokenizer_digest) for path in shard_paths(job.corpus_dir, split)]
-    return StreamRows(shards, job.model.context_tokens, separator)
+def read_text(job: PretrainJob) -> tuple[TokenText, TokenText]:
+    """Returns the text to learn from and the text to look at."""
+    tokenizer = load_tokenizer(job.tokenizer_dir)
+    facts = {
+        "special": special_ids(tokenizer, job.special_tokens),
+        "roles": role_ids(tokenizer, job.special_tokens, job.objective.special_tokens()),
+        "tokenizer": tokenizer,
+        "vocab_size": job.vocab_size,
+        "context_tokens": job.model.context_tokens,
+        "seed": job.seed,
+    }
+    train = open_text(job.corpus_dir, "train", job.tokenizer_digest, **facts)
+    return train, open_text(job.corpus_dir, "validation", job.tokenizer_digest, **facts)

@@ -40,7 +40,7 @@ def validation_loss(losses: Any, task: Task, place: Place, max_rows: int | None,
             total[1] += batch.num_targets * counts
     losses.train()
     loss, num_targets = world.sum(total).tolist()
-    return float(loss / num_targets)
+    return float(loss / max(1, num_targets))
 
 
 def bits_per_byte(task: Task, loss: float) -> float | None:

@@ -5,6 +5,7 @@ of them come from the tokenizer's own chat template.
 """
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,17 @@ def special_ids(tokenizer: Any, special_tokens: dict[str, str]) -> SpecialIds:
     Raises:
         ContractError: A role is missing, or its text is not one token.
     """
+    return SpecialIds(**role_ids(tokenizer, special_tokens, _ROLES))
+
+
+def role_ids(tokenizer: Any, special_tokens: dict[str, str], roles: Iterable[str]) -> dict[str, int]:
+    """Returns the id of the special token of each role.
+
+    Raises:
+        ContractError: A role is missing, or its text is not one token.
+    """
     ids = {}
-    for role in _ROLES:
+    for role in roles:
         text = special_tokens.get(role)
         number = tokenizer.convert_tokens_to_ids(text) if text else None
         if number is None or (number == tokenizer.unk_token_id and text != tokenizer.unk_token):
@@ -46,7 +56,7 @@ def special_ids(tokenizer: Any, special_tokens: dict[str, str]) -> SpecialIds:
                 "train one with these special tokens, or name the tokens that play these roles"
             )
         ids[role] = number
-    return SpecialIds(**ids)
+    return ids
 
 
 def model_special_ids(model: Any) -> SpecialIds:

@@ -4,6 +4,7 @@ In: a folder, a tokenizer.json or a name on the hub. Out: a `transformers` folde
 Invariant: its vocabulary stays as it is; what it lacks is an error, not an added token.
 """
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from tasks.tokenization.specs import AdoptTokenizer, tokenizer_folder
 _ENDS = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>")
 _TURN_STARTS = ("<|im_start|>", "<|start_header_id|>", "<start_of_turn>")
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>")
+# Tokens that objectives need, where an adopted tokenizer has them: masks by transformers' names, the rest by their texts.
+_NAMED = ("mask", "cls", "sep")
+_MARKS = {f"fim_{part}": f"<|fim_{part}|>" for part in ("prefix", "suffix", "middle")}
+_SENTINEL = "<extra_id_{}>"
 _CHATML = Path(__file__).with_name("chatml.jinja")
 
 
@@ -37,7 +42,15 @@ def adopt(source: AdoptTokenizer, folder: Path) -> dict[str, str]:
     tokenizer.pad_token = tokenizer.pad_token or end
     tokenizer.save_pretrained(str(folder))
     _forget_origin(folder)
-    return {"end_of_text": end, "pad": tokenizer.pad_token, "turn_start": start or end, "turn_end": turn_end or end}
+    roles = {"end_of_text": end, "pad": tokenizer.pad_token, "turn_start": start or end, "turn_end": turn_end or end}
+    return roles | _objective_roles(tokenizer, vocabulary)
+
+
+def _objective_roles(tokenizer: Any, vocabulary: dict[str, int]) -> dict[str, str]:
+    named = {role: token for role in _NAMED if (token := getattr(tokenizer, f"{role}_token", None))}
+    sentinels = itertools.takewhile(vocabulary.__contains__, map(_SENTINEL.format, itertools.count()))
+    marks = {role: text for role, text in _MARKS.items() if text in vocabulary}
+    return named | marks | {f"sentinel_{number}": text for number, text in enumerate(sentinels)}
 
 
 def _load(source: AdoptTokenizer) -> Any:

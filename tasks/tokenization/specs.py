@@ -19,9 +19,13 @@ class TrainTokenizer(Spec):
     """A byte-level BPE tokenizer trained on the training split."""
 
     kind: Literal["train"]
-    vocab_size: Annotated[int, Field(ge=300, le=1_000_000, description="Entries, the four special tokens included.")] = 8_192
+    vocab_size: Annotated[int, Field(ge=300, le=1_000_000, description="Entries, the special tokens included.")] = 8_192
     min_frequency: Annotated[int, Field(ge=1, description="Fewest times a pair must stand in the corpus to be merged.")] = 2
     max_digits: Annotated[int, Field(ge=1, le=10, description="Digits that a token may hold at most.")] = 3
+    extra_special: dict[str, str] = Field(
+        default_factory=dict,
+        description="Special tokens beside the four of a chat, role to text; those of the objective are added by the run.",
+    )
 
 
 class AdoptTokenizer(Spec):

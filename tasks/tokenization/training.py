@@ -15,7 +15,8 @@ from tasks.core.tables import read_rows
 from tasks.tokenization.specs import TokenizerSpec, TrainTokenizer
 
 END_OF_TEXT, PAD, TURN_START, TURN_END = "<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>"
-SPECIAL_TOKENS = (END_OF_TEXT, PAD, TURN_START, TURN_END)  # their ids are 0 to 3
+SPECIAL_TOKENS = (END_OF_TEXT, PAD, TURN_START, TURN_END)  # their ids are 0 to 3; what an objective needs follows
+_NAMED = ("mask", "cls", "sep")  # roles that transformers has a name for
 
 # Words with the space before them, runs of Han characters, short runs of digits, punctuation, white space. A Han run is one
 # piece, so that frequent words of any length become tokens.
@@ -26,7 +27,7 @@ _PIECES = (
 _CHAT_TEMPLATE = Path(__file__).with_name("chatml.jinja")
 
 
-@stage(version=1, name="tokenizer", retry=NETWORK, packages=("tokenizers", "transformers"))
+@stage(version=2, name="tokenizer", retry=NETWORK, packages=("tokenizers", "transformers"))
 def make_tokenizer(spec: TokenizerSpec, corpus: CleanCorpus, *, ctx: StageContext) -> Tokenizer:
     """Trains or adopts a tokenizer and measures how it compresses the validation split.
 
@@ -34,7 +35,7 @@ def make_tokenizer(spec: TokenizerSpec, corpus: CleanCorpus, *, ctx: StageContex
         ContractError: The adopted tokenizer is none of the fast ones, or has no end-of-text token.
     """
     if isinstance(spec.source, TrainTokenizer):
-        special = _save(_train(spec.source, corpus), ctx.dir)
+        special = _save(_train(spec.source, corpus), spec.source.extra_special, ctx.dir)
     else:
         from tasks.tokenization.adoption import adopt
 
@@ -59,7 +60,7 @@ def _train(source: TrainTokenizer, corpus: CleanCorpus) -> Any:
     trainer = trainers.BpeTrainer(
         vocab_size=source.vocab_size,
         min_frequency=source.min_frequency,
-        special_tokens=list(SPECIAL_TOKENS),
+        special_tokens=[*SPECIAL_TOKENS, *source.extra_special.values()],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
@@ -73,7 +74,7 @@ def _training_texts(corpus: CleanCorpus) -> Iterator[str]:
             yield row["text"]
 
 
-def _save(model: Any, folder: Path) -> dict[str, str]:
+def _save(model: Any, extra: dict[str, str], folder: Path) -> dict[str, str]:
     """Writes the folder that `transformers` loads, and returns the role of each special token."""
     from transformers import PreTrainedTokenizerFast
 
@@ -81,13 +82,14 @@ def _save(model: Any, folder: Path) -> dict[str, str]:
         tokenizer_object=model,
         eos_token=END_OF_TEXT,
         pad_token=PAD,
-        additional_special_tokens=[TURN_START, TURN_END],
+        additional_special_tokens=[TURN_START, TURN_END, *(text for role, text in extra.items() if role not in _NAMED)],
+        **{f"{role}_token": text for role, text in extra.items() if role in _NAMED},
         clean_up_tokenization_spaces=False,
         model_max_length=int(1e30),
     )
     wrapped.chat_template = _CHAT_TEMPLATE.read_text(encoding="utf-8")
     wrapped.save_pretrained(str(folder))
-    return {"end_of_text": END_OF_TEXT, "pad": PAD, "turn_start": TURN_START, "turn_end": TURN_END}
+    return {"end_of_text": END_OF_TEXT, "pad": PAD, "turn_start": TURN_START, "turn_end": TURN_END, **extra}
 
 
 def load_plain(folder: Path) -> Any:

@@ -82,6 +82,27 @@ def test_transformers_loads_it(tokenizer):
     assert loaded("天地 one").input_ids == load_plain(tokenizer.path).encode("天地 one", add_special_tokens=False).ids
 
 
+EXTRA = {"mask": "[MASK]", "cls": "[CLS]", "sentinel_0": "<extra_id_0>", "fim_prefix": "<|fim_prefix|>"}
+
+
+def test_an_objective_s_tokens_follow_the_four_and_are_never_made_from_text(corpus, tokenizer, tmp_path):
+    from tasks.core.site import Site
+
+    found = make_tokenizer.build(trained(extra_special=EXTRA), corpus, site=Site(state_dir=tmp_path))
+    assert found.special_tokens == tokenizer.special_tokens | EXTRA
+    assert found.vocab_size == 600
+    loaded = AutoTokenizer.from_pretrained(found.path)
+    assert loaded.convert_tokens_to_ids(list(EXTRA.values())) == [4, 5, 6, 7]
+    assert (loaded.mask_token, loaded.cls_token) == ("[MASK]", "[CLS]")
+    assert set(EXTRA.values()) <= set(loaded.all_special_tokens)
+    text = "a [MASK] of <extra_id_0> text"
+    ids = load_plain(found.path).encode(text, add_special_tokens=False).ids
+    assert min(ids) >= 8
+    assert load_plain(found.path).decode(ids, skip_special_tokens=False) == text
+    again = make_tokenizer.build(adopted(path=str(found.path)), corpus, site=Site(state_dir=tmp_path))
+    assert again.special_tokens == found.special_tokens
+
+
 def test_the_chat_template(tokenizer):
     loaded = AutoTokenizer.from_pretrained(tokenizer.path)
     messages = [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "A."}]

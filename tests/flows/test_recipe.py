@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from flows.outlook import pretrain_outlook
+from flows.pipeline import LAST_STAGES, STAGES, corpus, model, pipeline
 from flows.recipe import RECIPES_DIR, load_recipe, presets
-from flows.runner import flat_params
+from flows.runner import flat_params, require_reach
 from tasks.core.errors import RecipeError
 from tasks.core.site import Site
 
@@ -58,6 +59,38 @@ def test_ci_is_demo_but_for_size_and_token_budget() -> None:
 def test_a_mistake_is_named_with_its_path(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load_recipe(write(tmp_path, text))
+
+
+def test_the_run_adds_the_special_tokens_of_its_objective() -> None:
+    assert load_recipe("demo").resolved().tokenizer == load_recipe("demo").tokenizer
+    masked = load_recipe("demo-masked").resolved().tokenizer.source
+    assert masked.extra_special == {"mask": "[MASK]", "cls": "[CLS]", "sep": "[SEP]"}
+    assert len(load_recipe("demo-t5").resolved().tokenizer.source.extra_special) == 100
+    adopted = load_recipe("demo-masked", ["tokenizer.source={kind='adopt', path='/abs'}"]).resolved()
+    assert adopted.tokenizer.source.kind == "adopt"  # its vocabulary stays as it is
+
+
+def test_an_objective_that_does_not_fit_the_model_names_those_that_do() -> None:
+    with pytest.raises(
+        RecipeError, match=r"pretrain: .*'masked' does not train a qwen3: set model.family to one of bert, modernb"
+    ):
+        load_recipe("demo", ["pretrain.objective={kind='masked'}"])
+
+
+@pytest.mark.parametrize("preset", ["demo-masked", "demo-masked-nsp", "demo-t5", "demo-bart"])
+def test_a_run_beyond_what_takes_the_model_is_refused_before_any_work(preset: str) -> None:
+    recipe = load_recipe(preset)
+    for chain, until in ((corpus, None), (pipeline, "pretrain"), (model, "encode")):
+        require_reach(chain, recipe, until)
+    for chain, until in ((pipeline, None), (model, None), (pipeline, "tune"), (pipeline, "deploy")):
+        with pytest.raises(RecipeError, match=r"take causal models only. Add `--until pretrain`"):
+            require_reach(chain, recipe, until)
+
+
+def test_causal_models_flow_through_the_whole_chain() -> None:
+    for preset in ("demo", "demo-fim"):
+        require_reach(pipeline, load_recipe(preset), None)
+    assert set(LAST_STAGES.values()) <= set(STAGES)
 
 
 def test_an_unknown_preset_lists_what_there_is() -> None:

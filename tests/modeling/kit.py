@@ -21,6 +21,12 @@ from tasks.core.stage import StageContext, stage
 from tasks.core.tables import write_table
 
 SPECIAL = {"end_of_text": "<|endoftext|>", "pad": "<|pad|>", "turn_start": "<|im_start|>", "turn_end": "<|im_end|>"}
+# What the objectives need beside them.
+EXTRA = (
+    {"mask": "[MASK]", "cls": "[CLS]", "sep": "[SEP]"}
+    | {f"sentinel_{number}": f"<extra_id_{number}>" for number in range(12)}
+    | {f"fim_{part}": f"<|fim_{part}|>" for part in ("prefix", "suffix", "middle")}
+)
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -30,7 +36,7 @@ CHINESE = ("文件", "命令", "列出", "目录", "内容", "显示", "用户")
 WORDS = (*ENGLISH, *CHINESE)
 
 
-def save_tokenizer(folder: Path, vocab_size: int = 320) -> Any:
+def save_tokenizer(folder: Path, vocab_size: int = 320, extra: Sequence[str] = ()) -> Any:
     """Trains a byte-level BPE on a few words and writes it as a transformers folder."""
     from tokenizers import Tokenizer as Fast
     from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -41,7 +47,7 @@ def save_tokenizer(folder: Path, vocab_size: int = 320) -> Any:
     fast.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=list(SPECIAL.values()),
+        special_tokens=[*SPECIAL.values(), *extra],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -73,16 +79,18 @@ class ToySpec(Spec):
     size: int = 0
     seed: int = 0
     shuffled: bool = False
+    extra: bool = False
 
 
 @stage(version=1)
 def toy_tokenizer(spec: ToySpec, *, ctx: StageContext) -> Tokenizer:
-    tokenizer = save_tokenizer(ctx.dir)
+    extra = EXTRA if spec.extra else {}
+    tokenizer = save_tokenizer(ctx.dir, extra=list(extra.values()))
     return ctx.commit(
         Tokenizer,
         vocab_size=len(tokenizer),
         bytes_per_token={"en": 2.0},
-        special_tokens=SPECIAL,
+        special_tokens=SPECIAL | extra,
         has_chat_template=True,
     )
 
@@ -97,9 +105,18 @@ def toy_tokens(spec: ToySpec, tokenizer: Tokenizer, *, ctx: StageContext) -> Tok
     tokens, num_bytes = {}, {}
     for number, split in enumerate(SPLITS):
         texts = sentences(spec.size if split == "train" else 12, spec.seed + number)
-        ids = [token for text in texts for token in [*coder.encode(text), end]]
+        if spec.extra:  # sentences, for the objective that looks for them
+            texts = [text.replace(" and", " and.") for text in texts]
+        documents = [[*coder.encode(text), end] for text in texts]
+        ids = [token for document in documents for token in document]
         write_shard(ctx.dir / f"{split}-00000.tokens", np.array(ids, dtype=np.uint16), tokenizer.digest)
         tokens[split], num_bytes[split] = len(ids), sum(len(text.encode()) for text in texts)
+        rows = [
+            {"id": str(n), "lang": ("en", "zh")[n % 2], "source": "toy", "num_tokens": len(one), "num_bytes": len(text.encode())}
+            for n, (one, text) in enumerate(zip(documents, texts, strict=True))
+        ]
+        schema = dict.fromkeys(("id", "lang", "source"), "string") | {"num_tokens": "int64", "num_bytes": "int64"}
+        write_table(ctx.dir / f"documents-{split}.parquet", schema, rows)
     return ctx.commit(
         TokenizedCorpus,
         tokenizer_digest=tokenizer.digest,

@@ -53,11 +53,22 @@ def test_examples_side_by_side_exactly() -> None:
     assert row.positions_T.tolist() == [0, 1, 2, 0, 0]
     assert row.segments_T.tolist() == [0, 0, 0, 1, 2]
     assert rows.num_targets(np.array([0])) == 3
+    assert rows.notes == {}
     assert make_batch(rows, np.array([0, 0]), torch.device("cpu")).num_targets == 6
 
 
 def test_best_fit_takes_the_fullest_row() -> None:
     assert pack([5, 6, 3, 2, 4], capacity=8) == [[1, 3], [0, 2], [4]]
+
+
+def test_without_masks_a_row_is_the_same_on_each_pass() -> None:
+    stream = StreamRows([np.array([5, 6, END, 7, END], dtype=np.uint16)], 4, END)
+    examples = ExampleRows([Example.of([3, 4], [True, True]), Example.of([5, 6, 7], [True, True, True])], 2, pad=9)
+    for rows in (stream, examples):
+        assert rows.num_rows == 2
+        for index in range(2):
+            assert rows.row(index).ids_T.tolist() == rows.row(index + 4).ids_T.tolist()
+            assert rows.num_targets(np.array([index])) == rows.num_targets(np.array([index + 4]))
 
 
 def test_an_item_that_fits_no_row_is_refused() -> None:
@@ -74,7 +85,7 @@ def test_packing_keeps_every_item_once_and_overfills_nothing(lengths: list[int])
 
 def test_each_pass_shows_every_row_once_in_an_order_of_its_own() -> None:
     steps = [step_rows(seed=1, step=step, batch_rows=4, num_rows=10) for step in range(5)]
-    first, second = np.concatenate(steps)[:10], np.concatenate(steps)[10:]
+    first, second = np.concatenate(steps)[:10], np.concatenate(steps)[10:] - 10  # numbers count on over the passes
     assert sorted(first) == sorted(second) == list(range(10))
     assert first.tolist() != second.tolist()
     assert step_rows(1, 3, 4, 10).tolist() == steps[3].tolist()

@@ -3,14 +3,17 @@
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tasks.core.errors import RecipeError, StageError, TransientError
 from tasks.modeling import checkpoint
+from tasks.modeling.batches import IGNORED
 from tasks.modeling.parallel import World, joined
 from tasks.modeling.records import read_records
 from tasks.modeling.specs import AdamWSpec
@@ -44,6 +47,27 @@ def test_it_learns_and_says_what_it_did(whole: tuple[Any, Any, Path]) -> None:
     looks = [record["step"] for record in read_records(folder / "metrics.jsonl") if "validation_loss" in record]
     assert looks == [0, 4, 6, 8, 12, 16, 18, 20]
     assert checkpoint.steps(folder / "checkpoints")[-2:] == [18, 20]
+
+
+def test_gradients_are_cleared_after_each_step(tmp_path: Path) -> None:
+    with joined("cpu") as world:
+        loop = tiny_loop(TinyJob(folder=tmp_path), world)
+        loop._resume()
+        for _ in range(2):
+            loop._step()
+            assert all(weight.grad is None or not weight.grad.any() for weight in loop.model.parameters())
+
+
+def test_a_step_without_a_target_has_the_loss_0(tmp_path: Path) -> None:
+    with joined("cpu") as world:
+        loop = tiny_loop(TinyJob(folder=tmp_path), world)
+        loop._resume()
+        read = loop.task.train.row
+        loop.task.train.row = lambda index: replace(read(index), targets_T=np.full(32, IGNORED))  # type: ignore[method-assign]
+        loop.task.train.num_targets = lambda indices: 0  # type: ignore[method-assign]
+        loop._step()
+    assert loop.position.recent_losses == (0.0,)
+    assert all(weight.isfinite().all() for weight in loop.model.parameters())
 
 
 def test_the_same_bits_twice(whole: tuple[Any, Any, Path], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import signal
 import threading
 import time
@@ -17,7 +18,7 @@ from tasks.core.errors import ContractError, TransientError
 from tasks.core.site import Site
 from tasks.modeling.specs import AdamWSpec, ModelSpec, TrainSpec
 from tasks.pretrain import PretrainSpec, pretrain
-from tests.modeling.kit import ToySpec, in_process, toy_tokenizer, toy_tokens
+from tests.modeling.kit import EXTRA, ToySpec, in_process, toy_tokenizer, toy_tokens
 
 SPEC = PretrainSpec(
     model=ModelSpec(depth=2, width=32, num_heads=2, ffn_width=64, context_tokens=64),
@@ -52,6 +53,13 @@ def test_facts_and_files(base: Checkpoint, inputs: Inputs) -> None:
     assert base.validation_bits_per_byte == pytest.approx(base.validation_loss / 0.693147 * ratio, rel=1e-5)
     extra = base.path / "extra"
     assert (extra / "curve.svg").read_text().startswith("<?xml")
+    figures = base.held_out
+    assert figures["loss"] == pytest.approx(base.validation_loss, rel=1e-3)  # rows by language cut documents elsewhere
+    assert figures["bits_per_byte"] == pytest.approx(base.validation_bits_per_byte, rel=1e-3)
+    assert {name.split("/")[-1] for name in figures if "/" in name} == {"en", "zh"}
+    assert min(figures["bits_per_byte/en"], figures["bits_per_byte/zh"]) < figures["bits_per_byte"]
+    assert 0 < figures["bigram_nats"] < figures["loss"] < figures["unigram_nats"] < math.log(320)
+    assert f"bigram {figures['bigram_nats']:.2f}" in (extra / "curve.svg").read_text()
     assert {path.name for path in (extra / "checkpoints").iterdir()} == {"step-000020", "step-000030"}
     assert json.loads((extra / "result.json").read_text())["notes"]["documents_continued_in_next_row"] > 0
     config = json.loads((base.path / "model" / "generation_config.json").read_text())
@@ -79,6 +87,45 @@ def test_an_empty_validation_split_is_refused(inputs: Inputs) -> None:
     empty = inputs[0].model_copy(update={"tokens_by_split": {"train": 5, "validation": 0, "test": 0}})
     with pytest.raises(ContractError, match="no validation tokens"):
         pretrain.fn(SPEC, empty, inputs[1], ctx=None)
+
+
+OBJECTIVES = [
+    ("masked", "bert", {}, {"loss", "accuracy"}),
+    ("masked", "modernbert", {"whole_words": True}, {"loss", "accuracy"}),
+    ("masked_next_sentence", "bert", {}, {"loss", "accuracy", "next_sentence_loss", "next_sentence_accuracy"}),
+    ("span_corruption", "t5", {"num_sentinels": 12}, {"loss", "accuracy"}),
+    ("text_infilling", "bart", {}, {"loss", "accuracy"}),
+    ("fill_in_the_middle", "gpt2", {}, {"loss", "accuracy", "bits_per_byte", "infilling_loss", "infilling_accuracy"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "family", "options", "figures"), OBJECTIVES, ids=[f"{one[0]}-{one[1]}" for one in OBJECTIVES])
+def test_every_objective_is_pretrained_by_the_same_loop(
+    inputs_of_all: Inputs, site: Site, kind: str, family: str, options: dict[str, object], figures: set[str]
+) -> None:
+    tree = SPEC.model_dump(mode="json", exclude={"optim"}) | {"objective": {"kind": kind} | options}
+    tree["model"] |= {"family": family, "context_tokens": 64}
+    tree["train"] |= {"num_tokens": 8 * 64 * 6, "eval_every_steps": 3, "checkpoint_every_steps": 3}
+    with in_process():
+        made = pretrain.build(PretrainSpec.model_validate(tree), *inputs_of_all, site=site)
+    assert {name for name in made.held_out if "/" not in name} == figures | {"unigram_nats", "bigram_nats"}
+    assert all(f"{name}/{lang}" in made.held_out for name in figures for lang in ("en", "zh"))
+    assert made.validation_loss < json.loads((made.path / "extra" / "result.json").read_text())["first_validation_loss"]
+    assert (made.validation_bits_per_byte is None) == (kind != "fill_in_the_middle")
+
+
+@pytest.fixture(scope="module")
+def inputs_of_all(shared_site: Site) -> Inputs:
+    """A corpus whose tokenizer has the special tokens of every objective; its sentences end."""
+    tokenizer = toy_tokenizer.build(ToySpec(extra=True), site=shared_site)
+    return toy_tokens.build(ToySpec(size=120, extra=True), tokenizer, site=shared_site), tokenizer
+
+
+def test_a_tokenizer_without_the_objective_s_tokens_is_refused(inputs: Inputs) -> None:
+    spec = PretrainSpec.model_validate({"objective": {"kind": "masked"}, "model": {"family": "bert"}})
+    with pytest.raises(ContractError, match=r"'masked' needs tokens that .* lacks: mask, cls, sep; with tokenizer.source.kind"):
+        pretrain.fn(spec, *inputs, ctx=None)
+    assert set(spec.objective.special_tokens()) <= EXTRA.keys()
 
 
 def test_many_epochs_are_a_warning(inputs: Inputs, site: Site) -> None:

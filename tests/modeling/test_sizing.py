@@ -1,8 +1,13 @@
 """What a training costs: parameter counts held against the real models, FLOPs and memory by hand."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from flows.outlook import pretrain_outlook
+from flows.recipe import load_recipe
+from tasks.core.site import Site
 from tasks.modeling.job import Compute
 from tasks.modeling.model import model_config, num_parameters
 from tasks.modeling.sizing import budget_tokens, flops_per_token, parameters, training_memory
@@ -51,3 +56,8 @@ def test_the_budget_is_in_whole_steps() -> None:
     assert budget_tokens(SMALL, TrainSpec(batch_rows=4, num_tokens=200), None) == 256
     assert budget_tokens(SMALL, TrainSpec(batch_rows=4, num_epochs=2), None) is None
     assert budget_tokens(SMALL, TrainSpec(batch_rows=4, num_epochs=2), 33) == 128
+
+
+def test_a_family_that_is_not_counted_has_no_outlook(tmp_path: Path) -> None:
+    assert pretrain_outlook(load_recipe("demo"), Site(state_dir=tmp_path), {}, []) is not None
+    assert pretrain_outlook(load_recipe("demo-masked"), Site(state_dir=tmp_path), {}, []) is None

@@ -5,10 +5,11 @@ from typing import Any
 import torch
 
 from tasks.modeling.optim import build_optimizer, set_learning_rate
-from tasks.modeling.specs import AdamWSpec
+from tasks.modeling.specs import AdamWSpec, WarmupStableDecaySchedule
 from tasks.tuning.prepared import Prepared
 
 NUM_LAYERS = 4
+LEVEL = WarmupStableDecaySchedule(kind="warmup_stable_decay", warmup_share=0.0, final_share=1.0)
 OPTIM = AdamWSpec(kind="adamw", learning_rate=1e-2, weight_decay=0.1)
 
 
@@ -58,7 +59,7 @@ def train(prepared: Prepared, num_steps: int = 2, optim: AdamWSpec = OPTIM) -> N
         torch.manual_seed(step)
         prepared.model(input_ids=ids, labels=ids).loss.backward()
         prepared.plan.drop_gradients(prepared.model, step, float(step))
-        set_learning_rate(optimizer, optim.peak)
+        set_learning_rate(optimizer, LEVEL, step, num_steps)
         optimizer.step()
         optimizer.zero_grad()
 

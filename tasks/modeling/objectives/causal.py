@@ -1,26 +1,26 @@
 """The causal objective: predict each next token.
 
-In: a model and a batch whose targets are shifted already. Out: the summed cross entropy. Invariant: a position whose
-target is IGNORED adds nothing; no document sees another one.
+In: text. Out: rows of documents side by side, each token of the text a target once. Invariant: no document sees another one.
 """
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from tasks.core.artifact import Spec
+from tasks.modeling.objectives.base import Objective
 
 if TYPE_CHECKING:
-    import torch
+    from tasks.modeling.batches import Rows
+    from tasks.modeling.text import TokenText
 
-    from tasks.modeling.batches import Batch
 
-
-class CausalSpec(Spec):
+class CausalSpec(Objective):
     """Next-token prediction."""
 
     kind: Literal["causal"]
 
-    def loss(self, model: Any, batch: "Batch") -> "torch.Tensor":
-        """Returns the summed cross entropy, in nats, over the targets of `batch`."""
-        from tasks.modeling.model import token_losses
+    counts_bytes: ClassVar[bool] = True
 
-        return token_losses(model, batch).sum()
+    def rows(self, text: "TokenText") -> "Rows":
+        """Returns the text cut into rows, see `StreamRows`."""
+        from tasks.modeling.batches import StreamRows
+
+        return StreamRows(text.streams, text.context_tokens, text.special.end_of_text)

@@ -1,0 +1,90 @@
+"""What every objective offers: the models it fits, the tokens it needs, its rows, its loss, its figures.
+
+In: text and a model. Out: rows; sums over targets. Invariants: the loop adds up `loss` over a step and divides by the step's
+targets; a batch without a target has the loss 0.
+
+To add one: a file with a class that differs from `Objective` where it has to, and one line in `objectives/__init__.py`.
+"""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tasks.core.artifact import Spec
+from tasks.modeling.specs import Family, ModelSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from tasks.modeling.batches import Batch, Rows
+    from tasks.modeling.text import TokenText
+
+Figures = dict[str, tuple[float, int]]
+
+
+class Objective(Spec):
+    """Base of the objectives; the defaults are those of a model that predicts each next token.
+
+    Attributes:
+        families: Model families it can train.
+        auto_class: Class of `transformers` that knows the model with the heads it needs.
+        last_stage: Last stage of the chain that takes its models; none: all of them do. Encoders are to flow into tuning for
+            classification: that will be said here.
+        counts_bytes: Whether every token of the text is predicted once, so that a loss can be stated in bits per byte.
+    """
+
+    families: ClassVar[tuple[Family, ...]] = ("llama", "qwen3", "gpt2")
+    auto_class: ClassVar[str] = "AutoModelForCausalLM"
+    last_stage: ClassVar[str | None] = None
+    counts_bytes: ClassVar[bool] = False
+
+    def special_tokens(self) -> dict[str, str]:
+        """Returns the special tokens it needs: the role of each, and the text that a trained tokenizer gives it."""
+        return {}
+
+    def check(self, model: ModelSpec) -> None:
+        """Says what of the model does not fit.
+
+        Raises:
+            ValueError: The family, or a size.
+        """
+        if model.family not in self.families:
+            raise ValueError(
+                f"objective {getattr(self, 'kind', '')!r} does not train a {model.family}: "
+                f"set model.family to one of {', '.join(self.families)}"
+            )
+
+    def rows(self, text: "TokenText") -> "Rows":
+        """Returns the rows to learn from."""
+        raise NotImplementedError
+
+    def held_out_rows(self, text: "TokenText") -> "dict[str, Rows]":
+        """Returns the rows that a trained model is asked about, by the prefix of their figures; those of "" are looked at."""
+        return {"": self.rows(text)}
+
+    def loss(self, model: Any, batch: "Batch") -> "torch.Tensor":
+        """Returns the summed cross entropy, in nats, over the targets of `batch`."""
+        from tasks.modeling.model import token_losses
+
+        return token_losses(model, batch).sum()
+
+    def figures(self, model: Any, batch: "Batch") -> Figures:
+        """Returns figures of a batch, by name, as sum and number of what was summed: `loss` in nats, `accuracy` in hits.
+
+        Where rows say what was removed from the text, only that counts: sentinels are easy, and the rest could be copied.
+        """
+        from tasks.modeling.model import target_logits
+
+        return text_figures(*target_logits(model, batch), batch)
+
+
+def text_figures(logits_NV: "torch.Tensor", targets_N: "torch.Tensor", batch: "Batch") -> Figures:
+    """Returns loss and accuracy over the targets of `batch`, see `Objective.figures`."""
+    import torch.nn.functional as F
+
+    from tasks.modeling.batches import IGNORED
+
+    if batch.removed_BT is not None:
+        is_counted = batch.removed_BT[batch.targets_BT != IGNORED] == 1
+        logits_NV, targets_N = logits_NV[is_counted], targets_N[is_counted]
+    nats = float(F.cross_entropy(logits_NV, targets_N, reduction="sum"))
+    hits = int((logits_NV.argmax(-1) == targets_N).sum())
+    return {"loss": (nats, len(targets_N)), "accuracy": (hits, len(targets_N))}

@@ -1,0 +1,157 @@
+"""Masked tokens and next sentences together, as BERT was trained (Devlin et al., arXiv:1810.04805).
+
+In: text. Out: rows of `[CLS] A [SEP] B [SEP]`, masked; B follows A in its document, or comes from another one. Invariants: of
+both kinds there is about one half; a false B is as long as the true one, so that length tells nothing.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from tasks.core.errors import ContractError
+from tasks.modeling.objectives.base import Figures, text_figures
+from tasks.modeling.objectives.masked import Masking
+from tasks.modeling.specs import Family
+
+if TYPE_CHECKING:
+    import torch
+
+    from tasks.modeling.batches import Batch, Ids, Rows
+    from tasks.modeling.pieces import Part
+    from tasks.modeling.text import Piece, TokenText
+
+IS_NEXT, IS_OTHER = 0, 1  # the classes of transformers' next-sentence head
+_EDGES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Some sentences of one document; `starts` are the places of its tokens at which sentences begin, 0 first."""
+
+    piece: "Piece"
+    starts: "Ids"
+
+
+class MaskedNextSentenceSpec(Masking):
+    """Masked language modelling and next-sentence prediction, their mean losses added."""
+
+    kind: Literal["masked_next_sentence"]
+
+    families: ClassVar[tuple[Family, ...]] = ("bert",)
+    auto_class: ClassVar[str] = "AutoModelForPreTraining"
+
+    def rows(self, text: "TokenText") -> "Rows":
+        """Returns pairs side by side, paired and masked anew on each pass.
+
+        Raises:
+            ContractError: There are no two documents to take a pair from.
+        """
+        from tasks.modeling.pieces import PieceRows
+
+        every = [passage_of(text, piece) for piece in text.pieces(text.context_tokens - _EDGES)]
+        passages = [passage for passage in every if len(passage.starts) > 1]
+        if len({passage.piece.document for passage in every}) < 2 or not passages:
+            raise ContractError(
+                f"{len(text.documents)} documents, {len(passages)} pieces of more than one sentence: next sentences need two "
+                "documents and a piece of two sentences; give more text, or set pretrain.objective.kind to masked"
+            )
+        return PieceRows(
+            passages,
+            [passage.piece.num_tokens + _EDGES for passage in passages],
+            lambda passage, random: self._pair(text, passage, every, random),
+            row_tokens=text.context_tokens,
+            pad=text.special.pad,
+            seed=text.seed,
+            notes={"pairs": len(passages), "pieces_of_one_sentence": len(every) - len(passages)},
+        )
+
+    def _pair(self, text: "TokenText", passage: Passage, every: list[Passage], random: "np.random.Generator") -> "Part":
+        from tasks.modeling.batches import IGNORED
+        from tasks.modeling.pieces import Part
+
+        cls, sep = text.roles["cls"], text.roles["sep"]
+        ids = text.ids(passage.piece)
+        cut = int(random.choice(passage.starts[1:]))
+        first, second, label = ids[:cut], ids[cut:], IS_NEXT
+        first, first_targets = self.hide(text, first, passage.piece.lang, random)
+        lang = passage.piece.lang
+        if random.random() < 0.5:
+            other = _of_another_document(passage, every, random)
+            start = int(random.choice(other.starts))
+            second, label, lang = text.ids(other.piece)[start : start + len(second)], IS_OTHER, other.piece.lang
+        second, second_targets = self.hide(text, second, lang, random)
+        labels = np.full(len(first) + len(second) + _EDGES, IGNORED)
+        labels[0] = label
+        return Part(
+            ids=np.array([cls, *first, sep, *second, sep]),
+            targets=np.array([IGNORED, *first_targets, IGNORED, *second_targets, IGNORED]),
+            types=np.repeat([0, 1], [len(first) + 2, len(second) + 1]),
+            labels=labels,
+        )
+
+    def loss(self, model: Any, batch: "Batch") -> "torch.Tensor":
+        """Returns the sum whose mean over the targets is the mean masked loss plus the mean next-sentence loss.
+
+        The loop divides by the number of targets, so each pair's loss is taken once for each of its targets: long pairs count
+        more, as they do in the masked loss.
+        """
+        import torch.nn.functional as F
+
+        from tasks.modeling.model import hidden_states, losses_at_targets
+
+        hidden_BTW = hidden_states(model, batch)
+        masked = losses_at_targets(model, batch, hidden_BTW).sum()
+        logits_P2, labels_P = _pairs(model, batch, hidden_BTW)
+        return masked + (F.cross_entropy(logits_P2, labels_P, reduction="none") * targets_of_pairs(batch)).sum()
+
+    def figures(self, model: Any, batch: "Batch") -> Figures:
+        """Returns the figures of both tasks, apart; those of the pairs are plain means over the pairs."""
+        import torch.nn.functional as F
+
+        from tasks.modeling.model import hidden_states, logits_at_targets
+
+        hidden_BTW = hidden_states(model, batch)
+        logits_P2, labels_P = _pairs(model, batch, hidden_BTW)
+        nats = float(F.cross_entropy(logits_P2, labels_P, reduction="sum"))
+        hits = int((logits_P2.argmax(-1) == labels_P).sum())
+        return text_figures(*logits_at_targets(model, batch, hidden_BTW), batch) | {
+            "next_sentence_loss": (nats, len(labels_P)),
+            "next_sentence_accuracy": (hits, len(labels_P)),
+        }
+
+
+def passage_of(text: "TokenText", piece: "Piece") -> Passage:
+    """Returns a piece with the places at which its sentences begin."""
+    from tasks.modeling.boundaries import sentence_starts
+
+    return Passage(piece, sentence_starts([text.token_bytes[id] for id in text.ids(piece)]))
+
+
+def _of_another_document(passage: Passage, every: list[Passage], random: "np.random.Generator") -> Passage:
+    while True:
+        other = every[int(random.integers(len(every)))]
+        if other.piece.document != passage.piece.document:
+            return other
+
+
+def _pairs(model: Any, batch: "Batch", hidden_BTW: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
+    """Returns the logits (P, 2) and the classes (P,) of the P pairs of `batch`, read at their [CLS]."""
+    from tasks.modeling.batches import IGNORED
+
+    assert batch.labels_BT is not None, "rows of pairs have labels"
+    is_pair_BT = batch.labels_BT != IGNORED
+    pooled_PW = model.bert.pooler(hidden_BTW[is_pair_BT][:, None])
+    return model.cls.seq_relationship(pooled_PW).float(), batch.labels_BT[is_pair_BT]
+
+
+def targets_of_pairs(batch: "Batch") -> "torch.Tensor":
+    """Returns how many masked targets each pair (P,) has."""
+    import torch
+
+    from tasks.modeling.batches import IGNORED
+
+    assert batch.labels_BT is not None, "rows of pairs have labels"
+    is_target_BT = (batch.targets_BT != IGNORED).float()
+    sums_BT = torch.zeros_like(is_target_BT).scatter_add_(1, batch.segments_BT, is_target_BT)
+    return sums_BT.gather(1, batch.segments_BT)[batch.labels_BT != IGNORED]
