@@ -106,7 +106,7 @@ def test_rates_fall_by_layer_as_the_formula_says() -> None:
     prepared = LayerDecaySpec(kind="layer_decay", decay=0.5).prepare(model, 0)
     optimizer = build_optimizer(model, OPTIM, prepared.plan.rate_factors)
     names = {id(weight): name for name, weight in model.named_parameters()}
-    shares = {names[id(weight)]: group["rate_factor"] for group in optimizer.param_groups for weight in group["params"]}
+    shares = {names[id(weight)]: group["peak"] / OPTIM.peak for group in optimizer.param_groups for weight in group["params"]}
     # Layer l of 4 learns at 0.5^(4 - l), the embeddings are layer 0.
     assert shares["model.embed_tokens.weight"] == 0.0625
     assert [shares[f"model.layers.{number}.mlp.up_proj.weight"] for number in range(4)] == [0.125, 0.25, 0.5, 1.0]
