@@ -22,7 +22,7 @@ from tasks.cleaning.gopher_repetition import GopherRepetition
 from tasks.cleaning.language import identify
 from tasks.cleaning.pii import mask
 from tasks.cleaning.repair import GAPS, repair
-from tasks.core.artifact import Spec
+from tasks.core.artifact import AS_JSON, Spec
 
 Row = dict[str, Any]
 
@@ -48,9 +48,9 @@ class CleanSpec(Spec):
     mask_personal_data: Annotated[bool, Field(description="Mask mail and IP addresses, Chinese mobile and identity numbers.")] = (
         True
     )
-    filters: Annotated[tuple[FilterSpec, ...], Field(description="Filters, in the order in which they are asked.")] = (
-        _DEFAULT_FILTERS
-    )
+    filters: Annotated[
+        tuple[Annotated[FilterSpec, AS_JSON], ...], Field(description="Filters, in the order in which they are asked.")
+    ] = _DEFAULT_FILTERS
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,15 @@ import re
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
 from tasks.core.site import Site
 
 MANIFEST_NAME = "manifest.json"
 EXTRA_DIR = "extra"  # plots, logs, timings: kept and checked, but not part of the digest
+
+# A member of a list whose members are of several kinds: the form of the Prefect UI mixes their fields, so it shows them as JSON.
+AS_JSON = WithJsonSchema({"type": "object"})
 
 
 def in_order(schema: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tasks.core.artifact import Spec
+from tasks.core.artifact import AS_JSON, Spec
 from tasks.core.errors import RecipeError
 from tasks.core.inputs import InputFile, find_files, pin
 from tasks.core.site import Site
@@ -88,7 +88,9 @@ SourceSpec = Annotated[FilesSource | SavedSource | HubSource, Field(discriminato
 class IngestSpec(Spec):
     """The sources of raw text."""
 
-    sources: Annotated[tuple[SourceSpec, ...], Field(min_length=1, description="Sources, read in this order.")]
+    sources: Annotated[
+        tuple[Annotated[SourceSpec, AS_JSON], ...], Field(min_length=1, description="Sources, read in this order.")
+    ]
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
