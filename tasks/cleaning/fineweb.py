@@ -61,11 +61,10 @@ class FineWebQuality(FilterBase):
 
 
 def _judge(rules: LineRules, lang: Language) -> Judge:
-    from datatrove.pipeline.filters import FineWebQualityFilter
-
+    from tasks.cleaning.blocks import FineWebBlock
     from tasks.cleaning.words import word_tokenizer
 
-    block = FineWebQualityFilter(
+    block = FineWebBlock(
         line_punct_thr=0.0 if rules.min_end_marks is None else rules.min_end_marks,
         short_line_thr=_NEVER if rules.max_short_lines is None else rules.max_short_lines,
         short_line_length=rules.short_line_chars,

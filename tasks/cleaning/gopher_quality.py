@@ -71,12 +71,11 @@ class GopherQuality(FilterBase):
 
 
 def _judge(limits: QualityLimits, lang: Language) -> Judge:
-    from datatrove.pipeline.filters import GopherQualityFilter
-
+    from tasks.cleaning.blocks import QualityBlock
     from tasks.cleaning.words import word_tokenizer
 
     return from_datatrove(
-        GopherQualityFilter(
+        QualityBlock(
             min_doc_words=limits.min_words,
             max_doc_words=limits.max_words,
             min_avg_word_length=limits.min_mean_word_chars,
