@@ -6,6 +6,7 @@ says what the block it derives from says; a test asks both. Any pipeline of data
 """
 
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from tasks.cleaning.base import Language
 from tasks.cleaning.split import Split, repeated_run_chars, split_of, top_run_chars
-from tasks.cleaning.words import word_tokenizer
+from tasks.cleaning.words import Words, word_tokenizer
 
 Verdict = bool | tuple[bool, str]
 _LETTER, _MEANING = 1, 2
@@ -76,7 +77,7 @@ class RepetitionBlock(GopherRepetitionFilter):
             if top_run_chars(split, n, most * len(text)) / len(text) > most:
                 return f"top_{n}_gram"
         for n, most in self.dup_n_grams:
-            if repeated_run_chars(split, n) / len(text) > most:
+            if repeated_run_chars(split, n, most * len(text)) / len(text) > most:
                 return f"duplicated_{n}_n_grams"
         return None
 
@@ -187,8 +188,14 @@ class C4Block(C4QualityFilter):
         for line in lines:
             if found >= self.min_num_sentences:
                 return True
-            found += len(split_into_sentences(line, _words_of(self.language))) - 1
+            found += self._num_sentences(line, self.min_num_sentences) - 1
         return self.min_num_sentences == -1 or found >= self.min_num_sentences
+
+    def _num_sentences(self, line: str, most: int) -> int:
+        words = _words_of(self.language)
+        if isinstance(words, Words):
+            return sum(1 for _ in islice(words.sentence_starts(line), most))
+        return len(split_into_sentences(line, words))
 
 
 class FineWebBlock(FineWebQualityFilter):

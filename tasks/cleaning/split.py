@@ -31,6 +31,7 @@ class Split:
 
     def __init__(self, words: list[str]) -> None:
         self.words = words
+        self._most_copies: dict[int, int] = {}
 
     @cached_property
     def starts(self) -> Ints:
@@ -59,6 +60,12 @@ class Split:
         for place in range(1, n):
             numbers = numbers * _SPREAD + self._word_numbers[place : num_runs + place]
         return numbers
+
+    def most_copies(self, n: int) -> int:
+        """How often the most frequent run of n words stands in the text."""
+        if n not in self._most_copies:
+            self._most_copies[n] = int(_counted(np.sort(self.spaced_runs(n)))[1].max())
+        return self._most_copies[n]
 
     @cached_property
     def _sums(self) -> Numbers:
@@ -106,30 +113,35 @@ def top_run_chars(split: Split, n: int, needed: float) -> int:
     """
     if len(split.words) < n:
         return 0
-    numbers, chars = split.spaced_runs(n), split.run_chars(n) + n - 1
-    ordered = np.sort(numbers)
-    first = np.concatenate(([0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1))
-    counts = np.diff(first, append=len(ordered))
-    count = int(counts.max())
-    if count * int(chars.max()) <= needed:
+    chars = split.run_chars(n) + n - 1
+    longest = int(chars.max())
+    if split.most_copies(2) * longest <= needed:  # no longer run is more frequent
         return 0
-    place = int(np.isin(numbers, ordered[first[counts == count]]).argmax())
+    count = split.most_copies(n)
+    if count * longest <= needed:
+        return 0
+    numbers = split.spaced_runs(n)
+    first, counts = _counted(np.sort(numbers))
+    place = int(np.isin(numbers, first[counts == count]).argmax())
     return count * int(chars[place])
 
 
-def repeated_run_chars(split: Split, n: int) -> int:
-    """Returns the characters in runs of n words that stood earlier in the text; runs counted do not overlap."""
+def repeated_run_chars(split: Split, n: int, needed: float) -> int:
+    """Returns the characters in runs of n words that stood earlier in the text; runs counted do not overlap.
+
+    Where all later copies, each as long as the longest run, would not have more than `needed` characters, that is 0.
+    """
     if len(split.words) <= n:
         return 0
-    numbers = split.joined_runs(n)
+    numbers, chars = split.joined_runs(n), split.run_chars(n)
     ordered = np.sort(numbers)
-    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
-    if not len(repeated):
+    copies = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(copies) * int(chars.max()) <= needed:
         return 0
-    places = np.flatnonzero(np.isin(numbers, repeated))
-    chars = split.run_chars(n)[places].tolist()
+    nearest = np.minimum(np.searchsorted(copies, numbers), len(copies) - 1)
+    places = np.flatnonzero(copies[nearest] == numbers)
     seen, total, free = set(), 0, 0
-    for place, number, length in zip(places.tolist(), numbers[places].tolist(), chars, strict=True):
+    for place, number, length in zip(places.tolist(), numbers[places].tolist(), chars[places].tolist(), strict=True):
         if place < free:
             continue
         if number in seen:
@@ -138,3 +150,9 @@ def repeated_run_chars(split: Split, n: int) -> int:
         else:
             seen.add(number)
     return total
+
+
+def _counted(ordered: Numbers) -> tuple[Numbers, Ints]:
+    """Returns the different numbers of a sorted array, and how often each stands there."""
+    first = np.concatenate(([0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1))
+    return ordered[first], np.diff(first, append=len(ordered))

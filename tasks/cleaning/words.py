@@ -12,6 +12,7 @@ is a file in the shared temporary folder that anyone could have written.
 import logging
 import re
 import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -28,7 +29,7 @@ _PLAIN_RUN = re.compile(
 _HYPHENS = re.compile("(-)")
 
 
-class _Words:
+class Words:
     """What datatrove asks of a word tokenizer."""
 
     def __init__(self) -> None:
@@ -52,16 +53,21 @@ class _Words:
 
     def span_tokenize(self, text: str) -> list[tuple[int, int]]:
         """Returns where each sentence starts and ends: after a mark that ends one, at the next word or wide gap."""
-        starts, end, seen_end = [0], 0, False
+        starts = list(self.sentence_starts(text))
+        return list(zip(starts, [*starts[1:], len(text)], strict=True))
+
+    def sentence_starts(self, text: str) -> Iterator[int]:
+        """Yields where each sentence starts, so that a reader may stop when there are enough."""
+        yield 0
+        end, seen_end = 0, False
         for word in self.split(text):
             place = text.index(word, end)
             wide_gap = text[end:place] not in ("", " ")  # spaCy makes a word of white space beyond one space
             if seen_end and (wide_gap or (word not in _sentence_ends() and not _is_punctuation(word))):
-                starts.append(end if wide_gap else place)
+                yield end if wide_gap else place
                 seen_end = False
             seen_end = seen_end or word in _sentence_ends()
             end = place + len(word)
-        return list(zip(starts, [*starts[1:], len(text)], strict=True))
 
 
 class _Runs(dict[str, tuple[str, ...]]):
@@ -92,7 +98,7 @@ class _Runs(dict[str, tuple[str, ...]]):
         return *before, *parts, *filter(None, (owner, stop)), *after
 
 
-class _EnglishWords(_Words):
+class _EnglishWords(Words):
     def __init__(self) -> None:
         super().__init__()
         self._runs = _Runs()
@@ -101,7 +107,7 @@ class _EnglishWords(_Words):
         return list(chain.from_iterable(map(self._runs.__getitem__, text.split())))
 
 
-class _ChineseWords(_Words):
+class _ChineseWords(Words):
     def __init__(self) -> None:
         super().__init__()
         import jieba
@@ -123,11 +129,11 @@ def word_tokenizer(lang: Language) -> Any:
 
 
 @lru_cache
-def _registered() -> dict[Language, type[_Words]]:
+def _registered() -> dict[Language, type[Words]]:
     """Returns the classes, made datatrove's own kind: it asks with isinstance."""
     from datatrove.utils.word_tokenizers import WordTokenizer
 
-    WordTokenizer.register(_Words)
+    WordTokenizer.register(Words)
     return {"en": _EnglishWords, "zh": _ChineseWords}
 
 

@@ -114,9 +114,10 @@ def test_runs_are_counted_by_hand():
     assert top_run_chars(Split(words), 2, 0) == 3 * len("a b")
     assert top_run_chars(Split(words), 3, 0) == 2 * len("a b c")
     assert top_run_chars(Split(words), 2, 9) == 0  # not more than what is asked for
-    assert repeated_run_chars(Split(words), 2) == len("ab") + len("ab")
-    assert repeated_run_chars(Split(words), 3) == len("abc")
-    assert repeated_run_chars(Split(words), 10) == 0
+    assert repeated_run_chars(Split(words), 2, 0) == len("ab") + len("ab")
+    assert repeated_run_chars(Split(words), 3, 0) == len("abc")
+    assert repeated_run_chars(Split(words), 10, 0) == 0
+    assert repeated_run_chars(Split(words), 3, 3) == 0  # the one later copy has no more than that
 
 
 def test_runs_are_those_of_datatrove_in_texts_made_by_chance():
@@ -124,7 +125,7 @@ def test_runs_are_those_of_datatrove_in_texts_made_by_chance():
     for number in range(150):
         words = choose.choices(["a", "b", "ab", "ba", "c", "é", "我", "𠀀"][: 2 + number % 7], k=choose.randrange(1, 120))
         for n in (2, 3, 5, 7):
-            assert repeated_run_chars(Split(words), n) == find_all_duplicate(words, n)
+            assert repeated_run_chars(Split(words), n, 0) == find_all_duplicate(words, n)
             if len(words) >= n:
                 assert top_run_chars(Split(words), n, 0) == find_top_duplicate(get_n_grams(words, n))
 
