@@ -44,8 +44,9 @@ def show_dropped(name: str, overrides: Sequence[str], reason: str | None, count:
         lost = corpus.drops_by_reason[one]
         console.print(_table(f"{one}: {lost:,} dropped, {lost / corpus.num_documents_in:.2%} of all", rows))
     if reason is None:
-        for kind, rows in sample(_masked(corpus), count, seed).items():
-            console.print(_table(f"masked {kind}: {corpus.masked[kind]:,} in kept documents", rows))
+        for mark, rows in sample(_masked(corpus), count, seed).items():
+            counts = ", ".join(f"{corpus.masked.get(kind, 0):,} {kind}" for kind in MARKS[mark])
+            console.print(_table(f"masked as {mark} in kept documents: {counts}", rows))
 
 
 def cleaned_corpus(name: str, overrides: Sequence[str] = ()) -> FilteredCorpus:
@@ -82,10 +83,8 @@ def _masked(corpus: FilteredCorpus) -> Iterator[tuple[str, Row]]:
     """Yields each place where personal data was, with the text around it; marks that the text had itself are among them."""
     for row in read_rows(corpus.path / "documents", ["id", "source", "text"]):
         for found in _ANY_MARK.finditer(row["text"]):
-            kind = MARKS[found.group()]
-            if corpus.masked.get(kind):
-                around = row["text"][max(0, found.start() - _AROUND_CHARS) : found.end() + _AROUND_CHARS]
-                yield kind, row | {"id": f"{row['id']}@{found.start()}", "text": around}
+            around = row["text"][max(0, found.start() - _AROUND_CHARS) : found.end() + _AROUND_CHARS]
+            yield found.group(), row | {"id": f"{row['id']}@{found.start()}", "text": around}
 
 
 def sample(rows: Iterable[tuple[str, Row]], count: int, seed: int) -> dict[str, list[Row]]:

@@ -37,7 +37,7 @@ def _split(text: str, language: Any) -> Split:
     return split_of(text, _words_of(language))
 
 
-class RepetitionBlock(GopherRepetitionFilter):
+class RepetitionBlock(GopherRepetitionFilter):  # type: ignore[misc]  # datatrove is not typed
     """Repeated lines, paragraphs and runs of words; runs only from `min_words_for_runs` words on."""
 
     def __init__(self, *args: Any, min_words_for_runs: int = 1, **settings: Any) -> None:
@@ -82,7 +82,7 @@ class RepetitionBlock(GopherRepetitionFilter):
         return None
 
 
-class QualityBlock(GopherQualityFilter):
+class QualityBlock(GopherQualityFilter):  # type: ignore[misc]  # datatrove is not typed
     """Number, length and kind of words; bullets and ellipses."""
 
     def filter(self, doc: Document) -> Verdict:
@@ -130,13 +130,14 @@ class QualityBlock(GopherQualityFilter):
         return None
 
 
-class C4Block(C4QualityFilter):
+class C4Block(C4QualityFilter):  # type: ignore[misc]  # datatrove is not typed
     """Lines and pages of the web that are not prose; sentences are counted only until there are enough."""
 
     def filter(self, doc: Document) -> Verdict:
         """Keeps or drops one document; takes lines out of one that is kept."""
         if not self.split_paragraph:
-            return super().filter(doc)
+            found: Verdict = super().filter(doc)
+            return found
         kept, reason = self.kept_lines(doc.text)
         if reason is None and not self._enough_sentences(kept):
             reason = "too_few_sentences"
@@ -189,7 +190,7 @@ class C4Block(C4QualityFilter):
             if found >= self.min_num_sentences:
                 return True
             found += self._num_sentences(line, self.min_num_sentences) - 1
-        return self.min_num_sentences == -1 or found >= self.min_num_sentences
+        return bool(self.min_num_sentences == -1 or found >= self.min_num_sentences)
 
     def _num_sentences(self, line: str, most: int) -> int:
         words = _words_of(self.language)
@@ -198,7 +199,7 @@ class C4Block(C4QualityFilter):
         return len(split_into_sentences(line, words))
 
 
-class FineWebBlock(FineWebQualityFilter):
+class FineWebBlock(FineWebQualityFilter):  # type: ignore[misc]  # datatrove is not typed
     """Lines without an end, short lines, copied lines, lists; words are counted only where runs of characters are too few."""
 
     def filter(self, doc: Document) -> Verdict:

@@ -4,9 +4,9 @@ In: text. Out: words, and spans of sentences. Invariant: the words and the numbe
 spaCy tokenizer (English) and of jieba (Chinese), so the filters decide alike.
 
 English: spaCy splits each run without white space by itself, so its answer is kept for each run seen; text repeats its
-runs, and one spaCy document for each text is saved. A new run of letters or a number with plain marks around it is
-split here by the same rules; spaCy's exceptions and any other run are given to spaCy. Chinese: jieba with its dictionary built in memory, since its cache
-is a file in the shared temporary folder that anyone could have written.
+runs, and one spaCy document for each text is saved. A new run of letters or a number with plain marks around it is split
+here by the same rules; spaCy's exceptions and any other run are given to spaCy. Chinese: jieba with its dictionary built in
+memory, since its cache is a file in the shared temporary folder that anyone could have written.
 """
 
 import logging

@@ -103,7 +103,9 @@ def write_shards(rows: list[dict[str, str]], folder: Path) -> str:
 def run(filters: list[Any], shards: Path, folder: Path) -> tuple[dict[str, str], float, float]:
     """Returns the reason of each document dropped, seconds and CPU seconds of one pipeline."""
     folder.mkdir()
-    blocks = [make(exclusion_writer=Notes(folder, name), **settings) for name, (make, settings) in zip(NAMES, filters, strict=True)]
+    blocks = [
+        make(exclusion_writer=Notes(folder, name), **settings) for name, (make, settings) in zip(NAMES, filters, strict=True)
+    ]
     pipeline = LocalPipelineExecutor(
         pipeline=[JsonlReader(str(shards)), *blocks],
         tasks=SHARDS,

@@ -110,7 +110,7 @@ def test_chinese_runs_are_judged_alike():
 
 
 def test_runs_are_counted_by_hand():
-    words = "a b c a b d a b c".split()
+    words = ["a", "b", "c", "a", "b", "d", "a", "b", "c"]
     assert top_run_chars(Split(words), 2, 0) == 3 * len("a b")
     assert top_run_chars(Split(words), 3, 0) == 2 * len("a b c")
     assert top_run_chars(Split(words), 2, 9) == 0  # not more than what is asked for

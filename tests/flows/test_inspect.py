@@ -30,7 +30,7 @@ def test_each_reason_is_shown_with_its_share_and_texts(corpus):
     for part in ("gopher_quality:gopher_short_doc: 5 dropped, 50.00% of all", "c4:curly_bracket: 1 dropped, 10.00% of all"):
         assert part in output
     assert [f"{SHORT} {number}." in output for number in range(5)] == [True] * 5
-    assert "masked mail: 4 in kept documents" in output
+    assert "masked as <email> in kept documents: 4 mail" in output
     assert output.count("Write to <email> now.") == 4
 
 
@@ -38,7 +38,7 @@ def test_a_reason_or_a_filter_narrows_the_view(corpus):
     for reason in ("c4", "c4:curly_bracket"):
         output = run(corpus.fingerprint[:10], "--reason", reason)[1]
         assert "c4:curly_bracket" in output
-        assert "short_doc" not in output
+        assert "gopher_short_doc: 5" not in output
         assert "masked" not in output
     code, output = run(corpus.address, "--reason", "c5")
     assert code == 2
@@ -64,7 +64,8 @@ def test_a_preset_means_its_cleaned_corpus(site, tmp_path):
     data = write_jsonl(tmp_path / "raw.jsonl", [{"id": "d0", "text": PROSE}, {"id": "d1", "text": f"{SHORT} 1."}])
     recipe = tmp_path / "mine.toml"
     recipe.write_text(
-        f'extends = "demo"\nname = "mine"\n[[ingest.sources]]\nkind = "files"\nname = "s"\nlicence = "CC0-1.0"\npaths = ["{data}"]\n'
+        'extends = "demo"\nname = "mine"\n[[ingest.sources]]\nkind = "files"\nname = "s"\nlicence = "CC0-1.0"\n'
+        f'paths = ["{data}"]\n'
     )
     code, output = run(str(recipe))
     assert code == 2
