@@ -17,8 +17,8 @@ _CUES: dict[Language, re.Pattern[str]] = {
         "(公众号|微信号|视频号|抖音号|微博)|(投币|三连)|(订阅)|(评论区|留言)"
     ),
     "en": re.compile(
-        r"\b(?:(likes?)|(shares?|sharing)|(follow(?:ers?)?)|(subscribe|newsletter)|(retweet|tweet|pin it)|(facebook|instagram|twitter|"
-        r"linkedin|pinterest|youtube|tiktok)|(comment below|leave a comment))\b",
+        r"\b(?:(likes?)|(shares?|sharing)|(follow(?:ers?)?)|(subscribe|newsletter)|(retweet|tweet|pin it)|(facebook|"
+        r"instagram|twitter|linkedin|pinterest|youtube|tiktok)|(comment below|leave a comment))\b",
         re.IGNORECASE,
     ),
 }
