@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
@@ -49,7 +49,6 @@ SOURCES: tuple[dict[str, Any], ...] = (
     {"name": "wikipedia", "paths": ["enwiki_raw_shard.xml.bz2"]},
     {"name": "mail", "paths": ["spamassassin_part1.jsonl.gz"], "mail": {"quoting": "drop"}},
 )
-SHARED_MB = 15
 
 
 class Notes:
@@ -69,10 +68,10 @@ class Notes:
             notes.write(f"{document.id}\t{self.name}:{document.metadata['filter_reason']}\n")
 
 
-def documents(shared: Path, state: Path, num_bytes: int) -> Iterator[dict[str, str]]:
+def documents(shared: Path, state: Path, num_bytes: int, names: Sequence[str]) -> Iterator[dict[str, str]]:
     """Yields English documents until they hold `num_bytes` of UTF-8, or all there are."""
-    sources = [one | {"paths": [str(shared / path) for path in one["paths"]]} for one in SOURCES]
-    if num_bytes > SHARED_MB * 1e6 and MAN_PAGES.is_dir():
+    sources = [one | {"paths": [str(shared / path) for path in one["paths"]]} for one in SOURCES if one["name"] in names]
+    if "man" in names and MAN_PAGES.is_dir():
         sources.append({"name": "man", "paths": [str(MAN_PAGES / "man[1358]" / "*.gz")], "format": "man"})
     about = {"kind": "files", "licence": "mixed", "lang": "en"}
     spec = IngestSpec.model_validate({"sources": [one | about for one in sources]})
@@ -148,12 +147,13 @@ def main() -> None:
     """Runs both sides `--rounds` times, one after the other, and writes the result down."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mb", type=float, default=3, help="size of the input in MB (10**6 bytes)")
+    parser.add_argument("--sources", default="web,articles,wikipedia,mail", help="of these and man (for 20 MB and more)")
     parser.add_argument("--rounds", type=int, default=1, help="runs of each side")
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the shared data")
     settings = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        rows = list(documents(settings.shared / "corpus", work / "state", int(settings.mb * 1e6)))
+        rows = list(documents(settings.shared / "corpus", work / "state", int(settings.mb * 1e6), settings.sources.split(",")))
         megabytes = sum(len(row["text"].encode("utf-8")) for row in rows) / 1e6
         digest = write_shards(rows, work / "shards")
         seconds: dict[str, list[float]] = {"ours": [], "datatrove": [], "ours_cpu": [], "datatrove_cpu": []}
@@ -172,7 +172,7 @@ def main() -> None:
         "hardware": hardware(),
         "load": os.getloadavg()[0],
         "versions": {package: version(package) for package in ("datatrove", "spacy", "numpy")},
-        "input": {"megabytes": megabytes, "documents": len(rows), "sha256": digest},
+        "input": {"megabytes": megabytes, "documents": len(rows), "sources": settings.sources, "sha256": digest},
         "workers": WORKERS,
         "seconds": seconds,
         "mb_per_s": {side: megabytes / middle[side] for side in ("ours", "datatrove")},
