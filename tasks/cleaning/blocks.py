@@ -5,6 +5,7 @@ says what the block it derives from says; a test asks both. Any pipeline of data
 `RepetitionBlock()` in the place of `GopherRepetitionFilter()`.
 """
 
+import sys
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -233,7 +234,8 @@ def _kinds(split: Split) -> NDArray[np.uint8]:
 
 @lru_cache
 def _kind_table() -> NDArray[np.uint8]:
-    chars = [chr(number) for number in range(0x110000)]
-    letters = np.fromiter((char.isalpha() for char in chars), np.uint8, len(chars))
-    meaning = np.fromiter((char not in PUNCTUATION_SET for char in chars), np.uint8, len(chars))
-    return letters * np.uint8(_LETTER) | meaning * np.uint8(_MEANING)
+    size = sys.maxunicode + 1
+    letters = np.fromiter(map(str.isalpha, map(chr, range(size))), np.uint8, size)
+    meaning = np.full(size, _MEANING, np.uint8)
+    meaning[[ord(char) for char in PUNCTUATION_SET]] = 0
+    return letters * np.uint8(_LETTER) | meaning
