@@ -122,6 +122,20 @@ def show(artifact: str) -> None:
     show_artifact(artifact)
 
 
+@main.command("inspect")
+@click.argument("name", metavar="PRESET_OR_ARTIFACT")
+@_overrides
+@click.option("--reason", help="Only this reason (gopher_quality:gopher_short_doc) or this filter (gopher_quality).")
+@click.option("--n", "count", default=10, show_default=True, type=click.IntRange(1), help="Documents shown of each reason.")
+@click.option("--seed", default=0, show_default=True, help="Another number draws another sample.")
+def inspect_dropped(name: str, overrides: tuple[str, ...], reason: str | None, count: int, seed: int) -> None:
+    """Show a sample of what each rule of cleaning dropped and masked: PRESET, or a filtered corpus of the store."""
+    _prepare()
+    from flows.dropped import show_dropped
+
+    show_dropped(name, overrides, reason, count, seed)
+
+
 @main.command()
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.option("--keep-last", default=1, show_default=True, type=click.IntRange(0), help="Artifacts kept of each label and stage.")

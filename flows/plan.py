@@ -126,6 +126,11 @@ def plan_recipe(recipe: Recipe, site: Site, until: str | None = None) -> list[St
     return _planned(recipe, site, until).steps
 
 
+def found_artifact(recipe: Recipe, site: Site, stage: str) -> Artifact | None:
+    """Returns the artifact of a stage that a run of `recipe` would reuse."""
+    return _planned(recipe, site, stage).found.get(stage)
+
+
 def _planned(recipe: Recipe, site: Site, until: str | None) -> Planner:
     recipe.tune.check_site(site)
     planner = Planner(site, until)

@@ -19,17 +19,25 @@ Judge = Callable[[str, Language], tuple[str, str | None]]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A text and what the filter with its default settings says of it: a reason, or None where it is kept."""
+    """A text and what the filter with its default settings says of it: a reason, or None where it is kept.
+
+    `becomes` is what is left of a text that is kept, where the filter takes something out of it.
+    """
 
     text: str
     lang: Language
     reason: str | None
+    becomes: str | None = None
 
 
 class FilterBase(Spec):
-    """Base of all filter specs; `kind` is the tag in a recipe and starts the reason of each drop."""
+    """Base of all filter specs; `kind` is the tag in a recipe and starts the reason of each drop.
+
+    `MARKS` are what a filter may put in the place of words: the kind under which each is counted with what is masked.
+    """
 
     EXAMPLES: ClassVar[tuple[Example, ...]] = ()
+    MARKS: ClassVar[dict[str, str]] = {}
 
     kind: Any
 
@@ -50,6 +58,11 @@ def per_language(make: Callable[[L, Language], Judge], *, en: L | None = None, z
         return judges[lang](text, lang) if lang in judges else (text, None)
 
     return judge
+
+
+def same(judge: Callable[[str], str]) -> Judge:
+    """Returns the judge of a filter that only takes things out, of any language."""
+    return lambda text, lang: (judge(text), None)
 
 
 def from_datatrove(block: Any) -> Judge:

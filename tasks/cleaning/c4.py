@@ -52,12 +52,11 @@ class C4(FilterBase):
 
 
 def _judge(rules: C4Rules, lang: Language) -> Judge:
-    page = _filter(rules, lang)
-    line = _filter(rules.model_copy(update={"min_sentences": None}), lang)
+    block = _block(rules, lang)
 
     def judge(text: str, lang: Language) -> tuple[str, str | None]:
-        _, reason = ask(page, prose(without_code_spans(text)))
-        return (text, reason) if reason is not None else (_without_bad_lines(text, line), None)
+        _, reason = ask(block, prose(without_code_spans(text)))
+        return (text, reason) if reason is not None else (_without_bad_lines(text, block), None)
 
     return judge
 
@@ -67,18 +66,23 @@ def _without_bad_lines(text: str, block: Any) -> str:
     code = code_lines(text)
     lines: list[str] = []
     for number, line in enumerate(text.split("\n")):
-        kept = line if number in code or is_structure(line) else ask(block, line)[0]
+        kept = line if number in code or is_structure(line) else _asked_alone(line, block)
         if kept or not line:
             lines.append(kept)
     return "\n".join(lines)
 
 
-def _filter(rules: C4Rules, lang: Language) -> Any:
-    from datatrove.pipeline.filters import C4QualityFilter
+def _asked_alone(line: str, block: Any) -> str:
+    """Returns what the rules for lines leave of a line; what would drop a page was asked of the page."""
+    kept, drops_page = block.kept_lines(line)
+    return line if drops_page else "\n".join(kept).strip()
 
+
+def _block(rules: C4Rules, lang: Language) -> Any:
+    from tasks.cleaning.blocks import C4Block
     from tasks.cleaning.words import word_tokenizer
 
-    return C4QualityFilter(
+    return C4Block(
         filter_no_terminal_punct=rules.lines_need_end_mark,
         min_num_sentences=-1 if rules.min_sentences is None else rules.min_sentences,
         min_words_per_line=-1 if rules.min_words_per_line is None else rules.min_words_per_line,

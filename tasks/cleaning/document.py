@@ -10,28 +10,18 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tasks.cleaning.base import Judge, Language
-from tasks.cleaning.c4 import C4
 from tasks.cleaning.extract import HtmlMode, Unextractable, extract
 from tasks.cleaning.filters import FilterSpec
-from tasks.cleaning.fineweb import FineWebQuality
-from tasks.cleaning.gopher_quality import GopherQuality
-from tasks.cleaning.gopher_repetition import GopherRepetition
 from tasks.cleaning.language import identify
-from tasks.cleaning.pii import mask
+from tasks.cleaning.pii import KINDS, PersonalData, mask
+from tasks.cleaning.presets import DEFAULT, PRESETS
 from tasks.cleaning.repair import GAPS, repair
 from tasks.core.artifact import AS_JSON, Spec
 
 Row = dict[str, Any]
-
-_DEFAULT_FILTERS = (
-    GopherRepetition(kind="gopher_repetition"),
-    GopherQuality(kind="gopher_quality"),
-    C4(kind="c4"),
-    FineWebQuality(kind="fineweb_quality"),
-)
 
 
 class CleanSpec(Spec):
@@ -45,12 +35,26 @@ class CleanSpec(Spec):
     min_language_score: Annotated[
         float, Field(ge=0, le=1, description="Smallest score of the wanted languages together; FineWeb uses 0.65 for its one.")
     ] = 0.65
-    mask_personal_data: Annotated[bool, Field(description="Mask mail and IP addresses, Chinese mobile and identity numbers.")] = (
-        True
-    )
+    mask_personal_data: Annotated[
+        tuple[PersonalData, ...],
+        Field(
+            description="Kinds that are masked: mail and IP addresses, Chinese mobile and identity numbers, bank cards (Luhn), "
+            "phone numbers with a country code, keys and tokens; [] masks nothing."
+        ),
+    ] = KINDS
     filters: Annotated[
-        tuple[Annotated[FilterSpec, AS_JSON], ...], Field(description="Filters, in the order in which they are asked.")
-    ] = _DEFAULT_FILTERS
+        tuple[Annotated[FilterSpec, AS_JSON], ...],
+        Field(
+            description="Filters, in the order in which they are asked, or the name of a set: default, english_web, chinese_web."
+        ),
+    ] = DEFAULT
+
+    @field_validator("filters", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if isinstance(value, str) and value not in PRESETS:
+            raise ValueError(f"no set of filters is called {value!r}; there are: {', '.join(PRESETS)}")
+        return PRESETS[value] if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +79,13 @@ def cleaner_of(spec_json: str) -> Callable[[Row], Cleaned]:
 
 
 def _clean(raw: Row, spec: CleanSpec, judges: list[tuple[str, Judge]]) -> Cleaned:
-    text, masked = raw["text"], Counter[str]()
+    text = raw["text"]
     try:
         text = repair(extract(text, raw["format"] or "plain", spec.html))
         lost = None if text else "repair:nothing_left"
     except Unextractable as error:
         lost = f"extract:{error}"
-    if spec.mask_personal_data:
-        text, masked = mask(text)
+    text, masked = mask(text, spec.mask_personal_data)
     if lost is not None:
         return _dropped(raw, raw["lang"], text, lost)
     lang, score = identify(text, spec.languages)
@@ -96,8 +99,14 @@ def _clean(raw: Row, spec: CleanSpec, judges: list[tuple[str, Judge]]) -> Cleane
             return _dropped(raw, lang, text, f"{kind}:{reason or 'nothing_left'}")
         text = kept
     text = GAPS.sub("\n\n", text).strip("\n")
+    masked.update({kind: count for mark, kind in _marks(spec) if (count := text.count(mark))})
     row = {"id": raw["id"], "source": raw["source"], "licence": raw["licence"], "lang": lang, "lang_score": score, "text": text}
     return Cleaned(row, masked=masked)
+
+
+def _marks(spec: CleanSpec) -> list[tuple[str, str]]:
+    """Returns what the filters may put in the place of words, and the kind under which it is counted."""
+    return [item for one in spec.filters for item in one.MARKS.items()]
 
 
 def _dropped(raw: Row, lang: str | None, text: str, reason: str) -> Cleaned:

@@ -19,15 +19,48 @@ _ENGLISH_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 class QualityLimits(Spec):
     """Bounds on the words and lines of a text; off: not asked."""
 
-    min_words: Annotated[int | None, Field(ge=1, description="Fewest words that are not punctuation.")] = 50
-    max_words: Annotated[int | None, Field(ge=1, description="Most words that are not punctuation.")] = 100_000
-    min_mean_word_chars: Annotated[float | None, Field(gt=0, description="Smallest mean length of words.")] = 3
-    max_mean_word_chars: Annotated[float | None, Field(gt=0, description="Largest mean length of words.")] = 10
-    max_symbols_per_word: Annotated[Share, Field(description="Most hash signs, or ellipses, a word.")] = 0.1
-    max_bullet_lines: Annotated[Share, Field(description="Largest share of lines that start with a bullet.")] = 0.9
-    max_ellipsis_lines: Annotated[Share, Field(description="Largest share of lines that end in an ellipsis.")] = 0.3
-    min_alphabetic_words: Annotated[Share, Field(description="Smallest share of words with a letter.")] = 0.8
-    min_stop_words: Annotated[int | None, Field(ge=1, description="Fewest different stop words.")] = 2
+    min_words: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="Fewest words that are not punctuation. en 50 (Gopher); zh 5: a quatrain is short.",
+        ),
+    ] = 50
+    max_words: Annotated[
+        int | None, Field(ge=1, description="Most words that are not punctuation. 100,000 (Gopher): longer ones are dumps.")
+    ] = 100_000
+    min_mean_word_chars: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="Smallest mean length of words. en 3 (Gopher); zh 1: words of one character.",
+        ),
+    ] = 3
+    max_mean_word_chars: Annotated[
+        float | None,
+        Field(
+            gt=0, description="Largest mean length of words. en 10 (Gopher): above it are addresses and codes; zh 5 (FineWeb-2)."
+        ),
+    ] = 10
+    max_symbols_per_word: Annotated[
+        Share, Field(description="Most hash signs, or ellipses, a word. 0.1 (Gopher): more are tags and teasers.")
+    ] = 0.1
+    max_bullet_lines: Annotated[
+        Share, Field(description="Largest share of lines that start with a bullet. 0.9 (Gopher): lists alone.")
+    ] = 0.9
+    max_ellipsis_lines: Annotated[
+        Share, Field(description="Largest share of lines that end in an ellipsis. 0.3 (Gopher): previews.")
+    ] = 0.3
+    min_alphabetic_words: Annotated[
+        Share,
+        Field(
+            description="Smallest share of words with a letter. en 0.8 (Gopher); zh 0.5: commands and option tables lie at 0.6."
+        ),
+    ] = 0.8
+    min_stop_words: Annotated[
+        int | None,
+        Field(ge=1, description="Fewest different stop words. en 2 (Gopher): prose has them; zh off: classical verse has none."),
+    ] = 2
     stop_words: Annotated[tuple[str, ...], Field(description="Stop words to look for.")] = _ENGLISH_STOP_WORDS
 
 
@@ -71,12 +104,11 @@ class GopherQuality(FilterBase):
 
 
 def _judge(limits: QualityLimits, lang: Language) -> Judge:
-    from datatrove.pipeline.filters import GopherQualityFilter
-
+    from tasks.cleaning.blocks import QualityBlock
     from tasks.cleaning.words import word_tokenizer
 
     return from_datatrove(
-        GopherQualityFilter(
+        QualityBlock(
             min_doc_words=limits.min_words,
             max_doc_words=limits.max_words,
             min_avg_word_length=limits.min_mean_word_chars,

@@ -4,12 +4,11 @@ In: one text. Out: kept, or the part that repeats too much. Source: Rae et al. 2
 limits: Penedo et al. 2025, FineWeb-2 (arXiv 2506.20920), configuration cmn_Hani.
 """
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from tasks.cleaning.base import Example, FilterBase, Judge, Language, from_datatrove, per_language
-from tasks.cleaning.prose import prose
 from tasks.core.artifact import Spec
 
 Share = Annotated[float | None, Field(gt=0, le=1)]
@@ -81,29 +80,19 @@ class GopherRepetition(FilterBase):
 
 
 def _judge(limits: RepetitionLimits, lang: Language) -> Judge:
+    from tasks.cleaning.blocks import RepetitionBlock
     from tasks.cleaning.words import word_tokenizer
 
-    words = word_tokenizer(lang)
-    whole = from_datatrove(_filter(limits, words, with_runs=True))
-    lines = from_datatrove(_filter(limits, words, with_runs=False))
-
-    def judge(text: str, lang: Language) -> tuple[str, str | None]:
-        long_enough = len(words.word_tokenize(prose(text))) >= limits.min_words_for_runs
-        return whole(text, lang) if long_enough else lines(text, lang)
-
-    return judge
-
-
-def _filter(limits: RepetitionLimits, words: Any, with_runs: bool) -> Any:
-    from datatrove.pipeline.filters import GopherRepetitionFilter
-
     values = limits.model_dump()
-    return GopherRepetitionFilter(
-        dup_line_frac=limits.dup_lines,
-        dup_para_frac=limits.dup_paragraphs,
-        dup_line_char_frac=limits.dup_line_chars,
-        dup_para_char_frac=limits.dup_paragraph_chars,
-        top_n_grams=tuple((n, values[f"top_{n}_gram"]) for n in range(2, 5)) if with_runs else (),
-        dup_n_grams=tuple((n, values[f"dup_{n}_grams"]) for n in range(5, 11)) if with_runs else (),
-        language=words,
+    return from_datatrove(
+        RepetitionBlock(
+            dup_line_frac=limits.dup_lines,
+            dup_para_frac=limits.dup_paragraphs,
+            dup_line_char_frac=limits.dup_line_chars,
+            dup_para_char_frac=limits.dup_paragraph_chars,
+            top_n_grams=tuple((n, values[f"top_{n}_gram"]) for n in range(2, 5)),
+            dup_n_grams=tuple((n, values[f"dup_{n}_grams"]) for n in range(5, 11)),
+            min_words_for_runs=limits.min_words_for_runs,
+            language=word_tokenizer(lang),
+        )
     )

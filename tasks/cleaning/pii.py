@@ -1,16 +1,21 @@
-"""Personal data: mail addresses, IP addresses, Chinese mobile and identity numbers are masked.
+"""Personal data: mail and IP addresses, phone, identity and card numbers, keys and tokens are masked.
 
-In: one text. Out: the text with each piece replaced by a mark of its kind, and how many of each. Invariants: what has a
-checksum or a range is checked, so that versions, dates and serial numbers stay; masking twice changes nothing.
+In: one text. Out: the text with each piece of the kinds asked for replaced by its mark, and how many of each. Invariants:
+what has a checksum or a range is checked, so that versions, dates and serial numbers stay; masking twice changes nothing.
 """
 
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from typing import Literal, get_args
+
+from tasks.cleaning.secrets import SECRETS, is_secret
+
+PersonalData = Literal["mail", "ip", "mobile", "identity_number", "card", "phone", "secret"]
 
 # Domains set apart for examples (RFC 2606, 6761) belong to nobody; manuals are full of them.
 _EXAMPLE_DOMAINS = re.compile(r"(^|\.)(example(\.(com|net|org|edu))?|test|invalid|localhost|local)$", re.IGNORECASE)
@@ -20,13 +25,22 @@ _VERSION_BEFORE = re.compile(
 )
 _VERSION_CHARS = 16
 _LARGE, _MIDDLE = 100, 30
+_COUNTRY = (  # country codes of ITU-T E.164
+    r"(?:1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|(?:2[1-689]|3[578]|42|5[09]|6[789]|8[0578]|9[679])\d)"
+)
+_ISSUERS = re.compile(
+    r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|(?:222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}"  # Visa, Mastercard
+    r"|3[47]\d{13}|62\d{14,17}|(?:6011|65\d\d)\d{12}|35(?:2[89]|[3-8]\d)\d{12}"  # Amex, UnionPay, Discover, JCB
+)
 _ID_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _ID_CHECKS = "10X98765432"
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    name: str
+    """How one kind is found; a group named `before` in the pattern stays in the text."""
+
+    name: PersonalData
     pattern: re.Pattern[str]
     holds: Callable[[re.Match[str]], bool]
     mark: str
@@ -57,6 +71,20 @@ def _is_mobile(found: re.Match[str]) -> bool:
     return True
 
 
+def _is_phone(found: re.Match[str]) -> bool:
+    """Checks the length (ITU-T E.164 allows 15 digits); shorter than 9 it is a number like any other."""
+    return 9 <= sum(map(str.isdigit, found.group())) <= 15
+
+
+def _is_card(found: re.Match[str]) -> bool:
+    """Checks the ranges of the issuers and the digit of Luhn (ISO/IEC 7812-1)."""
+    number = re.sub("[ -]", "", found.group())
+    if not _ISSUERS.fullmatch(number):
+        return False
+    doubled = [int(digit) * 2 for digit in number[-2::-2]]
+    return (sum(map(int, number[-1::-2])) + sum(digit - 9 * (digit > 9) for digit in doubled)) % 10 == 0
+
+
 def _is_identity_number(found: re.Match[str]) -> bool:
     """Checks date of birth and checksum (GB 11643-1999)."""
     text = found.group()
@@ -69,6 +97,7 @@ def _is_identity_number(found: re.Match[str]) -> bool:
 
 
 _KINDS = (
+    _Kind("secret", SECRETS, is_secret, "<secret>"),
     _Kind(
         "mail",
         re.compile(
@@ -85,11 +114,23 @@ _KINDS = (
         "<id-number>",
     ),
     _Kind(
+        "card",
+        re.compile(r"(?<![\w.-])(?:\d{4}([ -]?)\d{4}\1\d{4}\1\d{1,7}|\d{4}([ -]?)\d{6}\2\d{5})(?![\w-]|\.\d)", re.ASCII),
+        _is_card,
+        "<card>",
+    ),
+    _Kind(
         "mobile",
         re.compile(
             r"(?<![0-9A-Za-z.+_/-])(?:\+?86[ -]?)?1[3-9]\d(?:[ -]?)\d{4}(?:[ -]?)\d{4}(?![0-9A-Za-z._/-]*[0-9])", re.ASCII
         ),
         _is_mobile,
+        "<phone>",
+    ),
+    _Kind(
+        "phone",
+        re.compile(rf"(?<![\w+.])\+{_COUNTRY}(?:[ -]?\(?\d{{1,4}}\)?){{2,6}}(?![\w-]|\.\d)", re.ASCII),
+        _is_phone,
         "<phone>",
     ),
     _Kind(
@@ -105,19 +146,23 @@ _KINDS = (
         "<ip>",
     ),
 )
-KINDS = ("mail", "ip", "mobile", "identity_number")
+KINDS: tuple[PersonalData, ...] = get_args(PersonalData)
+MARKS: dict[str, tuple[str, ...]] = {  # the kinds that each mark stands for
+    one.mark: tuple(dict.fromkeys(kind.name for kind in _KINDS if kind.mark == one.mark)) for one in _KINDS
+}
 
 
-def mask(text: str) -> tuple[str, Counter[str]]:
-    """Returns the text with personal data replaced by marks, and how many pieces of each kind there were."""
+def mask(text: str, kinds: Collection[PersonalData] = KINDS) -> tuple[str, Counter[str]]:
+    """Returns the text with personal data of these kinds replaced by marks, and how many pieces of each there were."""
     counts: Counter[str] = Counter()
 
     def replace(kind: _Kind, found: re.Match[str]) -> str:
         if not kind.holds(found):
             return found.group()
         counts[kind.name] += 1
-        return kind.mark
+        return (found.groupdict().get("before") or "") + kind.mark
 
     for kind in _KINDS:
-        text = kind.pattern.sub(partial(replace, kind), text)
+        if kind.name in kinds:
+            text = kind.pattern.sub(partial(replace, kind), text)
     return text, counts

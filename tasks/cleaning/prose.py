@@ -6,6 +6,7 @@ code is seen whole.
 """
 
 import re
+from functools import lru_cache
 
 _FENCE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
 _MARK = re.compile(r"^[ \t]*(?:#{1,6}[ \t]+|[-*+][ \t]+|>[ \t]?|\|[ \t]*)", re.MULTILINE)
@@ -17,6 +18,7 @@ _GAPS = re.compile(r"\n{3,}")
 _MIN_SHARE = 0.1
 
 
+@lru_cache(maxsize=2)  # several rules ask for that of the same text
 def prose(text: str) -> str:
     """Returns the running text, without code blocks and marks; the whole text where little else is there."""
     if "```" not in text and "~~~" not in text and not _MARK.search(text) and "`" not in text:

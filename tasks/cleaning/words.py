@@ -4,14 +4,17 @@ In: text. Out: words, and spans of sentences. Invariant: the words and the numbe
 spaCy tokenizer (English) and of jieba (Chinese), so the filters decide alike.
 
 English: spaCy splits each run without white space by itself, so its answer is kept for each run seen; text repeats its
-runs, and one spaCy document for each text is saved. Chinese: jieba with its dictionary built in memory, since its cache
-is a file in the shared temporary folder that anyone could have written.
+runs, and one spaCy document for each text is saved. A new run of letters or a number with plain marks around it is split
+here by the same rules; spaCy's exceptions and any other run are given to spaCy. Chinese: jieba with its dictionary built in
+memory, since its cache is a file in the shared temporary folder that anyone could have written.
 """
 
 import logging
 import re
 import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from tasks.cleaning.base import Language
@@ -19,9 +22,14 @@ from tasks.cleaning.base import Language
 _EMPTY_LINES = re.compile(r"\n\s*\n")
 _MAX_RUNS = 500_000
 _MAX_RUN_CHARS = 200
+# A stop is split off only after a small letter, a digit or 's; hyphens are split only between letters.
+_PLAIN_RUN = re.compile(
+    r"""([("]?)(?:([A-Za-z]+(?:-[A-Za-z]+)*)|([0-9]+(?:[.,:][0-9]+)*))((?<=[A-Za-z])'s)?((?<=[a-z0-9])\.)?([,!?)"]{0,2}|[;:])"""
+)
+_HYPHENS = re.compile("(-)")
 
 
-class _Words:
+class Words:
     """What datatrove asks of a word tokenizer."""
 
     def __init__(self) -> None:
@@ -45,40 +53,61 @@ class _Words:
 
     def span_tokenize(self, text: str) -> list[tuple[int, int]]:
         """Returns where each sentence starts and ends: after a mark that ends one, at the next word or wide gap."""
-        starts, end, seen_end = [0], 0, False
+        starts = list(self.sentence_starts(text))
+        return list(zip(starts, [*starts[1:], len(text)], strict=True))
+
+    def sentence_starts(self, text: str) -> Iterator[int]:
+        """Yields where each sentence starts, so that a reader may stop when there are enough."""
+        yield 0
+        end, seen_end = 0, False
         for word in self.split(text):
             place = text.index(word, end)
             wide_gap = text[end:place] not in ("", " ")  # spaCy makes a word of white space beyond one space
             if seen_end and (wide_gap or (word not in _sentence_ends() and not _is_punctuation(word))):
-                starts.append(end if wide_gap else place)
+                yield end if wide_gap else place
                 seen_end = False
             seen_end = seen_end or word in _sentence_ends()
             end = place + len(word)
-        return list(zip(starts, [*starts[1:], len(text)], strict=True))
 
 
-class _EnglishWords(_Words):
+class _Runs(dict[str, tuple[str, ...]]):
+    """The words of each run of characters without white space, learnt when it is first asked for."""
+
     def __init__(self) -> None:
         super().__init__()
         import spacy
 
         self._tokenizer = spacy.blank("en").tokenizer
-        self._known: dict[str, list[str]] = {}
+        self._exceptions = frozenset(self._tokenizer.rules)
+
+    def __missing__(self, run: str) -> tuple[str, ...]:
+        words = self._plain(run) or tuple(stripped for token in self._tokenizer(run) if (stripped := token.text.strip()))
+        if len(run) <= _MAX_RUN_CHARS and len(self) < _MAX_RUNS:
+            self[run] = words
+        return words
+
+    def _plain(self, run: str) -> tuple[str, ...] | None:
+        """Returns the words of a run of ASCII letters or of a number, with marks around it; None for any other."""
+        found = _PLAIN_RUN.fullmatch(run)
+        if found is None:
+            return None
+        before, letters, number, owner, stop, after = found.groups()
+        parts = _HYPHENS.split(letters) if letters else [number]
+        if not self._exceptions.isdisjoint((run, letters, *parts, f"{letters}.", f"{parts[-1]}.", parts[-1] + after)):
+            return None
+        return *before, *parts, *filter(None, (owner, stop)), *after
+
+
+class _EnglishWords(Words):
+    def __init__(self) -> None:
+        super().__init__()
+        self._runs = _Runs()
 
     def split(self, text: str) -> list[str]:
-        words: list[str] = []
-        for run in text.split():
-            words.extend(self._known.get(run) or self._learn(run))
-        return words
-
-    def _learn(self, run: str) -> list[str]:
-        words = [stripped for token in self._tokenizer(run) if (stripped := token.text.strip())]
-        if len(run) <= _MAX_RUN_CHARS and len(self._known) < _MAX_RUNS:
-            self._known[run] = words
-        return words
+        return list(chain.from_iterable(map(self._runs.__getitem__, text.split())))
 
 
-class _ChineseWords(_Words):
+class _ChineseWords(Words):
     def __init__(self) -> None:
         super().__init__()
         import jieba
@@ -100,11 +129,11 @@ def word_tokenizer(lang: Language) -> Any:
 
 
 @lru_cache
-def _registered() -> dict[Language, type[_Words]]:
+def _registered() -> dict[Language, type[Words]]:
     """Returns the classes, made datatrove's own kind: it asks with isinstance."""
     from datatrove.utils.word_tokenizers import WordTokenizer
 
-    WordTokenizer.register(_Words)
+    WordTokenizer.register(Words)
     return {"en": _EnglishWords, "zh": _ChineseWords}
 
 

@@ -1,0 +1,68 @@
+"""Line numbers: takes the numbers of a code listing's gutter out of the text.
+
+In: one text. Out: the text without the numbers of at least `min_lines` neighbouring lines that count upwards by one.
+Invariant: numbered items ("1. first") and years stay: a number with a mark behind it is no gutter, and four digits count as
+one only where the lines before do.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from tasks.cleaning.base import Example, FilterBase, Judge, same
+
+_NUMBERED = re.compile(r"[ \t]*(\d{1,5})(?:[ \t]*[|:│][ \t]?|[ \t]+|$)(?=(.*))", re.DOTALL)
+_CODE = "def f():\n    return 1\n\nprint(f())"
+
+
+class LineNumbers(FilterBase):
+    """Numbers that stand before the lines of code, or in lines of their own."""
+
+    kind: Literal["line_numbers"]
+    min_lines: Annotated[
+        int,
+        Field(ge=2, description="Fewest lines that count on. 4: tables of three ranks stay, hardly a listing is shorter."),
+    ] = 4
+
+    EXAMPLES: ClassVar[tuple[Example, ...]] = (
+        Example("1  def f():\n2      return 1\n3\n4  print(f())", "en", None, _CODE),
+        Example("1\n2\n3\n4\ndef f():\n    return 1", "en", None, "def f():\n    return 1"),
+        Example("列表：\n 9 | 甲\n10 | 乙\n11 | 丙\n12 | 丁", "zh", None, "列表：\n甲\n乙\n丙\n丁"),
+        Example("1. first\n2. second\n3. third\n4. fourth", "en", None),
+        Example("1 gold\n2 silver\n3 bronze\nIn 1999\n2000 came.", "en", None),
+    )
+
+    def build(self) -> Judge:
+        """Returns the judge, the same for every language."""
+        return same(_remover(self.min_lines))
+
+
+def _remover(min_lines: int) -> Callable[[str], str]:
+    def remove(text: str) -> str:
+        lines = text.split("\n")
+        found = [_NUMBERED.match(line) for line in lines]
+        numbers = [int(one[1]) if one else None for one in found]
+        kept: list[str] = []
+        for first, end in _counting(numbers):
+            alone = end - first >= min_lines
+            for place in range(first, end):
+                one = found[place]
+                if not alone or one is None:
+                    kept.append(lines[place])
+                elif one[2] or any(other is not None and other[2] for other in found[first:end]):
+                    kept.append(one[2])  # an empty line of the listing stays; a column of bare numbers goes
+        return "\n".join(kept)
+
+    return remove
+
+
+def _counting(numbers: list[int | None]) -> list[tuple[int, int]]:
+    """Returns the stretches of lines whose numbers rise by one each; a line that counts on from none is its own."""
+    cuts = [0]
+    for place in range(1, len(numbers)):
+        before, here = numbers[place - 1], numbers[place]
+        if before is None or here != before + 1:
+            cuts.append(place)
+    return list(zip(cuts, [*cuts[1:], len(numbers)], strict=True))
