@@ -13,7 +13,7 @@ ui: $(STAMP)
 	$(BIN)/textmill ui
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 test-slow: $(STAMP)
 	$(BIN)/python -m tests.slow

@@ -16,6 +16,12 @@ from tests.chain import ChainRun, textmill
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Lets the shared run of the chain begin first; other files that look at it come last, when it is there."""
+    looking = {item.path for item in items if "chain" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: (item.path in looking) * (-1 if item.path.name == "test_pipeline.py" else 1))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keeps every test off the state folder of the checkout, and every service off the network."""

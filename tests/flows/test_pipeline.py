@@ -229,6 +229,7 @@ def test_a_damaged_artifact_is_rebuilt_once_removed(chain: ChainRun, tmp_path: P
     assert ChainRun(site.root, 0, "").manifests("tokenizer")[0].digest == chain.manifests("tokenizer")[0].digest
 
 
+@pytest.mark.slow
 def test_an_unreachable_tracker_does_not_stop_the_work_but_registration_says_so(chain: ChainRun, tmp_path: Path) -> None:
     state = tmp_path / ".textmill"
     shutil.copytree(chain.state / "store", state / "store")
