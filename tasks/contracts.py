@@ -20,6 +20,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Count = Annotated[int, Field(ge=0)]
 Counts = dict[str, Count]
 Role = Literal["base", "tuned", "champion"]
+LabelledTask = Literal["classification", "multi_label", "regression", "token_classification"]
 
 
 def _check_conserved(what: str, num_in: int, kept: int, lost: Counts) -> None:
@@ -218,6 +219,43 @@ class Conversations(Artifact):
     def summary(self) -> str:
         """One line for a person."""
         return ", ".join(f"{count:,} {split}" for split, count in self.items_by_split.items()) + " conversations"
+
+
+class Labelled(Artifact):
+    """Labelled text in one form: `items.parquet` (id, group, source, split, text, text_pair, words, labels, value).
+
+    What a task does not use is null: `text_pair` of single texts, `words` of all but token classification, `value` (a number) of
+    all but regression, whose `labels` are null. `labels` are names: one of a class, any number of a multi-label item, one a word.
+
+    Attributes:
+        label_names: Names in the order of their numbers, which a model's head keeps; none for regression.
+        value_range: Smallest and largest value of a regression.
+        num_items_in: Items seen.
+        dropped_by_reason: Items refused, by reason.
+        items_by_split: Items of each split; `test` is the held-out set, which selects nothing.
+        items_by_label: Items, or words, of each label over all splits.
+    """
+
+    task: LabelledTask
+    label_names: tuple[str, ...] = ()
+    value_range: tuple[float, float] | None = None
+    num_items_in: Count
+    num_items: Count
+    dropped_by_reason: Counts
+    items_by_split: Counts
+    items_by_source: Counts
+    items_by_label: Counts = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _conserved(self) -> Self:
+        _check_conserved("labelled items", self.num_items_in, self.num_items, self.dropped_by_reason)
+        _check_conserved("split of labelled items", self.num_items, 0, self.items_by_split)
+        return self
+
+    def summary(self) -> str:
+        """One line for a person."""
+        splits = ", ".join(f"{count:,} {split}" for split, count in self.items_by_split.items())
+        return f"{self.task.replace('_', ' ')}: {splits} items, {_reasons(self.dropped_by_reason)}"
 
 
 class Checkpoint(Artifact):
