@@ -9,9 +9,10 @@ import shlex
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -60,5 +61,8 @@ def _git(*arguments: str) -> str | None:
 
 @lru_cache
 def _versions() -> dict[str, str]:
-    installed = {found.metadata["Name"].lower(): found.version for found in distributions()}
-    return {name: installed[name] for name in _SHOWN if name in installed}
+    found = {}
+    for name in _SHOWN:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

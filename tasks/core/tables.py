@@ -11,7 +11,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
     import pyarrow.parquet as pq
+    from numpy.typing import NDArray
 
 Row = dict[str, Any]
 Schema = dict[str, str]  # column to the name of its Arrow type; pyarrow itself is loaded when a table is used
@@ -135,3 +138,28 @@ def read_rows(target: Path, columns: Sequence[str] | None = None) -> Iterator[Ro
     """Yields the rows of a table in order, one row group in memory at a time."""
     for path, group in row_groups(target):
         yield from read_group(path, group, columns)
+
+
+# pyarrow's own ways between its columns and arrays load pandas, which takes half a second.
+def numbers(table: "pa.Table", name: str) -> "NDArray[np.int64]":
+    """Returns a column of int64 without nulls as an array."""
+    import numpy as np
+
+    found: NDArray[np.int64] = np.from_dlpack(table.column(name).combine_chunks())  # type: ignore[assignment]
+    return found
+
+
+def with_numbers(table: "pa.Table", name: str, values: "NDArray[np.int64]") -> "pa.Table":
+    """Returns the table with a column of int64 more."""
+    return table.append_column(name, _int_column(values))
+
+
+def take_rows(table: "pa.Table", places: "NDArray[np.int64]") -> "pa.Table":
+    """Returns the rows at `places`, in that order."""
+    return table.take(_int_column(places))
+
+
+def _int_column(values: "NDArray[np.int64]") -> "pa.Array":
+    import pyarrow as pa
+
+    return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(values)])

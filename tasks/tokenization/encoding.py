@@ -4,31 +4,34 @@ In: `CleanCorpus` and `Tokenizer`. Out: `TokenizedCorpus`. Invariants: each docu
 documents lie in an order that hangs on the seed and their ids alone; the shards name the tokenizer by its digest.
 """
 
-import json
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.contracts import SPLITS, CleanCorpus, Split, TokenizedCorpus, Tokenizer
 from tasks.core.shards import Tokens, shard_name, token_dtype, write_shard
 from tasks.core.stage import DISK, StageContext, stage
-from tasks.core.store import write_durably
-from tasks.core.tables import read_group, row_groups, write_table
+from tasks.core.tables import numbers, read_group, row_groups, take_rows, with_numbers
 from tasks.core.workers import run_jobs
+from tasks.tokenization.encoders import EncoderName, choose_encoder, load_encoder
 from tasks.tokenization.specs import EncodeSpec
 from tasks.tokenization.training import load_plain
-from tasks.tokenization.warnings import split_warnings
+from tasks.tokenization.warnings import of_split, split_warnings, sums_by
 
-DOCUMENTS = {"id": "string", "lang": "string", "source": "string", "num_tokens": "int64", "num_bytes": "int64"}
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+COLUMNS = ("id", "lang", "source", "num_tokens", "num_bytes")
 
 _WORK = "work"
-_BATCH_DOCUMENTS = 256
+_PROBES = 64
+_PROBE_CHARS = 2_000
 
 
 class _Piece(NamedTuple):
@@ -39,131 +42,136 @@ class _Piece(NamedTuple):
     group: int
     work: Path
     tokenizer: Path
-    end_of_text: str
+    end_id: int
     vocab_size: int
+    encoder: EncoderName
+    threads: bool
 
-    def file(self, what: str) -> Path:
-        return self.work / f"{self.number:06d}.{what}"
+    @property
+    def tokens(self) -> Path:
+        return self.work / f"{self.number:06d}.npy"
 
-
-@dataclass(frozen=True, slots=True)
-class _Document:
-    """An encoded document: where its tokens lie in the file of its piece."""
-
-    id: str
-    lang: str
-    source: str
-    split: Split
-    num_tokens: int
-    num_bytes: int
-    piece: int
-    start: int
-
-    def row(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in DOCUMENTS}
+    @property
+    def documents(self) -> Path:
+        return self.work / f"{self.number:06d}.parquet"
 
 
-@stage(version=1, name="encode", retry=DISK, packages=("tokenizers", "numpy", "pyarrow"))
+@stage(version=2, name="encode", retry=DISK, packages=("tokenizers", "numpy", "pyarrow"))
 def encode(spec: EncodeSpec, corpus: CleanCorpus, tokenizer: Tokenizer, *, ctx: StageContext) -> TokenizedCorpus:
     """Encodes every document and writes the shards of each split."""
-    pieces = _pieces(corpus, tokenizer, ctx.dir / _WORK)
-    waiting = [piece for piece in pieces if not piece.file("json").exists()]
-    for done in run_jobs(encode_piece, waiting, ctx.site.data_workers):
+    encoder, why = choose_encoder(tokenizer.path, _probes(corpus))
+    ctx.log.info("encoding with %s: %s", encoder, why)
+    pieces = _pieces(corpus, tokenizer, ctx.dir / _WORK, encoder, ctx.site.data_workers)
+    waiting = [piece for piece in pieces if not piece.documents.exists()]
+    processes = ctx.site.data_workers if encoder == "tokenizers" else 1  # gigatoken has threads
+    for done in run_jobs(encode_piece, waiting, processes):
         ctx.progress(len(pieces) - len(waiting) + done, len(pieces), "pieces")
-    files = [np.load(piece.file("npy"), mmap_mode="r") for piece in pieces]
-    by_split = _documents(spec, pieces)
-    for split, documents in by_split.items():
+    files: list[Tokens] = [np.load(piece.tokens, mmap_mode="r").view(np.ndarray) for piece in pieces]
+    documents = _read_documents(pieces)
+    for split in SPLITS:
         _write_split(spec, split, documents, files, tokenizer.digest, ctx.dir)
-    warnings = split_warnings(spec, by_split, files)
+    warnings = split_warnings(spec, documents, files)
     for warning in warnings:
         ctx.log.warning("%s", warning)
     del files
     shutil.rmtree(ctx.dir / _WORK)
-    everything = [document for documents in by_split.values() for document in documents]
+    by_split = {split: of_split(documents, split) for split in SPLITS}
     return ctx.commit(
         TokenizedCorpus,
         tokenizer_digest=tokenizer.digest,
         vocab_size=tokenizer.vocab_size,
-        tokens_by_split={split: sum(one.num_tokens for one in documents) for split, documents in by_split.items()},
-        bytes_by_split={split: sum(one.num_bytes for one in documents) for split, documents in by_split.items()},
-        documents_by_split={split: len(documents) for split, documents in by_split.items()},
-        tokens_by_language=dict(sorted(_summed((one.lang, one.num_tokens) for one in everything).items())),
+        tokens_by_split={split: _sum(part, "num_tokens") for split, part in by_split.items()},
+        bytes_by_split={split: _sum(part, "num_bytes") for split, part in by_split.items()},
+        documents_by_split={split: part.num_rows for split, part in by_split.items()},
+        tokens_by_language=dict(sorted(sums_by(documents, "lang").items())),
         warnings=warnings,
     )
 
 
-def _pieces(corpus: CleanCorpus, tokenizer: Tokenizer, work: Path) -> list[_Piece]:
+def _probes(corpus: CleanCorpus) -> Iterator[str]:
+    """Yields the beginnings of some documents from all over the corpus."""
+    groups = row_groups(corpus.path / "documents")
+    chosen = groups[:: max(1, len(groups) // 8)][:8]
+    for path, group in chosen:
+        for row in islice(read_group(path, group, ["text"]), _PROBES // len(chosen)):
+            yield row["text"][:_PROBE_CHARS]
+
+
+def _pieces(corpus: CleanCorpus, tokenizer: Tokenizer, work: Path, encoder: EncoderName, workers: int) -> list[_Piece]:
     work.mkdir(exist_ok=True)
-    end = tokenizer.special_tokens["end_of_text"]
+    end_id = load_plain(tokenizer.path).token_to_id(tokenizer.special_tokens["end_of_text"])
     return [
-        _Piece(number, path, group, work, tokenizer.path, end, tokenizer.vocab_size)
+        _Piece(number, path, group, work, tokenizer.path, end_id, tokenizer.vocab_size, encoder, workers > 1)
         for number, (path, group) in enumerate(row_groups(corpus.path / "documents"))
     ]
 
 
 def encode_piece(piece: _Piece) -> None:
     """Encodes one row group; the table of its documents is written last and says that the piece is done."""
-    model = load_plain(piece.tokenizer)
-    end = model.token_to_id(piece.end_of_text)
-    parts: list[Tokens] = []
-    documents: list[dict[str, Any]] = []
-    start = 0
-    for batch in _batches(read_group(piece.path, piece.group, ["id", "lang", "source", "split", "text"])):
-        for row, encoded in zip(batch, model.encode_batch([row["text"] for row in batch], add_special_tokens=False), strict=True):
-            ids = np.array([*encoded.ids, end], dtype=token_dtype(piece.vocab_size))
-            parts.append(ids)
-            text = row.pop("text")
-            documents.append(row | {"num_tokens": len(ids), "num_bytes": len(text.encode("utf-8")), "start": start})
-            start += len(ids)
-    np.save(piece.file("npy"), np.concatenate(parts) if parts else np.zeros(0, dtype=token_dtype(piece.vocab_size)))
-    write_durably(piece.file("json"), json.dumps(documents))
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(piece.path) as file:
+        rows = file.read_row_group(piece.group, columns=["id", "lang", "source", "split", "text"])
+    text = rows.column("text")
+    encoded = load_encoder(piece.tokenizer, piece.encoder, piece.threads)(text.to_pylist())
+    np.save(piece.tokens, _ended(encoded.ids_N.astype(token_dtype(piece.vocab_size)), encoded.lengths_D, piece.end_id))
+    documents = with_numbers(rows.drop_columns("text"), "num_tokens", encoded.lengths_D + 1)
+    documents = documents.append_column("num_bytes", pc.cast(pc.binary_length(text), "int64"))
+    beside = piece.documents.with_suffix(".part")
+    pq.write_table(documents, beside)
+    beside.replace(piece.documents)
 
 
-def _batches(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    for start in range(0, len(rows), _BATCH_DOCUMENTS):
-        yield rows[start : start + _BATCH_DOCUMENTS]
+def _ended(ids_N: Tokens, lengths_D: NDArray[np.int64], end_id: int) -> Tokens:
+    """Returns the ids with the end-of-text token after each document."""
+    return np.insert(ids_N, np.cumsum(lengths_D), end_id)
 
 
-def _documents(spec: EncodeSpec, pieces: Sequence[_Piece]) -> dict[Split, list[_Document]]:
-    """Returns the documents of each split in their shuffled order."""
-    by_split: dict[Split, list[_Document]] = {split: [] for split in SPLITS}
+def _read_documents(pieces: Sequence[_Piece]) -> "pa.Table":
+    """Returns all documents in the order of the pieces, with the piece their tokens are in and where these start."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = []
     for piece in pieces:
-        for row in json.loads(piece.file("json").read_text(encoding="utf-8")):
-            by_split[row["split"]].append(_Document(piece=piece.number, **row))
-    for documents in by_split.values():
-        documents.sort(key=lambda document: _place(spec.seed, document.id))
-    return by_split
+        with pq.ParquetFile(piece.documents) as file:  # `read_table` loads pyarrow.dataset, 0.3 s
+            table = file.read()
+        num_tokens_D = numbers(table, "num_tokens")
+        table = with_numbers(table, "piece", np.full_like(num_tokens_D, piece.number))
+        tables.append(with_numbers(table, "start", np.cumsum(num_tokens_D) - num_tokens_D))
+    return pa.concat_tables(tables)
+
+
+def _sum(documents: "pa.Table", column: str) -> int:
+    return int(numbers(documents, column).sum())
+
+
+def _write_split(
+    spec: EncodeSpec, split: Split, documents: "pa.Table", files: Sequence[Tokens], digest: str, folder: Path
+) -> None:
+    """Writes the shards of a split, documents whole and in their shuffled order, and the table of its documents."""
+    import pyarrow.parquet as pq
+
+    part = of_split(documents, split)
+    places = [_place(spec.seed, id) for id in part.column("id").to_pylist()]
+    part = take_rows(part, np.array(sorted(range(part.num_rows), key=places.__getitem__), np.int64))
+    where = list(zip(*(part.column(name).to_pylist() for name in ("piece", "start", "num_tokens")), strict=True))
+    for number, shard in enumerate(_shards(numbers(part, "num_tokens"), spec.shard_tokens)):
+        tokens = (files[piece][start : start + length] for piece, start, length in where[shard])
+        write_shard(folder / shard_name(split, number), tokens, digest)
+    pq.write_table(part.select(COLUMNS), folder / f"documents-{split}.parquet", compression="zstd", write_statistics=False)
 
 
 def _place(seed: int, id: str) -> tuple[bytes, str]:
     return blake2b(f"{seed}:{id}".encode(), digest_size=8).digest(), id
 
 
-def _write_split(
-    spec: EncodeSpec, split: Split, documents: Sequence[_Document], files: Sequence[Tokens], digest: str, folder: Path
-) -> None:
-    """Writes the shards of a split, documents whole, and the table of its documents."""
-    for number, shard in enumerate(_shards(documents, spec.shard_tokens)):
-        tokens = (files[one.piece][one.start : one.start + one.num_tokens] for one in shard)
-        write_shard(folder / shard_name(split, number), tokens, digest)
-    write_table(folder / f"documents-{split}.parquet", DOCUMENTS, (document.row() for document in documents))
-
-
-def _shards(documents: Sequence[_Document], shard_tokens: int) -> Iterator[list[_Document]]:
-    shard: list[_Document] = []
-    num_tokens = 0
-    for document in documents:
-        shard.append(document)
-        num_tokens += document.num_tokens
-        if num_tokens >= shard_tokens:
-            yield shard
-            shard, num_tokens = [], 0
-    if shard:
-        yield shard
-
-
-def _summed(pairs: Iterator[tuple[str, int]]) -> Counter[str]:
-    total: Counter[str] = Counter()
-    for name, count in pairs:
-        total[name] += count
-    return total
+def _shards(num_tokens_D: NDArray[np.int64], shard_tokens: int) -> Iterator[slice]:
+    """Yields the documents of each shard: it ends with the one that fills it."""
+    ends_D = np.cumsum(num_tokens_D)
+    first = num_before = 0
+    while first < len(ends_D):
+        last = min(int(np.searchsorted(ends_D, num_before + shard_tokens)), len(ends_D) - 1)
+        yield slice(first, last + 1)
+        first, num_before = last + 1, int(ends_D[last])

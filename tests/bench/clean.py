@@ -9,18 +9,11 @@ Seconds are wall-clock with start-up; CPU seconds are those of the pipeline's pr
 """
 
 import argparse
-import json
-import os
-import random
 import resource
 import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,25 +23,15 @@ from datatrove.pipeline.filters import C4QualityFilter, FineWebQualityFilter, Go
 from datatrove.pipeline.readers import JsonlReader
 
 from tasks.cleaning.blocks import C4Block, FineWebBlock, QualityBlock, RepetitionBlock
-from tasks.core.provenance import source_state
-from tasks.core.site import Site
-from tasks.core.tables import read_rows
-from tasks.ingest import IngestSpec, ingest
+from tests.bench.corpus import digest, documents, lines
+from tests.bench.result import note
 from tests.conftest import ROOT
 
 WORKERS, SHARDS = 2, 4
-RESULTS = Path(__file__).parent / "results" / "clean.jsonl"
-MAN_PAGES = Path("/usr/share/man")
 FINEWEB_C4 = {"filter_no_terminal_punct": False}
 THEIRS = [(GopherRepetitionFilter, {}), (GopherQualityFilter, {}), (C4QualityFilter, FINEWEB_C4), (FineWebQualityFilter, {})]
 OURS = [(RepetitionBlock, {}), (QualityBlock, {}), (C4Block, FINEWEB_C4), (FineWebBlock, {})]
 NAMES = ("gopher_repetition", "gopher_quality", "c4", "fineweb_quality")
-SOURCES: tuple[dict[str, Any], ...] = (
-    {"name": "web", "paths": ["c4_demo.jsonl"]},
-    {"name": "articles", "paths": ["wiki_demo.txt"], "format": "lines"},
-    {"name": "wikipedia", "paths": ["enwiki_raw_shard.xml.bz2"]},
-    {"name": "mail", "paths": ["spamassassin_part1.jsonl.gz"], "mail": {"quoting": "drop"}},
-)
 
 
 class Notes:
@@ -68,35 +51,13 @@ class Notes:
             notes.write(f"{document.id}\t{self.name}:{document.metadata['filter_reason']}\n")
 
 
-def documents(shared: Path, state: Path, num_bytes: int, names: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Yields English documents until they hold `num_bytes` of UTF-8, or all there are."""
-    sources = [one | {"paths": [str(shared / path) for path in one["paths"]]} for one in SOURCES if one["name"] in names]
-    if "man" in names and MAN_PAGES.is_dir():
-        sources.append({"name": "man", "paths": [str(MAN_PAGES / "man[1358]" / "*.gz")], "format": "man"})
-    about = {"kind": "files", "licence": "mixed", "lang": "en"}
-    spec = IngestSpec.model_validate({"sources": [one | about for one in sources]})
-    raw = ingest.build(spec, site=Site(state_dir=state, data_workers=WORKERS))
-    rows = list(read_rows(raw.path / "documents", ["id", "text"]))
-    random.Random(0).shuffle(rows)
-    for row in rows:
-        yield row
-        num_bytes -= len(row["text"].encode("utf-8"))
-        if num_bytes <= 0:
-            return
-
-
 def write_shards(rows: list[dict[str, str]], folder: Path) -> str:
     """Writes the documents dealt out over shards and returns the digest of all of them."""
     folder.mkdir()
-    digest = sha256()
-    files = [(folder / f"{number:02d}.jsonl").open("w", encoding="utf-8") for number in range(SHARDS)]
-    for number, row in enumerate(rows):
-        line = json.dumps(row, ensure_ascii=False) + "\n"
-        digest.update(line.encode("utf-8"))
-        files[number % SHARDS].write(line)
-    for file in files:
-        file.close()
-    return digest.hexdigest()
+    found = lines({"id": row["id"], "text": row["text"]} for row in rows)
+    for number in range(SHARDS):
+        (folder / f"{number:02d}.jsonl").write_text("".join(found[number::SHARDS]), encoding="utf-8")
+    return digest(found)
 
 
 def run(filters: list[Any], shards: Path, folder: Path) -> tuple[dict[str, str], float, float]:
@@ -137,12 +98,6 @@ def compared(ids: list[str], ours: dict[str, str], theirs: dict[str, str]) -> di
     }
 
 
-def hardware() -> str:
-    """Returns processor and number of cores."""
-    names = [line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
-    return f"{names[0].partition(':')[2].strip()}, {os.cpu_count()} cores"
-
-
 def main() -> None:
     """Runs both sides `--rounds` times, one after the other, and writes the result down."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -153,9 +108,10 @@ def main() -> None:
     settings = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        rows = list(documents(settings.shared / "corpus", work / "state", int(settings.mb * 1e6), settings.sources.split(",")))
+        names = settings.sources.split(",")
+        rows = list(documents(settings.shared / "corpus", work / "state", int(settings.mb * 1e6), names, WORKERS))
         megabytes = sum(len(row["text"].encode("utf-8")) for row in rows) / 1e6
-        digest = write_shards(rows, work / "shards")
+        sha256 = write_shards(rows, work / "shards")
         seconds: dict[str, list[float]] = {"ours": [], "datatrove": [], "ours_cpu": [], "datatrove_cpu": []}
         for number in range(settings.rounds):
             decisions = {}
@@ -165,24 +121,15 @@ def main() -> None:
                 seconds[f"{side}_cpu"].append(cpu_s)
         found = compared([row["id"] for row in rows], decisions["ours"], decisions["datatrove"])
     middle = {side: statistics.median(values) for side, values in seconds.items()}
-    result = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": source_state()["commit"],
-        "dirty": source_state()["dirty"],
-        "hardware": hardware(),
-        "load": os.getloadavg()[0],
-        "versions": {package: version(package) for package in ("datatrove", "spacy", "numpy")},
-        "input": {"megabytes": megabytes, "documents": len(rows), "sources": settings.sources, "sha256": digest},
+    figures = {
+        "input": {"megabytes": megabytes, "documents": len(rows), "sources": settings.sources, "sha256": sha256},
         "workers": WORKERS,
         "seconds": seconds,
         "mb_per_s": {side: megabytes / middle[side] for side in ("ours", "datatrove")},
         "ratio": middle["datatrove"] / middle["ours"],
         "cpu_ratio": middle["datatrove_cpu"] / middle["ours_cpu"],
     } | found
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(result, ensure_ascii=False) + "\n")
-    print(json.dumps(result, ensure_ascii=False, indent=1))
+    note("clean", ("datatrove", "spacy", "numpy"), figures)
 
 
 if __name__ == "__main__":

@@ -10,49 +10,25 @@ import argparse
 import json
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from functools import partial
-from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tasks.cleaning import DedupSpec, dedup
 from tasks.cleaning.shingles import jaccard, shingle_sets
 from tasks.contracts import FilteredCorpus
-from tasks.core.artifact import Spec
 from tasks.core.site import Site
-from tasks.core.stage import StageContext, stage
-from tasks.core.tables import read_rows, write_table
+from tasks.core.tables import read_rows
 from tasks.core.text import normalized
+from tests.bench.corpus import BenchSpec, digest, filtered_corpus
+from tests.bench.result import note, ratios
 from tests.conftest import ROOT
 
 WORKERS, NGRAM, BANDS, ROWS, THRESHOLD = 2, 5, 14, 8, 0.8
-RESULTS = Path(__file__).parent / "results" / "dedup.jsonl"
 Row = dict[str, str]
-
-
-class BenchSpec(Spec):
-    """Input of one run."""
-
-    path: str
-
-
-@stage(version=1)
-def bench_corpus(spec: BenchSpec, *, ctx: StageContext) -> FilteredCorpus:
-    """The documents of a JSON Lines file, taken as they are."""
-    schema = dict.fromkeys(("id", "source", "licence", "lang", "text"), "string")
-    rows = [json.loads(line) for line in Path(spec.path).read_text(encoding="utf-8").splitlines()]
-    about = {"source": "bench", "licence": "mixed", "lang": "en"}
-    write_table(ctx.dir / "documents", schema, (row | about for row in rows))
-    num_bytes = sum(len(row["text"].encode()) for row in rows)
-    counts = {"num_documents_in": len(rows), "num_documents": len(rows), "num_bytes": num_bytes}
-    return ctx.commit(FilteredCorpus, **counts, drops_by_reason={}, masked={}, documents_by_language={"en": len(rows)})
 
 
 def sentences(shared: Path) -> list[str]:
@@ -146,13 +122,6 @@ def timed(function: Callable[[Path], set[str]], folder: Path) -> tuple[float, se
     return time.perf_counter() - start, kept
 
 
-def hardware() -> str:
-    """The processor and how many of it this process may use."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} cores of {names[0]}" if names else "unknown"
-
-
 def measure(number: int, repeats: int, shared: Path, folder: Path) -> dict[str, Any]:
     """Runs both `repeats` times, one after the other, and compares decisions and times."""
     rows, pairs = documents(number, sentences(shared / "corpus"))
@@ -163,7 +132,7 @@ def measure(number: int, repeats: int, shared: Path, folder: Path) -> dict[str, 
         lines = text.splitlines(keepends=True)[part::WORKERS]
         (folder / "in" / f"{part}.jsonl").write_text("".join(lines), encoding="utf-8")
     (folder / "all.jsonl").write_text(text, encoding="utf-8")
-    corpus = bench_corpus.build(BenchSpec(path=str(folder / "all.jsonl")), site=Site(state_dir=folder / "input"))
+    corpus = filtered_corpus.build(BenchSpec(path=str(folder / "all.jsonl")), site=Site(state_dir=folder / "input"))
     sides: dict[str, Callable[[Path], set[str]]] = {"ours": partial(ours, corpus), "datatrove": partial(datatrove, folder / "in")}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     decisions: dict[str, dict[str, float]] = {}
@@ -172,18 +141,16 @@ def measure(number: int, repeats: int, shared: Path, folder: Path) -> dict[str, 
             spent, kept = timed(function, folder / f"{name}-{turn}")
             seconds[name].append(round(spent, 2))
             decisions[name] = judged(kept, rows, pairs, real)
-    ratios = [peer / own for own, peer in zip(seconds["ours"], seconds["datatrove"], strict=True)]
     better = all(decisions["ours"][name] >= decisions["datatrove"][name] for name in ("recall", "precision"))
     return {
         "documents": number,
         "megabytes": round(len(text) / 1e6, 1),
-        "input_digest": sha256(text.encode()).hexdigest()[:16],
+        "input_digest": digest([text]),
         "pairs_at_threshold": sum(similarity >= THRESHOLD for similarity in real),
         "seconds": seconds,
         "decisions": decisions,
         "documents_per_second": {name: round(number / statistics.median(found)) for name, found in seconds.items()},
-        "ratio": round(statistics.median(ratios), 1) if better else None,
-        "ratio_spread": [round(min(ratios), 1), round(max(ratios), 1)] if better else None,
+        "against": ratios(seconds["ours"], seconds["datatrove"]) if better else None,
     }
 
 
@@ -196,19 +163,7 @@ def main() -> None:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         result = measure(chosen.documents, chosen.repeats, chosen.shared, Path(name))
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    load = Path("/proc/loadavg").read_text(encoding="utf-8").split()[0]
-    versions = {package: version(package) for package in ("datatrove", "rensa", "numpy")}
-    about = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit,
-        "hardware": hardware(),
-        "load": float(load),
-    }
-    line = json.dumps(about | {"python": sys.version.split()[0], "versions": versions} | result)
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
-    print(line)
+    note("dedup", ("datatrove", "rensa", "numpy"), result)
 
 
 if __name__ == "__main__":

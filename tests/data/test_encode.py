@@ -1,8 +1,7 @@
 """Encode: every document once, in its order, ended; shards bound to the tokenizer; honest warnings."""
 
-import dataclasses
-
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tasks.core.errors import ContractError
@@ -130,32 +129,37 @@ def test_a_flipped_byte_in_a_shard_is_found(made, tmp_path):
         Store(mine.store_dir).verify(found)
 
 
-@dataclasses.dataclass
-class Document:
-    lang: str
-    num_tokens: int
-    num_bytes: int = 1
-    piece: int = 0
-    start: int = 0
+def table(*rows):
+    """Documents in the order of their tokens, from (split, lang, num_tokens, num_bytes)."""
+    names = ("split", "lang", "num_tokens", "num_bytes")
+    columns = {name: [row[place] for row in rows] for place, name in enumerate(names)}
+    return pa.table(columns | {"piece": [0] * len(rows)})
 
 
 def test_the_gap_of_shares_by_hand():
-    train = [Document("zh", 50), Document("en", 50)]
-    assert share_gap(train, [Document("zh", 3), Document("en", 1)], "lang") == pytest.approx(0.25)
-    assert share_gap(train, [Document("fr", 1)], "lang") == pytest.approx(1)
-    assert share_gap(train, train, "lang") == 0
+    train = [("train", "zh", 50, 1), ("train", "en", 50, 1)]
+    assert share_gap(table(*train, ("validation", "zh", 3, 1), ("validation", "en", 1, 1)), "lang") == pytest.approx(0.25)
+    assert share_gap(table(*train, ("validation", "fr", 1, 1)), "lang") == pytest.approx(1)
+    assert share_gap(table(*train, ("validation", "zh", 7, 1), ("validation", "en", 7, 1)), "lang") == 0
 
 
 def test_the_interval_by_hand():
     """Tokens 0 and 1 are equally frequent in training, so a token costs one bit and a bit more for the one never seen."""
     tokens = np.array([0, 1] * 500 + [0, 0, 0, 0] + [1, 1], np.uint16)
-    train = [Document("zh", 1_000, 1_000)]
-    alike = [Document("zh", 4, 4, start=1_000), Document("zh", 2, 2, start=1_004)]
-    assert interval_bits(train, alike, [tokens]) == pytest.approx(0, abs=1e-9)
-    other = [Document("zh", 4, 4, start=1_000), Document("zh", 2, 4, start=1_004)]
+    train, first = ("train", "zh", 1_000, 1_000), ("validation", "zh", 4, 4)
+    assert interval_bits(table(train, first, ("validation", "zh", 2, 2)), [tokens]) == pytest.approx(0, abs=1e-9)
     # bits 4 and 2 of 4 bytes each: ratio 0.75, residuals 1 and -1, deviation sqrt(2)
-    assert interval_bits(train, other, [tokens]) == pytest.approx(1.96 * 2**0.5 * 2**0.5 / 8, rel=1e-3)
-    assert interval_bits(train, other[:1], [tokens]) is None
+    other = table(train, first, ("validation", "zh", 2, 4))
+    assert interval_bits(other, [tokens]) == pytest.approx(1.96 * 2**0.5 * 2**0.5 / 8, rel=1e-3)
+    assert interval_bits(table(train, first), [tokens]) is None
+
+
+def test_the_interval_does_not_depend_on_how_documents_lie_in_pieces():
+    rows = [("train", "zh", 5, 9), ("validation", "zh", 3, 4), ("train", "zh", 2, 2), ("validation", "zh", 4, 9)]
+    tokens = np.array([0, 1, 0, 2, 0, 1, 1, 2, 0, 0, 1, 2, 3, 0], np.uint16)
+    one = interval_bits(table(*rows), [tokens])
+    pieces = table(*rows).set_column(4, "piece", [[0, 0, 1, 1]])
+    assert interval_bits(pieces, [tokens[:8], tokens[8:]]) == pytest.approx(one)
 
 
 def test_warnings_say_what_to_do(made, tmp_path):

@@ -1,0 +1,106 @@
+"""Encoders: texts to token ids, by gigatoken where it gives the ids of `tokenizers`, else by `tokenizers` itself.
+
+In: a tokenizer folder. Out: an `Encoder`. Invariants: special tokens are never made from text; the fast library is taken only
+after its ids were equal on probes of this corpus and on texts that are hard to split.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.tokenization.training import load_plain
+
+EncoderName = Literal["gigatoken", "tokenizers"]
+
+_HARD_TEXTS = (
+    "",
+    " \t\u3000\u00a0  \r\n\r\n \n",
+    "e\u0301 \u1100\u1161 \u0e33 \U0001f469\u200d\U0001f469\u200d\U0001f467 \ufeff\u200b",
+    "1234567 3.14 \u0663\u0664\u0665 \u2460\u00bd",
+    "\x00\x01\x1b[31m",
+    "It's I'LL \u017f'S \u0130stanbul DON'T",
+    "中文与English混排，全角「标点」……——！",
+    "    def f(x):\n\treturn x  # 注释",
+)
+
+
+class Encoded(NamedTuple):
+    """Token ids of D texts one after the other, and how many are each text's."""
+
+    ids_N: NDArray[Any]
+    lengths_D: NDArray[np.int64]
+
+
+class Encoder(Protocol):
+    """Gives the ids of texts."""
+
+    def __call__(self, texts: Sequence[str]) -> Encoded:
+        """Encodes texts without adding any token."""
+        ...
+
+
+class _Tokenizers:
+    """The reference: `tokenizers`, a thread a core."""
+
+    def __init__(self, folder: Path) -> None:
+        self._model = load_plain(folder)
+
+    def __call__(self, texts: Sequence[str]) -> Encoded:
+        ids = [one.ids for one in self._model.encode_batch_fast(list(texts), add_special_tokens=False)]
+        lengths_D = np.fromiter(map(len, ids), np.int64, len(ids))
+        return Encoded(np.fromiter(chain.from_iterable(ids), np.uint32, lengths_D.sum()), lengths_D)
+
+
+class _Gigatoken:
+    """gigatoken (github.com/marcelroed/gigatoken), which knows the usual ways of splitting text only."""
+
+    def __init__(self, folder: Path, threads: bool) -> None:
+        from gigatoken.gigatoken_rs import load_hf_json
+
+        tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        # It makes special tokens from text, and there is no switch: it is not told of them.
+        tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if not token["special"]]
+        self._model = load_hf_json(json.dumps(tokenizer).encode())
+        self._threads = threads
+
+    def __call__(self, texts: Sequence[str]) -> Encoded:
+        import awkward
+
+        found = self._model.encode_batch(list(texts), parallel=self._threads)
+        return Encoded(np.asarray(awkward.flatten(found)), np.asarray(awkward.num(found), dtype=np.int64))
+
+
+@lru_cache(maxsize=2)
+def load_encoder(folder: Path, name: EncoderName, threads: bool) -> Encoder:
+    """Returns an encoder, loaded once a process.
+
+    Args:
+        folder: Tokenizer folder.
+        name: Library that encodes.
+        threads: Whether gigatoken takes every core; one otherwise.
+    """
+    return _Gigatoken(folder, threads) if name == "gigatoken" else _Tokenizers(folder)
+
+
+def choose_encoder(folder: Path, probes: Iterable[str]) -> tuple[EncoderName, str]:
+    """Returns the library to encode with, and why it is that one."""
+    texts = [*_HARD_TEXTS, *_special_texts(folder), *probes]
+    try:
+        fast = _Gigatoken(folder, threads=False)(texts)
+    except Exception as error:  # not installed, or a tokenizer of a kind it does not know: said in many ways
+        return "tokenizers", f"gigatoken does not take this tokenizer ({str(error).splitlines()[0][:80]})"
+    sure = _Tokenizers(folder)(texts)
+    if np.array_equal(fast.lengths_D, sure.lengths_D) and np.array_equal(fast.ids_N, sure.ids_N):
+        return "gigatoken", f"ids equal to those of tokenizers on {len(texts)} probes"
+    return "tokenizers", "gigatoken gives other ids than tokenizers on a probe"
+
+
+def _special_texts(folder: Path) -> list[str]:
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    return [f"a{token['content']} b" for token in tokenizer["added_tokens"]]

@@ -1,0 +1,170 @@
+"""Text to token shards: our encode stage beside datatrove's DocumentTokenizer and `datasets.map`, each a process of its own.
+
+In: `--mb N`. Out: one JSON line in `results/encode.jsonl`. All read the same parquet files of Chinese and English documents and
+use the same byte-level BPE of 16,000 entries, two processes or threads, and write token files. Seconds are wall-clock from the
+start of the process to its end, imports included. Invariant: the ids of every document are compared with those of `tokenizers`.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.bench.corpus import BenchSpec, clean_corpus, digest, documents, lines
+from tests.bench.result import note, ratios
+from tests.conftest import ROOT
+
+WORKERS = 2
+SIDES = ("ours", "datatrove", "datasets")
+END = "<|endoftext|>"
+EVERY = ("web", "articles", "wikipedia", "mail", "poetry", "commands", "man-zh", "debian", "man")
+
+
+def _artifacts(work: Path) -> tuple[Any, Any]:
+    """Returns the corpus and the tokenizer, made by the first call."""
+    from tasks.core.site import Site
+    from tasks.tokenization import TokenizerSpec, make_tokenizer
+
+    site = Site(state_dir=work / "state", data_workers=WORKERS)
+    corpus = clean_corpus.build(BenchSpec(path=str(work / "all.jsonl")), site=site)
+    small = clean_corpus.build(BenchSpec(path=str(work / "some.jsonl")), site=site)
+    spec = TokenizerSpec.model_validate({"source": {"kind": "train", "vocab_size": 16_000}})
+    return corpus, make_tokenizer.build(spec, small, site=site)
+
+
+def ours(work: Path, out: Path) -> None:
+    """Our stage."""
+    from tasks.core.site import Site
+    from tasks.tokenization import EncodeSpec, encode
+
+    corpus, tokenizer = _artifacts(work)
+    encode.build(EncodeSpec(), corpus, tokenizer, site=Site(state_dir=out, data_workers=WORKERS))
+
+
+def datatrove(work: Path, out: Path) -> None:
+    """datatrove's DocumentTokenizer in two processes, each with its files."""
+    from datatrove.executor import LocalPipelineExecutor
+    from datatrove.pipeline.readers import ParquetReader
+    from datatrove.pipeline.tokens import DocumentTokenizer
+
+    tokenizer = DocumentTokenizer(
+        output_folder=str(out / "tokens"),
+        tokenizer_name_or_path=str(work / "tokenizer" / "tokenizer.json"),
+        eos_token=END,
+        shuffle_documents=False,
+        save_final_metadata=False,
+    )
+    pipeline = [ParquetReader(str(work / "parts")), tokenizer]
+    LocalPipelineExecutor(pipeline, tasks=WORKERS, workers=WORKERS, logging_dir=str(out / "logs"), skip_completed=False).run()
+
+
+def datasets(work: Path, out: Path) -> None:
+    """`datasets.map` with a fast tokenizer in two processes, and its table of ids on disk."""
+    from datasets import load_dataset
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(work / "tokenizer")
+    files = sorted(str(path) for path in (work / "parts").glob("*.parquet"))
+    table = load_dataset("parquet", data_files=files, split="train", cache_dir=str(out / "cache"))
+    encoded = table.map(
+        lambda batch: {"input_ids": tokenizer(batch["text"], add_special_tokens=False)["input_ids"]},
+        batched=True,
+        num_proc=WORKERS,
+        remove_columns=table.column_names,
+    )
+    encoded.save_to_disk(str(out / "encoded"))
+
+
+def _timed(side: str, work: Path) -> float:
+    """Returns the seconds of one run in an empty folder."""
+    out = work / side
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "tests.bench.encode", "--side", side, "--work", str(work)]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+    return round(time.perf_counter() - start, 2)
+
+
+def _prepare(shared: Path, work: Path, num_bytes: int) -> dict[str, Any]:
+    """Writes the inputs, and returns what they are."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = list(documents(shared / "corpus", work / "ingest", num_bytes, EVERY, WORKERS))
+    found = lines(rows)
+    (work / "all.jsonl").write_text("".join(found), encoding="utf-8")
+    (work / "some.jsonl").write_text("".join(found[::8]), encoding="utf-8")
+    _, tokenizer = _artifacts(work)
+    shutil.copytree(tokenizer.path, work / "tokenizer")
+    (work / "parts").mkdir()
+    for part in range(WORKERS):
+        pq.write_table(pa.Table.from_pylist(rows[part::WORKERS]), work / "parts" / f"{part}.parquet", compression="zstd")
+    size = {lang: sum(len(row["text"].encode()) for row in rows if row["lang"] == lang) / 1e6 for lang in ("zh", "en")}
+    return {"documents": len(rows), "megabytes": size, "sha256": digest(found)}
+
+
+def _num_equal(work: Path) -> dict[str, int]:
+    """Returns how many documents have the ids of `tokenizers` in our shards, and how many there are."""
+    from tasks.tokenization.training import load_plain
+
+    model = load_plain(work / "tokenizer")
+    texts = {row["id"]: row["text"] for row in map(json.loads, (work / "all.jsonl").open(encoding="utf-8"))}
+    ids = dict(_our_ids(work))
+    names = list(texts)
+    equal = 0
+    for start in range(0, len(names), 1_000):
+        part = names[start : start + 1_000]
+        sure = model.encode_batch_fast([texts[name] for name in part], add_special_tokens=False)
+        equal += sum(np.array_equal(ids[name], one.ids) for name, one in zip(part, sure, strict=True))
+    return {"equal": equal, "documents": len(names)}
+
+
+def _our_ids(work: Path) -> Iterator[tuple[str, Any]]:
+    from tasks.core.shards import HEADER, shard_paths
+    from tasks.core.tables import read_rows
+
+    (folder,) = (path for path in (work / "ours" / "store" / "tokenized-corpus").iterdir() if path.is_dir())
+    for split in ("train", "validation", "test"):
+        tokens = np.concatenate([np.fromfile(path, np.uint16, offset=HEADER.size) for path in shard_paths(folder, split)])
+        start = 0
+        for row in read_rows(folder / f"documents-{split}.parquet"):
+            yield row["id"], tokens[start : start + row["num_tokens"] - 1]
+            start += row["num_tokens"]
+
+
+def main() -> None:
+    """Runs the sides in turn, `--rounds` times, and notes the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mb", type=float, default=8, help="size of the input in MB (10**6 bytes); 64 for the figure")
+    parser.add_argument("--rounds", type=int, default=1, help="runs of each side")
+    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the shared data")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    settings = parser.parse_args()
+    if settings.side:
+        {"ours": ours, "datatrove": datatrove, "datasets": datasets}[settings.side](settings.work, settings.work / settings.side)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        about = _prepare(settings.shared, work, int(settings.mb * 1e6))
+        seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+        for _ in range(settings.rounds):
+            for side in SIDES:
+                seconds[side].append(_timed(side, work))
+        equal = _num_equal(work)
+    against = {side: ratios(seconds["ours"], seconds[side]) for side in SIDES[1:]}
+    figures = {"input": about, "workers": WORKERS, "seconds": seconds, "against": against, "ids": equal}
+    note("encode", ("datatrove", "datasets", "tokenizers", "gigatoken"), figures)
+
+
+if __name__ == "__main__":
+    main()
