@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Row = dict[str, Any]
-Schema = dict[str, str]  # column to the name of its Arrow type; pyarrow itself is loaded when a table is used
+Schema = dict[str, str]  # column to its Arrow type, `string[]` is a list; pyarrow itself is loaded when a table is used
 
 _GROUP_ROWS = 1_000
 _GROUP_BYTES = 2_000_000  # a row group is also the piece of work of one process
@@ -95,7 +95,10 @@ class TableWriter:
 def _arrow(schema: Schema) -> Any:
     import pyarrow as pa
 
-    return pa.schema([pa.field(name, pa.type_for_alias(kind)) for name, kind in schema.items()])
+    def arrow(kind: str) -> Any:
+        return pa.list_(arrow(kind.removesuffix("[]"))) if kind.endswith("[]") else pa.type_for_alias(kind)
+
+    return pa.schema([pa.field(name, arrow(kind)) for name, kind in schema.items()])
 
 
 def write_table(target: Path, schema: Schema, rows: Iterable[Row]) -> int:

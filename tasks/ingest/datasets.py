@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import ContractError, RecipeError, TransientError
+from tasks.core.rows import open_saved
 from tasks.ingest.sources import HubSource, SavedSource
 
 
@@ -24,16 +25,7 @@ def dataset_rows(source: SavedSource | HubSource, cache: Path) -> Iterator[dict[
 
 
 def _saved_rows(source: SavedSource) -> Iterator[dict[str, Any]]:
-    from datasets import DatasetDict, load_from_disk
-
-    try:
-        data = load_from_disk(source.path, keep_in_memory=False)
-    except (OSError, ValueError) as error:
-        raise ContractError(f"source {source.name}: {source.path} cannot be opened as a saved data set: {error}") from error
-    if isinstance(data, DatasetDict):
-        if source.split not in data:
-            raise ContractError(f"source {source.name}: {source.path} has no split {source.split!r}, only {', '.join(data)}")
-        data = data[source.split]
+    data = open_saved(source.path, source.split)
     _require_column(source, data.column_names)
     yield from data
 

@@ -4,26 +4,18 @@ In: JSON objects in messages, alpaca, ShareGPT or prompt and response form. Out:
 Invariant: turns alternate user, assistant (after at most one system message) and end with an answer that is not empty.
 """
 
-import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.core.inputs import InputFile, read_lines, read_whole
+from tasks.core.rows import Refused
 from tasks.core.text import normalized, text_safe
 
 Message = dict[str, str]
 
-_MAX_FILE_BYTES = 2_000_000_000
-_MAX_LINE_BYTES = 20_000_000
 _ROLES = {"human": "user", "gpt": "assistant"}
 _MAX_NAME_CHARS = 300
 _CONTROL = re.compile(r"<\|[\w-]{1,40}\|>")  # how tokenizers write tokens that are not text, e.g. <|im_end|>
-
-
-class Refused(Exception):
-    """An item is not taken; its text is the reason that is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,36 +65,6 @@ class Item:
             "match": self.match,
             "copied": self.copied,
         }
-
-
-def read_objects(file: InputFile) -> Iterator[Any]:
-    """Yields the JSON values of a file; a `Refused` (not raised) stands for one that cannot be read."""
-    try:
-        if file.format == "json":
-            data = read_whole(file, _MAX_FILE_BYTES)
-            yield from _array(data) if data is not None else [Refused("too_large")]
-        else:
-            for line in read_lines(file, _MAX_LINE_BYTES):
-                if line.data is None:
-                    yield Refused("too_large")
-                elif line.data.strip():
-                    yield _parsed(line.data)
-    except OSError:
-        yield Refused("unreadable")
-
-
-def _array(data: bytes) -> list[Any]:
-    value = _parsed(data)
-    return value if isinstance(value, list) else [value]
-
-
-def _parsed(data: bytes) -> Any:
-    try:
-        return json.loads(data.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        return Refused("undecodable")
-    except (ValueError, RecursionError):
-        return Refused("broken_json")
 
 
 def to_item(value: Any, number: int, source: str, form: str) -> Item:

@@ -9,14 +9,15 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from hashlib import sha256
 
 from tasks.contracts import Conversations, Split
 from tasks.core.errors import ContractError
 from tasks.core.inputs import check_unchanged, find_files
 from tasks.core.overlap import Reference, ReferenceItem
+from tasks.core.rows import Refused, read_objects
+from tasks.core.splits import split_groups
 from tasks.core.stage import DISK, StageContext, stage
-from tasks.instructions.forms import Item, Message, Refused, read_objects, to_item
+from tasks.instructions.forms import Item, Message, to_item
 from tasks.instructions.sets import InstructionSet, InstructionsSpec
 
 _SHINGLE_CHARS = 5
@@ -37,7 +38,8 @@ def read_conversations(spec: InstructionsSpec, *, ctx: StageContext) -> Conversa
         check_unchanged(f"set {one.name}", one.digest, find_files(one.paths), ctx.site)
     if not kept:
         raise ContractError(f"no training conversation is left of {reader.num_seen} items: {dict(reader.dropped)}")
-    splits = _splits(spec, kept)
+    shares: list[tuple[Split, float]] = [("validation", spec.validation_share)]
+    splits = split_groups({item.group for item in kept}, shares, "train", spec.seed)
     train = [item for item in kept if splits[item.group] == "train"]
     validation = [item for item in kept if splits[item.group] == "validation"]
     parts: dict[Split, list[Item]] = {
@@ -90,7 +92,7 @@ class _Reader:
         for one in sets:
             number = 0
             for file in find_files(one.paths):
-                for value in read_objects(file):
+                for value in read_objects(file, is_array=file.format == "json"):
                     number += 1
                     self.num_seen += 1
                     try:
@@ -156,21 +158,6 @@ class _Prompts:
 
 def _shingles(text: str) -> set[str]:
     return {text[start : start + _SHINGLE_CHARS] for start in range(max(1, len(text) - _SHINGLE_CHARS + 1))}
-
-
-def _splits(spec: InstructionsSpec, items: Sequence[Item]) -> dict[str, Split]:
-    """Returns the split of each group: by its hash, and at least one group for validation where there are two."""
-    place = {item.group: _fraction(f"{spec.seed}:{item.group}") for item in items}
-    bound = spec.validation_share
-    if len(place) > 1:
-        first, *_, last = sorted(place.values())
-        bound = min(max(bound, first), last - 1e-12)
-    return {group: "validation" if value <= bound else "train" for group, value in place.items()}
-
-
-def _fraction(text: str) -> float:
-    """Returns a number in [0, 1) that depends on the text alone."""
-    return int.from_bytes(sha256(text.encode("utf-8")).digest()[:6], "big") / 2**48
 
 
 def _with_shuffled_answers(items: Sequence[Item], seed: int) -> list[Item]:

@@ -1,0 +1,259 @@
+"""Rows: the JSON values and table rows of a file, one at a time, whatever state the file is in.
+
+In: a file and how it is written. Out: JSON values, or rows as dicts. Invariants: what cannot be read stands in its place as a
+`Refused` whose text is the reason; damage costs only what comes after it; no line is held that is longer than the bound.
+"""
+
+import csv
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tasks.core.artifact import Spec
+from tasks.core.errors import ContractError
+from tasks.core.inputs import InputFile, find_files, open_binary, pin, read_lines, read_whole
+from tasks.core.site import Site
+
+Encoding = Literal["utf-8", "gb18030", "big5", "cp1252"]
+RowFormat = Literal["auto", "csv", "tsv", "jsonl", "json", "parquet", "saved"]
+
+_SUFFIXES = {"csv": "csv", "tsv": "tsv", "jsonl": "jsonl", "ndjson": "jsonl", "json": "json", "parquet": "parquet"}
+_MAX_FILE_BYTES = 2_000_000_000
+_MAX_LINE_BYTES = 20_000_000
+_BATCH_ROWS = 100
+
+
+class Refused(Exception):
+    """A row or item is not taken; its text is the reason that is counted."""
+
+
+class RowSet(Spec):
+    """Files of rows under one name, and how they are written."""
+
+    name: Annotated[str, Field(description="Name of the set; starts the ids of its items.", pattern=r"^[A-Za-z0-9][\w.-]{0,63}$")]
+    paths: Annotated[
+        tuple[str, ...], Field(min_length=1, description="Files, folders and globs, also .gz or .zst; saved: one folder.")
+    ]
+    licence: Annotated[str, Field(min_length=1, description="Licence of the set.")]
+    format: Annotated[
+        RowFormat,
+        Field(description="Format of the files; auto: by suffix; saved: a folder that `Dataset.save_to_disk` wrote."),
+    ] = "auto"
+    has_header: Annotated[
+        bool, Field(description="csv, tsv: the first row names the columns; off: they are called by their place, 1, 2, 3.")
+    ] = True
+    has_quotes: Annotated[
+        bool, Field(description="csv, tsv: fields may be quoted (RFC 4180); off: quotation marks are text like any other.")
+    ] = True
+    encoding: Annotated[Encoding, Field(description="csv, tsv: encoding of the text.")] = "utf-8"
+    saved_split: Annotated[str, Field(description="saved: split to read, where the folder holds several.")] = "train"
+    digest: Annotated[str | None, Field(description="Filled in by the pipeline: what the files' bytes are.")] = None
+
+    @model_validator(mode="after")
+    def _saved_is_one_folder(self) -> Self:
+        if self.format == "saved" and len(self.paths) != 1:
+            raise ValueError(f"a saved data set is one folder, not {len(self.paths)} paths; make each one a set of its own")
+        return self
+
+    def pinned(self, site: Site) -> Self:
+        """Fills in what the files' bytes are."""
+        return self.model_copy(update={"digest": pin(find_files(self.paths), site)}) if self.digest is None else self
+
+
+def read_set(rows: RowSet, needed: Sequence[str]) -> Iterator[Any]:
+    """Yields the rows of a set, files in the order of their names.
+
+    Args:
+        needed: Columns that are read; JSON values come whole.
+
+    Raises:
+        ContractError: A table lacks a column that is needed, or a saved data set cannot be opened.
+    """
+    if rows.format == "saved":
+        yield from _saved(rows, needed)
+    else:
+        for file in find_files(rows.paths):
+            yield from _file(file, rows, needed)
+
+
+def _file(file: InputFile, rows: RowSet, needed: Sequence[str]) -> Iterator[Any]:
+    import pyarrow as pa
+
+    try:
+        match _SUFFIXES.get(file.format) if rows.format == "auto" else rows.format:
+            case "csv":
+                yield from _delimited(file, rows, ",", needed)
+            case "tsv":
+                yield from _delimited(file, rows, "\t", needed)
+            case "parquet":
+                yield from _parquet(file, needed)
+            case "json" | "jsonl" as kind:
+                yield from read_objects(file, is_array=kind == "json")
+            case _:
+                yield Refused("unknown_format")
+    except (OSError, EOFError, pa.ArrowException):
+        yield Refused("unreadable")
+
+
+def read_objects(file: InputFile, *, is_array: bool) -> Iterator[Any]:
+    """Yields the values of a JSON array, or of the lines of a file."""
+    try:
+        if is_array:
+            data = read_whole(file, _MAX_FILE_BYTES)
+            yield from _array(data) if data is not None else [Refused("too_large")]
+        else:
+            for line in read_lines(file, _MAX_LINE_BYTES):
+                if line.data is None:
+                    yield Refused("too_large")
+                elif line.data.strip():
+                    yield _parsed(line.data)
+    except OSError:
+        yield Refused("unreadable")
+
+
+def _array(data: bytes) -> list[Any]:
+    value = _parsed(data)
+    return value if isinstance(value, list) else [value]
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return Refused("undecodable")
+    except (ValueError, RecursionError):
+        return Refused("broken_json")
+
+
+def read_delimited(
+    file: InputFile, delimiter: str, max_bytes: int, *, has_quotes: bool = True, encoding: str = "utf-8"
+) -> Iterator[list[str] | csv.Error]:
+    """Yields the rows of a table, and errors in their place; blank lines are no rows.
+
+    Bytes that are not of the encoding come as lone surrogates. A quote that is never closed costs no more than the bound.
+
+    Args:
+        max_bytes: Longest row.
+    """
+    lines = _Lines(file, max_bytes, encoding)
+    csv.field_size_limit(max_bytes)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True, quoting=csv.QUOTE_MINIMAL if has_quotes else csv.QUOTE_NONE)
+    while True:
+        lines.fed_bytes = 0
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield error
+        else:
+            if row:
+                yield row
+
+
+class _Lines:
+    """Feeds the parser with lines; refuses to feed one row more than the bound."""
+
+    def __init__(self, file: InputFile, max_bytes: int, encoding: str) -> None:
+        self._lines = read_lines(file, max_bytes)
+        self._max_bytes = max_bytes
+        self._encoding = encoding
+        self.fed_bytes = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.fed_bytes += self._max_bytes + 1 if line.data is None else len(line.data)
+        if line.data is None or self.fed_bytes > self._max_bytes:
+            raise csv.Error(f"a row of more than {self._max_bytes} bytes")
+        data = line.data.removeprefix(b"\xef\xbb\xbf") if line.number == 1 else line.data
+        return data.decode(self._encoding, "surrogateescape") + "\n"
+
+
+def row_error(row: list[str] | csv.Error, num_columns: int) -> str | None:
+    """Returns why a row of `read_delimited` cannot be taken: `too_large`, `broken_csv` or `undecodable`, none where it can."""
+    if isinstance(row, csv.Error):
+        return "too_large" if "bytes" in str(row) or "limit" in str(row) else "broken_csv"
+    if len(row) != num_columns:
+        return "broken_csv"
+    try:
+        "".join(row).encode("utf-8")
+    except UnicodeEncodeError:
+        return "undecodable"
+    return None
+
+
+def _delimited(file: InputFile, of: RowSet, delimiter: str, needed: Sequence[str]) -> Iterator[Any]:
+    rows = read_delimited(file, delimiter, _MAX_LINE_BYTES, has_quotes=of.has_quotes, encoding=of.encoding)
+    first = next(rows, None)
+    if first is None:
+        return
+    if isinstance(first, csv.Error):
+        yield Refused(row_error(first, 0) or "broken_csv")
+        return
+    names = first if of.has_header else [str(place) for place in range(1, len(first) + 1)]
+    require_columns(file.name, needed, names)
+    for row in rows if of.has_header else itertools.chain([first], rows):
+        reason = row_error(row, len(names))
+        yield Refused(str(reason)) if reason or isinstance(row, csv.Error) else dict(zip(names, row, strict=True))
+
+
+def _parquet(file: InputFile, needed: Sequence[str]) -> Iterator[Any]:
+    import pyarrow.parquet as pq
+
+    with open_binary(file) as stream, pq.ParquetFile(stream) as table:
+        require_columns(file.name, needed, table.schema_arrow.names)
+        for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=list(needed)):
+            for number in range(batch.num_rows):
+                yield _row(batch.slice(number, 1))
+
+
+def _row(batch: Any) -> Any:
+    try:
+        return batch.to_pylist()[0]
+    except UnicodeDecodeError:
+        return Refused("undecodable")
+
+
+def _saved(rows: RowSet, needed: Sequence[str]) -> Iterator[Any]:
+    data = open_saved(rows.paths[0], rows.saved_split)
+    require_columns(rows.paths[0], needed, data.column_names)
+    yield from data.select_columns(list(needed))
+
+
+def open_saved(path: str, split: str) -> Any:
+    """Returns the data set that `save_to_disk` wrote, or its split.
+
+    Raises:
+        ContractError: It cannot be opened, or has no such split.
+    """
+    from datasets import DatasetDict, load_from_disk
+
+    try:
+        data = load_from_disk(path, keep_in_memory=False)
+    except (OSError, ValueError) as error:
+        raise ContractError(f"{path} cannot be opened as a saved data set: {error}") from error
+    if not isinstance(data, DatasetDict):
+        return data
+    if split not in data:
+        raise ContractError(f"{path} has no split {split!r}, only {', '.join(data)}")
+    return data[split]
+
+
+def require_columns(where: str, needed: Sequence[str], columns: Sequence[str]) -> None:
+    """Refuses a table without the columns that are read.
+
+    Raises:
+        ContractError: With the columns there are.
+    """
+    missing = [name for name in needed if name not in columns]
+    if missing:
+        raise ContractError(
+            f"{where} has no column {', '.join(map(repr, missing))}, only {', '.join(columns)}; "
+            "name its columns in the recipe (without a header they are 1, 2, 3)"
+        )

@@ -1,0 +1,36 @@
+"""Splits: which part a group of items lies in, by the hash of its name.
+
+In: names of groups, shares. Out: the part of each group. Invariants: where a group lies depends on its name and the seed alone,
+so items that are added move no other; no part stays empty while there are groups enough.
+"""
+
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from typing import TypeVar
+
+S = TypeVar("S", bound=str)
+
+
+def split_groups(groups: Iterable[str], shares: Sequence[tuple[S, float]], rest: S, seed: int) -> dict[str, S]:
+    """Returns the part of each group: each share in turn takes its stretch of the hashes, the rest is `rest`.
+
+    Shares are of groups, not of items, and hold on average. A part that would be empty takes the next group in the order of the
+    hashes, as long as one is left for the rest.
+    """
+    place = {group: _fraction(f"{seed}:{group}") for group in groups}
+    waiting = sorted(place, key=place.__getitem__)
+    part_of: dict[str, S] = {}
+    bound, first = 0.0, 0
+    for part, share in shares:
+        bound += share
+        end = first
+        while end < len(waiting) - 1 and (place[waiting[end]] <= bound or end == first):
+            end += 1
+        part_of |= dict.fromkeys(waiting[first:end], part)
+        first = end
+    return part_of | dict.fromkeys(waiting[first:], rest)
+
+
+def _fraction(text: str) -> float:
+    """Returns a number in [0, 1) that depends on the text alone."""
+    return int.from_bytes(sha256(text.encode("utf-8")).digest()[:6], "big") / 2**48

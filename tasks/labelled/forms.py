@@ -1,0 +1,185 @@
+"""Forms: a row of a labelled set becomes an item.
+
+In: rows as dicts, from whatever file. Out: an `Item`, or the reason why it is none. Invariant: an item has an input that is not
+empty and, as its task asks, a label, labels, one tag a word, or a finite number.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from tasks.core.rows import Refused
+from tasks.core.text import normalized, text_safe
+from tasks.labelled.sets import LabelledSet, LabelledSpec
+
+_MAX_NAME_CHARS = 300
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One input and what is to be learned of it.
+
+    Attributes:
+        key: Input in the form in which inputs are compared: case, width and white space do not count.
+        group: Items of one group are never in two splits.
+    """
+
+    id: str
+    group: str
+    source: str
+    key: str
+    text: str
+    text_pair: str | None = None
+    words: tuple[str, ...] | None = None
+    labels: tuple[str, ...] | None = None
+    value: float | None = None
+
+    @property
+    def target(self) -> tuple[str, ...] | float | None:
+        """What is to be learned."""
+        return self.value if self.labels is None else self.labels
+
+    @property
+    def num_chars(self) -> int:
+        """Characters of the input."""
+        return len(self.text) + len(self.text_pair or "")
+
+    def row(self, split: str) -> dict[str, Any]:
+        """Returns the item as a row of `items.parquet`."""
+        return {
+            name: getattr(self, name) for name in ("id", "group", "source", "text", "text_pair", "words", "labels", "value")
+        } | {"split": split}
+
+
+def to_item(row: Any, number: int, one: LabelledSet, spec: LabelledSpec) -> Item:
+    """Returns the item that a row stands for.
+
+    Raises:
+        Refused: With the reason that is counted.
+    """
+    if isinstance(row, Refused):
+        raise row
+    if not isinstance(row, dict):
+        raise Refused("no_object")
+    if any(_written(row.get(name)) not in wanted for name, wanted in one.where.items()):
+        raise Refused("not_selected")
+    words = _words(row.get(one.words_column)) if spec.task == "token_classification" else None
+    text = _text(row.get(one.text_column)) if words is None else " ".join(words)
+    pair = _text(row.get(one.pair_column)) if one.pair_column is not None else None
+    labels, value = _target(row.get(one.label_column), one, spec)
+    if words is not None and labels is not None and len(words) != len(labels):
+        raise Refused("words_and_tags_differ")
+    key = "\x1f".join(normalized(part) for part in (text, pair) if part is not None)
+    group = _name(row.get(one.group_column)) if one.group_column is not None else None
+    name = _name(row.get(one.id_column)) if one.id_column is not None else None
+    return Item(
+        id=f"{one.name}/{name or number}",
+        group=group or sha256(key.encode("utf-8")).hexdigest()[:16],
+        source=one.name,
+        key=key,
+        text=text,
+        text_pair=pair,
+        words=words,
+        labels=labels,
+        value=value,
+    )
+
+
+def _target(value: Any, one: LabelledSet, spec: LabelledSpec) -> tuple[tuple[str, ...] | None, float | None]:
+    match spec.task:
+        case "regression":
+            return None, _number(value, spec)
+        case "classification":
+            return (_label(value, one),), None
+        case "multi_label":
+            found = [_label(part, one) for part in _listed(value, one.label_separator)]
+            return tuple(sorted(set(found))), None
+        case _:
+            return tuple(_label(part, one) for part in _listed(value, None)), None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise Refused("no_text")
+    _require_whole(value)
+    if not value.strip():
+        raise Refused("empty_text")
+    return value.strip()
+
+
+def _require_whole(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # half of a surrogate pair stands for a character that is lost
+        raise Refused("lone_surrogate") from None
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    words = value.split() if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise Refused("no_text")
+    if not words:
+        raise Refused("empty_text")
+    for word in words:
+        _require_whole(word)
+        if not word.strip():
+            raise Refused("empty_word")
+    return tuple(words)
+
+
+def _listed(value: Any, separator: str | None) -> list[Any]:
+    """Returns labels that come as a list or as one text."""
+    if isinstance(value, str):  # an empty one means that no label applies
+        return [part for part in value.split(separator) if part.strip()]
+    if not isinstance(value, list):
+        raise Refused("missing_label" if _is_missing(value) else "broken_label")
+    return value
+
+
+def _label(value: Any, one: LabelledSet) -> str:
+    """Returns the name of a label."""
+    text = _written(value)
+    if text is None:
+        raise Refused("missing_label" if _is_missing(value) else "broken_label")
+    if one.names and text not in one.names:
+        raise Refused("unknown_label")
+    return one.names.get(text, text)
+
+
+def _number(value: Any, spec: LabelledSpec) -> float:
+    text = _written(value)
+    if _is_missing(value):
+        raise Refused("missing_label")
+    number = value if isinstance(value, float) else float(text) if text and _NUMBER.fullmatch(text) else math.nan
+    if not math.isfinite(number):
+        raise Refused("not_a_number")
+    if (spec.min_value is not None and number < spec.min_value) or (spec.max_value is not None and number > spec.max_value):
+        raise Refused("out_of_range")
+    return number
+
+
+def _is_missing(value: Any) -> bool:
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or value != value  # a missing value of a table is often NaN
+
+
+def _written(value: Any) -> str | None:
+    """Returns a plain value as people write it, none where it is missing or not plain: 1.0 is 1, true is true."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, str | int):
+        return None
+    text = str(value).strip()
+    return text if text and len(text) <= _MAX_NAME_CHARS and text_safe(text) == text else None
+
+
+def _name(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    return text_safe(str(value), _MAX_NAME_CHARS).strip() or None
