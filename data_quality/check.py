@@ -4,13 +4,11 @@ In: `RawCorpus`, `FilteredCorpus`, `CleanCorpus`. Out: `QualityReport`. Invarian
 is yes or no; `require_quality` only reads it.
 """
 
-import json
-from collections.abc import Sequence
-
-from data_quality.profile import profile, write_tables
+from data_quality.profile import TABLES, profile, write_tables
 from data_quality.report import render
 from data_quality.suites import RULES, CheckSpec
-from data_quality.validation import Result, validate
+from data_quality.validation import validate
+from data_quality.verdict import commit_report
 from tasks.contracts import CleanCorpus, FilteredCorpus, QualityReport, RawCorpus
 from tasks.core.artifact import Artifact, Spec
 from tasks.core.errors import ContractError, GateError
@@ -32,23 +30,9 @@ def check(spec: CheckSpec, raw: RawCorpus, filtered: FilteredCorpus, corpus: Cle
     """
     _require_one_chain(raw, filtered, corpus)
     tables = profile(raw, filtered, corpus)
-    write_tables(tables, ctx.dir / "tables")
+    write_tables(tables, ctx.dir / "tables", TABLES)
     results = validate([rule(spec) for rule in RULES], tables)
-    for result in results:
-        if not result.passed:
-            ctx.log.log(_LEVELS[result.severity], "%s: %s", result.severity, result.line)
-    rows = [result.row() for result in results]
-    (ctx.dir / "results.json").write_text(json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8")
-    (ctx.dir / "report.html").write_text(render(results, tables, raw, filtered, corpus), encoding="utf-8")
-    failures = _lines(results, "critical")
-    return ctx.commit(
-        QualityReport,
-        corpus_digest=corpus.digest,
-        passed=not failures,
-        num_checks=len(results),
-        failures=failures,
-        warnings=_lines(results, "warning"),
-    )
+    return commit_report(ctx, results, render(results, tables, raw, filtered, corpus), corpus.digest)
 
 
 @stage(version=1, name="require_quality", always_runs=True)
@@ -63,16 +47,9 @@ def require_quality(spec: RequireQualitySpec, report: QualityReport, *, ctx: Sta
     if not report.passed:
         lines = "\n".join(f"  {line}" for line in report.failures)
         raise GateError(
-            f"the corpus failed {len(report.failures)} critical checks (report: {report.path / 'report.html'}):\n{lines}"
+            f"the data failed {len(report.failures)} critical checks (report: {report.path / 'report.html'}):\n{lines}"
         )
     return report
-
-
-_LEVELS = {"critical": 40, "warning": 30, "info": 20}
-
-
-def _lines(results: Sequence[Result], severity: str) -> tuple[str, ...]:
-    return tuple(result.line for result in results if not result.passed and result.severity == severity)
 
 
 def _require_one_chain(raw: RawCorpus, filtered: FilteredCorpus, corpus: CleanCorpus) -> None:

@@ -47,9 +47,9 @@ def profile(raw: RawCorpus, filtered: FilteredCorpus, corpus: CleanCorpus) -> Ta
     }
 
 
-def write_tables(tables: Tables, folder: Path) -> None:
+def write_tables(tables: Tables, folder: Path, schemas: dict[str, Schema]) -> None:
     """Writes every table as `<name>.parquet`."""
-    for name, schema in TABLES.items():
+    for name, schema in schemas.items():
         write_table(folder / f"{name}.parquet", schema, tables[name])
 
 
@@ -68,8 +68,8 @@ def _numbers(id: str, text: str) -> Row:
     kinds = Counter(map(_kind, text))
     lines = [line for line in text.splitlines() if line.strip()]
     return {
-        "id_key": _key(id),
-        "text_key": _key(normalized(text)),
+        "id_key": text_key(id),
+        "text_key": text_key(normalized(text)),
         "num_chars": len(text),
         "num_bytes": len(text.encode("utf-8")),
         "num_lines": len(lines),
@@ -91,7 +91,7 @@ def _kind(char: str) -> str:
     return "broken" if char == "\ufffd" or (ord(char) < 32 and char not in "\n\t\r") else "other"
 
 
-def _key(text: str) -> int:
+def text_key(text: str) -> int:
     """Returns a number that stands for a text: equal numbers, equal texts."""
     return int.from_bytes(sha256(text.encode("utf-8", "replace")).digest()[:8], "big", signed=True)
 

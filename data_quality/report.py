@@ -25,7 +25,28 @@ _BINS_PER_DECADE = 4
 
 
 def render(results: Sequence[Result], tables: Tables, raw: RawCorpus, filtered: FilteredCorpus, corpus: CleanCorpus) -> str:
-    """Returns the page."""
+    """Returns the page of a corpus."""
+    return page(
+        "report.jinja",
+        results,
+        title="Corpus quality",
+        digest=corpus.digest[:12],
+        corpus=tables["corpus"][0],
+        steps_title="From records to clean documents",
+        steps=_steps(raw, filtered, corpus),
+        histogram=histogram(tables["documents"], "lang"),
+        reasons=tables["reasons"][:_MAX_REASONS],
+        languages=tables["languages"],
+        sources=tables["sources"],
+        splits=tables["splits"],
+        masked=dict(filtered.masked),
+        dropped=_dropped(filtered),
+        clusters=_clusters(corpus),
+    )
+
+
+def page(template: str, results: Sequence[Result], **facts: Any) -> str:
+    """Returns a page of checks: the verdict and the results, and what its template shows beside them."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
@@ -35,21 +56,8 @@ def render(results: Sequence[Result], tables: Tables, raw: RawCorpus, filtered: 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.jinja").render(
-        results=_by_urgency(results),
-        failed=[result for result in results if not result.passed],
-        corpus=tables["corpus"][0],
-        digest=corpus.digest[:12],
-        steps=_steps(raw, filtered, corpus),
-        histogram=histogram(tables["documents"]),
-        reasons=tables["reasons"][:_MAX_REASONS],
-        languages=tables["languages"],
-        sources=tables["sources"],
-        splits=tables["splits"],
-        masked=dict(filtered.masked),
-        dropped=_dropped(filtered),
-        clusters=_clusters(corpus),
-    )
+    failed = [result for result in results if not result.passed]
+    return environment.get_template(template).render(results=_by_urgency(results), failed=failed, **facts)
 
 
 def _by_urgency(results: Sequence[Result]) -> list[Result]:
@@ -70,11 +78,11 @@ def _steps(raw: RawCorpus, filtered: FilteredCorpus, corpus: CleanCorpus) -> lis
     return [{"name": name, "count": count, "note": note, "share": count / first} for name, count, note in steps]
 
 
-def histogram(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Returns the bins of document lengths on a logarithmic axis, as shares of each language's documents."""
+def histogram(rows: Sequence[dict[str, Any]], by: str) -> dict[str, Any]:
+    """Returns the bins of lengths (`num_chars`) on a logarithmic axis, as shares of the rows of each value of a column."""
     places: dict[str, Counter[int]] = defaultdict(Counter)
-    for row in documents:
-        places[row["lang"]][floor(log10(max(1, row["num_chars"])) * _BINS_PER_DECADE)] += 1
+    for row in rows:
+        places[row[by]][floor(log10(max(1, row["num_chars"])) * _BINS_PER_DECADE)] += 1
     used = [place for counts in places.values() for place in counts]
     low, high = min(used, default=0), max(used, default=0)
     low, high = low - low % _BINS_PER_DECADE, high + 1

@@ -1,18 +1,17 @@
-"""Suites: the quality rules, each one a function of the settings with its severity, in one list.
+"""Suites: the quality rules of a corpus, each one a function of the settings with its severity, in one list.
 
 In: settings. Out: rules, each an expectation of Great Expectations over one table. Invariant: a rule names its table, its
 bound and what to do when it fails; adding one is one function and one line in `RULES`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from pydantic import Field
 
+from data_quality.rules import Rule, at_least, at_most, mostly
 from tasks.core.artifact import Spec
 
-Severity = Literal["critical", "warning", "info"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -37,39 +36,20 @@ class CheckSpec(Spec):
     max_masked_per_mb: Annotated[float, Field(ge=0, description="Info: most pieces of personal data masked a megabyte.")] = 200.0
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One check.
-
-    Attributes:
-        expectation: Name of a Great Expectations class.
-        bound: What is asked for, for people.
-        remedy: What to do when it fails.
-    """
-
-    name: str
-    table: str
-    severity: Severity
-    expectation: str
-    settings: dict[str, Any]
-    bound: str
-    remedy: str
-
-
 def enough_documents(spec: CheckSpec) -> Rule:
     """The clean corpus has enough documents."""
-    return _at_least("enough documents", "corpus", "critical", "num_documents", spec.min_documents, "add sources")
+    return at_least("enough documents", "corpus", "critical", "num_documents", spec.min_documents, "add sources")
 
 
 def enough_text(spec: CheckSpec) -> Rule:
     """The clean corpus has enough text."""
-    return _at_least("enough text", "corpus", "critical", "num_bytes", spec.min_bytes, "add sources")
+    return at_least("enough text", "corpus", "critical", "num_bytes", spec.min_bytes, "add sources")
 
 
 def quarantine_small(spec: CheckSpec) -> Rule:
     """Few records could not be read."""
     remedy = "read quarantine.parquet of the raw corpus and mend the source"
-    return _at_most("few records quarantined", "corpus", "critical", "quarantined_share", spec.max_quarantined_share, remedy)
+    return at_most("few records quarantined", "corpus", "critical", "quarantined_share", spec.max_quarantined_share, remedy)
 
 
 def ids_unique(spec: CheckSpec) -> Rule:
@@ -81,74 +61,74 @@ def ids_unique(spec: CheckSpec) -> Rule:
 
 def documents_not_empty(spec: CheckSpec) -> Rule:
     """No document is empty."""
-    return _at_least("no empty document", "documents", "critical", "num_chars", 1, "report this")
+    return at_least("no empty document", "documents", "critical", "num_chars", 1, "report this")
 
 
 def no_same_texts(spec: CheckSpec) -> Rule:
     """Dedup left no two equal texts."""
-    return _at_most("no text twice", "corpus", "critical", "num_same_texts", 0, "report this: dedup failed")
+    return at_most("no text twice", "corpus", "critical", "num_same_texts", 0, "report this: dedup failed")
 
 
 def no_leak(spec: CheckSpec) -> Rule:
     """No cluster of duplicates lies in two splits."""
-    return _at_most("no cluster in two splits", "corpus", "critical", "num_clusters_in_two_splits", 0, "report this")
+    return at_most("no cluster in two splits", "corpus", "critical", "num_clusters_in_two_splits", 0, "report this")
 
 
 def splits_filled(spec: CheckSpec) -> Rule:
     """Each split has documents."""
-    return _at_least("each split filled", "splits", "critical", "num_documents", 1, "raise the shares of dedup")
+    return at_least("each split filled", "splits", "critical", "num_documents", 1, "raise the shares of dedup")
 
 
 def text_unbroken(spec: CheckSpec) -> Rule:
     """Few documents hold replacement or control characters."""
-    rule = _at_most("text unbroken", "documents", "critical", "broken_share", 0, "look for a source in a wrong encoding")
-    return _mostly(rule, 1 - spec.max_broken_documents)
+    rule = at_most("text unbroken", "documents", "critical", "broken_share", 0, "look for a source in a wrong encoding")
+    return mostly(rule, 1 - spec.max_broken_documents)
 
 
 def enough_validation(spec: CheckSpec) -> Rule:
     """The smallest split has enough documents to tell models apart."""
     remedy = "raise dedup.validation_share and test_share"
-    return _at_least("enough held out", "splits", "warning", "num_documents", spec.min_validation_documents, remedy)
+    return at_least("enough held out", "splits", "warning", "num_documents", spec.min_validation_documents, remedy)
 
 
 def languages_balanced(spec: CheckSpec) -> Rule:
     """No language has nearly vanished."""
     remedy = "look at the drops of that language, or leave it out of clean.languages"
-    return _at_least("each language has its share", "languages", "warning", "byte_share", spec.min_language_share, remedy)
+    return at_least("each language has its share", "languages", "warning", "byte_share", spec.min_language_share, remedy)
 
 
 def sources_balanced(spec: CheckSpec) -> Rule:
     """No source is nearly everything."""
-    return _at_most("no source dominates", "sources", "warning", "byte_share", spec.max_source_share, "add other sources")
+    return at_most("no source dominates", "sources", "warning", "byte_share", spec.max_source_share, "add other sources")
 
 
 def filters_moderate(spec: CheckSpec) -> Rule:
     """The filters leave enough."""
-    return _at_most("filters moderate", "corpus", "warning", "dropped_share", spec.max_dropped_share, "look at dropped/")
+    return at_most("filters moderate", "corpus", "warning", "dropped_share", spec.max_dropped_share, "look at dropped/")
 
 
 def sources_survive(spec: CheckSpec) -> Rule:
     """No source is nearly all lost."""
     remedy = "look at the drops of that source: its format or language may need other settings"
-    return _at_least("each source survives", "sources", "warning", "kept_share", spec.min_source_kept_share, remedy)
+    return at_least("each source survives", "sources", "warning", "kept_share", spec.min_source_kept_share, remedy)
 
 
 def duplicates_few(spec: CheckSpec) -> Rule:
     """Duplicates are not most of the corpus."""
     remedy = "look at clusters.json: the same source may be read twice"
-    return _at_most("few duplicates", "corpus", "warning", "duplicate_share", spec.max_duplicate_share, remedy)
+    return at_most("few duplicates", "corpus", "warning", "duplicate_share", spec.max_duplicate_share, remedy)
 
 
 def mostly_letters(spec: CheckSpec) -> Rule:
     """Documents are text, not tables of numbers."""
-    rule = _at_least("mostly letters", "documents", "warning", "letter_share", spec.min_letter_share, "raise the filters' bounds")
-    return _mostly(rule, 0.99)
+    rule = at_least("mostly letters", "documents", "warning", "letter_share", spec.min_letter_share, "raise the filters' bounds")
+    return mostly(rule, 0.99)
 
 
 def little_masked(spec: CheckSpec) -> Rule:
     """Personal data is rare."""
     remedy = "look at the sources: much personal data was masked"
-    return _at_most("little personal data", "corpus", "info", "masked_per_mb", spec.max_masked_per_mb, remedy)
+    return at_most("little personal data", "corpus", "info", "masked_per_mb", spec.max_masked_per_mb, remedy)
 
 
 RULES: tuple[Callable[[CheckSpec], Rule], ...] = (
@@ -170,23 +150,3 @@ RULES: tuple[Callable[[CheckSpec], Rule], ...] = (
     mostly_letters,
     little_masked,
 )
-
-
-def figure(value: float) -> str:
-    """Returns a number as people read it."""
-    return f"{int(value):,}" if float(value).is_integer() else f"{value:.4g}"
-
-
-def _at_least(name: str, table: str, severity: Severity, column: str, bound: float, remedy: str) -> Rule:
-    settings = {"column": column, "min_value": bound}
-    return Rule(name, table, severity, "ExpectColumnValuesToBeBetween", settings, f"{column} >= {figure(bound)}", remedy)
-
-
-def _at_most(name: str, table: str, severity: Severity, column: str, bound: float, remedy: str) -> Rule:
-    settings = {"column": column, "max_value": bound}
-    return Rule(name, table, severity, "ExpectColumnValuesToBeBetween", settings, f"{column} <= {figure(bound)}", remedy)
-
-
-def _mostly(rule: Rule, share: float) -> Rule:
-    bound = f"{rule.bound} in {share:.1%} of {rule.table}"
-    return Rule(rule.name, rule.table, rule.severity, rule.expectation, rule.settings | {"mostly": share}, bound, rule.remedy)

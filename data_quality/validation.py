@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from data_quality.profile import Tables
-from data_quality.suites import Rule, Severity, figure
+from data_quality.rules import Rule, Severity, figure
 from tasks.core.errors import ContractError
 from tasks.core.text import one_line
 

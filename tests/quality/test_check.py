@@ -79,7 +79,9 @@ def test_shares_of_a_text_by_hand():
 
 
 def test_the_histogram_by_hand():
-    found = histogram([{"lang": "zh", "num_chars": chars} for chars in (10, 11, 99, 100)] + [{"lang": "en", "num_chars": 1_000}])
+    found = histogram(
+        [{"lang": "zh", "num_chars": chars} for chars in (10, 11, 99, 100)] + [{"lang": "en", "num_chars": 1_000}], "lang"
+    )
     assert [one["name"] for one in found["languages"]] == ["en", "zh"]
     assert found["languages"][1]["counts"] == [2, 0, 0, 1, 1, 0, 0, 0, 0]
     assert found["languages"][0]["counts"] == [0, 0, 0, 0, 0, 0, 0, 0, 1]
@@ -161,7 +163,7 @@ def test_an_info_is_neither(corpora, site):
 
 def test_a_check_that_breaks_stops_the_run(corpora, site, monkeypatch):
     from data_quality import check as module
-    from data_quality.suites import Rule
+    from data_quality.rules import Rule
 
     broken = Rule("broken", "corpus", "info", "ExpectColumnMeanToBeBetween", {"column": "gone", "max_value": 1}, "b", "r")
     monkeypatch.setattr(module, "RULES", (*module.RULES, lambda spec: broken))

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from data_quality.suites import RULES, CheckSpec, Rule
+from data_quality.rules import Rule
+from data_quality.suites import RULES, CheckSpec
 from data_quality.validation import validate
 from tasks.core.errors import ContractError
 

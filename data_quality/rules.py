@@ -1,0 +1,52 @@
+"""Rules: one check of one column of a table of numbers, with its severity, its bound and what to do when it fails.
+
+In: names and bounds. Out: values that say which expectation of Great Expectations decides. Invariant: a rule names its table,
+its bound and its remedy.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Severity = Literal["critical", "warning", "info"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One check.
+
+    Attributes:
+        expectation: Name of a Great Expectations class.
+        bound: What is asked for, for people.
+        remedy: What to do when it fails.
+    """
+
+    name: str
+    table: str
+    severity: Severity
+    expectation: str
+    settings: dict[str, Any]
+    bound: str
+    remedy: str
+
+
+def figure(value: float) -> str:
+    """Returns a number as people read it."""
+    return f"{int(value):,}" if float(value).is_integer() else f"{value:.4g}"
+
+
+def at_least(name: str, table: str, severity: Severity, column: str, bound: float, remedy: str) -> Rule:
+    """Returns the rule that no value of a column lies below a bound."""
+    settings = {"column": column, "min_value": bound}
+    return Rule(name, table, severity, "ExpectColumnValuesToBeBetween", settings, f"{column} >= {figure(bound)}", remedy)
+
+
+def at_most(name: str, table: str, severity: Severity, column: str, bound: float, remedy: str) -> Rule:
+    """Returns the rule that no value of a column lies above a bound."""
+    settings = {"column": column, "max_value": bound}
+    return Rule(name, table, severity, "ExpectColumnValuesToBeBetween", settings, f"{column} <= {figure(bound)}", remedy)
+
+
+def mostly(rule: Rule, share: float) -> Rule:
+    """Returns the rule for a share of the rows only."""
+    bound = f"{rule.bound} in {share:.1%} of {rule.table}"
+    return Rule(rule.name, rule.table, rule.severity, rule.expectation, rule.settings | {"mostly": share}, bound, rule.remedy)
