@@ -265,13 +265,16 @@ class Checkpoint(Artifact):
     a method has no plain form, `model/` holds `base/`, `adapter/` and the tokenizer: scored, but neither registered nor served.
 
     Attributes:
-        method: `pretrain`, or the tuning method.
-        base_digest: Digest of the checkpoint that tuning started from.
-        train_loss, validation_loss: Mean cross entropy in nats per target token at the end.
+        method: `pretrain`, the tuning method, `adopted` for a model that others made, or `none` for no model at all.
+        base_digest: Digest of the checkpoint that the training started from.
+        num_steps, num_tokens: Of the training that made it, not of its base.
+        train_loss, validation_loss: Mean cross entropy in nats per target token at the end; none where nothing was trained.
         validation_bits_per_byte: The validation loss in a unit that does not depend on the tokenizer.
         held_out: Figures of a pretrained model on the validation split, `<figure>` and `<figure>/<language>`: `loss` (nats a
             predicted token), `accuracy`, `bits_per_byte` (causal models), those of the objective; `unigram_nats` and
             `bigram_nats` are the cross entropies of the same text under counts of the training split.
+        context_tokens: Positions of the model; none where it counts none.
+        licence: Licence of the weights that others made and this model holds or started from.
         warnings: What a reader of this model's figures must know; they travel to the model card.
         figures: Of a tuning: peak learning rate, share of the weights trained, bytes kept, seconds, peak memory in bytes,
             targets a second, validation minus training loss.
@@ -281,12 +284,14 @@ class Checkpoint(Artifact):
     tokenizer_digest: str
     base_digest: str | None = None
     num_parameters: Count
-    num_trained_parameters: Count
-    num_steps: Count
-    num_tokens: Count
+    num_trained_parameters: Count = 0
+    num_steps: Count = 0
+    num_tokens: Count = 0
     precision: str
-    train_loss: float
-    validation_loss: float
+    context_tokens: Count | None = None
+    licence: str | None = None
+    train_loss: float | None = None
+    validation_loss: float | None = None
     validation_bits_per_byte: float | None = None
     held_out: dict[str, float] = Field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -294,11 +299,14 @@ class Checkpoint(Artifact):
 
     def summary(self) -> str:
         """One line for a person."""
+        if self.method == "none":
+            return "no base is given"
+        size = f"{self.num_parameters / 1e6:.2f} M parameters"
+        if self.validation_loss is None:
+            return f"{size}, as it was given ({self.licence})"
         bits = f", {self.validation_bits_per_byte:.3f} bits per byte" if self.validation_bits_per_byte else ""
-        return (
-            f"{self.num_parameters / 1e6:.2f} M parameters ({self.num_trained_parameters / 1e6:.2f} M trained), "
-            f"{self.num_tokens:,} tokens, validation loss {self.validation_loss:.3f}{bits}"
-        )
+        trained = f"({self.num_trained_parameters / 1e6:.2f} M trained), {self.num_tokens:,} tokens"
+        return f"{size} {trained}, validation loss {self.validation_loss:.3f}{bits}"
 
 
 class Champion(Artifact):

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.contracts import Tokenizer
 from tasks.core.errors import ContractError
+from tasks.core.fingerprint import file_digest
+from tasks.core.store import FileEntry, content_digest
 
 _ROLES = ("end_of_text", "pad", "turn_end")
 _TOKENIZER_FILES = (
@@ -85,6 +88,13 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     for name in _TOKENIZER_FILES:
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """Returns the digest of a `Tokenizer` that would hold the tokenizer of this model folder, and nothing else."""
+    there = [folder / name for name in sorted(_TOKENIZER_FILES) if (folder / name).exists()]
+    files = {path.name: FileEntry(num_bytes=path.stat().st_size, sha256=file_digest(path)) for path in there}
+    return content_digest(Tokenizer.kind(), Tokenizer.schema_version, files)
 
 
 def chat_ids(tokenizer: Any, messages: list[dict[str, str]], *, to_answer: bool) -> list[int]:

@@ -12,6 +12,7 @@ from typing import Any
 from tasks.contracts import CleanCorpus, Tokenizer
 from tasks.core.stage import NETWORK, StageContext, stage
 from tasks.core.tables import read_rows
+from tasks.modeling.roles import CHATML
 from tasks.tokenization.specs import TokenizerSpec, TrainTokenizer
 
 END_OF_TEXT, PAD, TURN_START, TURN_END = "<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>"
@@ -23,7 +24,6 @@ _PIECES = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-_CHAT_TEMPLATE = Path(__file__).with_name("chatml.jinja")
 
 
 @stage(version=3, name="tokenizer", retry=NETWORK, packages=("tokenizers", "transformers"))
@@ -87,7 +87,7 @@ def _save(model: Any, extra: dict[str, str], folder: Path) -> dict[str, str]:
         clean_up_tokenization_spaces=False,
         model_max_length=int(1e30),
     )
-    wrapped.chat_template = _CHAT_TEMPLATE.read_text(encoding="utf-8")
+    wrapped.chat_template = CHATML.read_text(encoding="utf-8")
     wrapped.save_pretrained(str(folder))
     return {"end_of_text": END_OF_TEXT, "pad": PAD, "turn_start": TURN_START, "turn_end": TURN_END, **extra}
 
