@@ -1,15 +1,16 @@
 """The corpus part of the chain: raw text to token shards.
 
-In: a recipe. Out: a clean, checked, tokenized corpus, and the conversations whose held-out part it was cleared of. Invariant:
-calls only; what is optional is a member of a union.
+In: a recipe. Out: a clean, checked, tokenized corpus, the conversations whose held-out part it was cleared of, and the given
+base, whose tokenizer it may be encoded with. Invariant: calls only; what is optional is a member of a union.
 """
 
 from typing import NamedTuple
 
 from data_quality.check import RequireQualitySpec, check, require_quality
 from flows.recipe import Recipe
+from tasks.bases import adopt_base
 from tasks.cleaning import clean, decontaminate, dedup
-from tasks.contracts import CleanCorpus, Conversations, QualityReport, TokenizedCorpus, Tokenizer
+from tasks.contracts import Checkpoint, CleanCorpus, Conversations, QualityReport, TokenizedCorpus, Tokenizer
 from tasks.ingest import ingest
 from tasks.instructions import read_conversations
 from tasks.tokenization import encode, make_tokenizer
@@ -21,6 +22,7 @@ class Corpus(NamedTuple):
     clean: CleanCorpus
     conversations: Conversations
     quality: QualityReport
+    given: Checkpoint
     tokenizer: Tokenizer
     tokens: TokenizedCorpus
 
@@ -33,5 +35,6 @@ def build_corpus(recipe: Recipe) -> Corpus:
     conversations = read_conversations(recipe.instructions)
     corpus = decontaminate(recipe.decontaminate, unique, conversations)
     quality = require_quality(RequireQualitySpec(), check(recipe.check, raw, filtered, corpus))
-    tokenizer = make_tokenizer(recipe.tokenizer, corpus)
-    return Corpus(corpus, conversations, quality, tokenizer, encode(recipe.encode, corpus, tokenizer))
+    given = adopt_base(recipe.base)
+    tokenizer = make_tokenizer(recipe.tokenizer, corpus, given)
+    return Corpus(corpus, conversations, quality, given, tokenizer, encode(recipe.encode, corpus, tokenizer))

@@ -25,8 +25,8 @@ class Model(NamedTuple):
 
 
 def build_model(recipe: Recipe, corpus: Corpus) -> Model:
-    """Pretrains and tunes a model and judges it against its base and the champion."""
-    base = pretrain(recipe.pretrain, corpus.tokens, corpus.tokenizer)
+    """Pretrains, or takes a given base, and tunes the model and judges it against its base and the champion."""
+    base = pretrain(recipe.pretrain, corpus.tokens, corpus.tokenizer, corpus.given)
     conversations = corpus.conversations
     tuned = tune(recipe.tune, base, conversations)
     champion = resolve_champion(ChampionSpec(name=recipe.registry.name), tuned)

@@ -9,7 +9,9 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
+from typing import Any
 
 import psutil
 
@@ -21,7 +23,16 @@ from tasks.core.site import Site
 from tasks.core.store import Manifest
 from tasks.modeling.job import METRICS_NAME, Compute
 from tasks.modeling.records import read_records
-from tasks.modeling.sizing import MICRO_TOKENS, SIZED, Memory, budget_tokens, flops_per_token, parameters, training_memory
+from tasks.modeling.sizing import (
+    MICRO_TOKENS,
+    SIZED,
+    Memory,
+    budget_tokens,
+    flops_per_token,
+    parameters,
+    sizes_of,
+    training_memory,
+)
 from tasks.modeling.specs import ModelSpec
 
 
@@ -79,7 +90,8 @@ class Outlook:
 def pretrain_outlook(recipe: Recipe, site: Site, found: dict[str, Artifact], manifests: Sequence[Manifest]) -> Outlook | None:
     """Works out what pretraining will need; nothing where that is not known.
 
-    It is not for an adopted tokenizer, whose vocabulary shows when it is read, nor for families that are not counted yet.
+    It is not for an adopted tokenizer or base, whose sizes show when they are read, nor for families that are not counted yet;
+    and a base that is taken as it is needs nothing.
 
     Args:
         recipe: What is asked.
@@ -88,20 +100,21 @@ def pretrain_outlook(recipe: Recipe, site: Site, found: dict[str, Artifact], man
         manifests: All that the store holds.
     """
     spec, tokenizer, tokens = recipe.pretrain, found.get("tokenizer"), found.get("encode")
+    model = _model(recipe, found.get("base"))
     vocab_size = (
         tokenizer.vocab_size if isinstance(tokenizer, Tokenizer) else getattr(recipe.tokenizer.source, "vocab_size", None)
     )
-    if vocab_size is None or spec.model.family not in SIZED:
+    if vocab_size is None or model is None or model.family not in SIZED:
         return None
-    rows = site.micro_batch_rows or max(1, MICRO_TOKENS[site.resolved_device] // spec.model.context_tokens)
-    micro_tokens = min(rows, spec.train.batch_rows) * spec.model.context_tokens
+    rows = site.micro_batch_rows or max(1, MICRO_TOKENS[site.resolved_device] // model.context_tokens)
+    micro_tokens = min(rows, spec.train.batch_rows) * model.context_tokens
     train_tokens = tokens.tokens_by_split["train"] if isinstance(tokens, TokenizedCorpus) else None
     return Outlook(
-        num_parameters=parameters(spec.model, vocab_size).total,
-        num_tokens=budget_tokens(spec.model, spec.train, train_tokens),
-        flops_per_token=flops_per_token(spec.model, vocab_size),
+        num_parameters=parameters(model, vocab_size).total,
+        num_tokens=budget_tokens(model, spec.train, train_tokens),
+        flops_per_token=flops_per_token(model, vocab_size),
         memory=training_memory(
-            spec.model,
+            model,
             vocab_size,
             micro_tokens,
             site.resolve_precision(spec.precision),
@@ -114,15 +127,33 @@ def pretrain_outlook(recipe: Recipe, site: Site, found: dict[str, Artifact], man
     )
 
 
+def _model(recipe: Recipe, base: Artifact | None) -> ModelSpec | None:
+    """Returns the sizes of what is trained: the recipe's, or those of the base where that is there already."""
+    match recipe.pretrain.start.kind:
+        case "scratch":
+            return recipe.pretrain.model
+        case "continued" if base is not None:
+            return sizes_of(model_config(base.path), recipe.pretrain.model.context_tokens)
+    return None
+
+
+def model_config(folder: Path) -> dict[str, Any]:
+    """Returns the configuration of the model in an artifact's folder."""
+    found: dict[str, Any] = json.loads((folder / "model" / "config.json").read_text(encoding="utf-8"))
+    return found
+
+
 def latest_speed(site: Site, manifests: Sequence[Manifest]) -> float | None:
     """Returns the FLOPs a second of the latest pretraining on this kind of device, from what it recorded of each step."""
     made = [one for one in manifests if one.stage == "pretrain" and one.provenance["device"] == site.resolved_device]
-    for manifest in sorted(made, key=lambda one: str(one.provenance["ended"]), reverse=True):
+    trained = [one for one in made if f"{EXTRA_DIR}/{METRICS_NAME}" in one.files]
+    for manifest in sorted(trained, key=lambda one: str(one.provenance["ended"]), reverse=True):
         folder = site.store_dir / manifest.address
         rates = [record["tokens_per_s"] for record in read_records(folder / EXTRA_DIR / METRICS_NAME) if "tokens_per_s" in record]
-        if rates:
-            vocab_size = json.loads((folder / "model" / "config.json").read_text(encoding="utf-8"))["vocab_size"]
-            return median(rates) * flops_per_token(ModelSpec.model_validate(manifest.spec["model"]), vocab_size)
+        config = model_config(folder)
+        model = sizes_of(config, manifest.spec["model"]["context_tokens"])
+        if rates and model is not None:
+            return median(rates) * flops_per_token(model, config["vocab_size"])
     return None
 
 

@@ -43,6 +43,7 @@ STAGES = (
     "decontaminate",
     "check",
     "require_quality",
+    "base",
     "tokenizer",
     "encode",
     "pretrain",

@@ -156,7 +156,7 @@ def show_plan(preset: str, overrides: Sequence[str], until: str | None) -> None:
     planner = _planned(recipe, site, until)
     console = Console()
     _show_steps(console, recipe.name, planner.steps)
-    for warning in recipe.tune.forewarnings(recipe.pretrain.optim.learning_rate):
+    for warning in recipe.tune.forewarnings(recipe.pretrain.peak):
         console.print(f"[yellow]warning[/] {escape(warning)}", highlight=False, soft_wrap=True)
     if not any(step.stage == "pretrain" and step.action == "build" for step in planner.steps):
         return

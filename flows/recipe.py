@@ -9,12 +9,13 @@ import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from data_quality.check import CheckSpec
 from deploy.rollout import DeploySpec
+from tasks.bases import BaseSpec
 from tasks.cleaning import CleanSpec, DecontaminateSpec, DedupSpec
 from tasks.core.artifact import in_order
 from tasks.core.errors import RecipeError
@@ -52,6 +53,9 @@ class Recipe(BaseModel):
     dedup: Annotated[DedupSpec, Field(title="Deduplicate", description="Duplicates and the split.")] = DedupSpec()
     decontaminate: Annotated[DecontaminateSpec, Field(title="Decontaminate", description="Held-out items in the corpus.")]
     check: Annotated[CheckSpec, Field(title="Check", description="Quality checks of the clean corpus.")] = CheckSpec()
+    base: Annotated[BaseSpec, Field(title="Base", description="A model that others made, to start from; none: no such.")] = (
+        BaseSpec()
+    )
     tokenizer: Annotated[TokenizerSpec, Field(title="Tokenizer", description="Tokenizer: trained or adopted.")] = TokenizerSpec()
     encode: Annotated[EncodeSpec, Field(title="Encode", description="Token shards.")] = EncodeSpec()
     pretrain: Annotated[PretrainSpec, Field(title="Pretrain", description="Model and pretraining.")] = PretrainSpec()
@@ -61,6 +65,21 @@ class Recipe(BaseModel):
     gate: Annotated[GateSpec, Field(title="Gate", description="What a model must reach to become champion.")] = GateSpec()
     registry: Annotated[RegisterSpec, Field(title="Registry", description="Name of the model in the registry.")]
     deploy: Annotated[DeploySpec, Field(title="Deploy", description="How the champion is rolled out.")] = DeploySpec()
+
+    @model_validator(mode="after")
+    def _base_is_used(self) -> Self:
+        is_given = self.base.source.kind != "none"
+        if is_given != (self.pretrain.start.kind != "scratch"):
+            raise ValueError(
+                f"base.source.kind is {self.base.source.kind}, but pretrain.start.kind is {self.pretrain.start.kind}: with a "
+                "base set it to continued or as_given, without one leave it at scratch"
+            )
+        if is_given != (self.tokenizer.source.kind == "base"):
+            raise ValueError(
+                f"base.source.kind is {self.base.source.kind}, but tokenizer.source.kind is {self.tokenizer.source.kind}: a base "
+                "reads with its own tokenizer, so set both, or neither, to base"
+            )
+        return self
 
     def resolved(self) -> "Recipe":
         """Returns the recipe as stages need it: `package:` and `data:` paths absolute, the objective's tokens in the tokenizer.
@@ -234,14 +253,14 @@ def _data_dir(path: str) -> Path:
 
 
 def _explain(item: Any) -> str:
-    where = ".".join(str(part) for part in item["loc"])
+    where = ".".join(str(part) for part in item["loc"]) or "recipe"
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(item["loc"][-1]), _known_keys(item["loc"][:-1]), n=1)
         return f"  {where}: no such key" + (f"; did you mean {near[0]!r}?" if near else "")
     if item["type"] == "missing":
         return f"  {where}: is not set, and has no default"
     shown = repr(item["input"])
-    return f"  {where}: {item['msg']} (got {shown if len(shown) < 80 else shown[:77] + '...'})"
+    return f"  {where}: {item['msg']}" + ("" if not item["loc"] else f" (got {shown if len(shown) < 80 else shown[:77] + '...'})")
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:

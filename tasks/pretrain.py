@@ -1,20 +1,26 @@
-"""Pretraining: token shards to a base model.
+"""Pretraining: token shards to a base model, from scratch or on from a given one.
 
-In: a `TokenizedCorpus` and the `Tokenizer` it was made with. Out: a `Checkpoint` whose `model/` is a `transformers` folder.
-Invariant: tokenizer and corpus belong together; training runs in a child process and goes on where it was cut off.
+In: a `TokenizedCorpus`, the `Tokenizer` it was made with, and a given base, or the checkpoint that says there is none. Out: a
+`Checkpoint` whose `model/` is a `transformers` folder. Invariants: tokenizer, corpus and base belong together; training runs in a
+child process and goes on where it was cut off; a base that is taken as it is keeps its digest.
 """
 
-from typing import Annotated, Self
+import json
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import Field, model_validator
 
 from tasks.contracts import Checkpoint, TokenizedCorpus, Tokenizer
 from tasks.core.errors import ContractError, RecipeError
+from tasks.core.links import link_tree
+from tasks.core.site import Site
 from tasks.core.stage import CHILD, StageContext, stage
-from tasks.modeling.job import Execution, PretrainJob, TrainResult, read_result
+from tasks.core.store import Store
+from tasks.modeling.job import Execution, PretrainJob, ReplayJob, TrainResult, read_result
 from tasks.modeling.objectives import ObjectiveSpec
 from tasks.modeling.objectives.causal import CausalSpec
-from tasks.modeling.specs import AdamWSpec, ModelSpec, OptimSpec, PrecisionSpec, TrainSpec
+from tasks.modeling.specs import AdamWSpec, Family, ModelSpec, OptimSpec, PrecisionSpec, TrainSpec
+from tasks.modeling.start import AsGiven, Continued, FromScratch, ReplaySpec, Start
 
 _MANY_EPOCHS = 4.0  # up to four passes repeated text is worth about as much as new text (Muennighoff et al., arXiv:2305.16264)
 
@@ -22,6 +28,9 @@ _MANY_EPOCHS = 4.0  # up to four passes repeated text is worth about as much as 
 class PretrainSpec(PrecisionSpec):
     """A model and how it is pretrained."""
 
+    start: Annotated[Start, Field(description="New weights, a given base trained on, or the base as it is.")] = FromScratch(
+        kind="scratch"
+    )
     model: Annotated[ModelSpec, Field(description="Size and architecture.")] = ModelSpec()
     objective: Annotated[ObjectiveSpec, Field(description="What the model learns to predict.")] = CausalSpec(kind="causal")
     optim: Annotated[OptimSpec, Field(description="Optimiser and schedule.")] = AdamWSpec(kind="adamw")
@@ -30,13 +39,41 @@ class PretrainSpec(PrecisionSpec):
 
     @model_validator(mode="after")
     def _objective_fits(self) -> Self:
-        self.objective.check(self.model)
+        if isinstance(self.start, FromScratch):
+            self.objective.check(self.model)
         return self
+
+    @property
+    def peak(self) -> float | None:
+        """Peak learning rate; none where nothing is trained."""
+        return None if isinstance(self.start, AsGiven) else self.optim.learning_rate
+
+    def pinned(self, site: Site) -> Self:
+        """Makes the precision definite, and fills in what is replayed."""
+        spec = super().pinned(site)
+        if not isinstance(spec.start, Continued) or spec.start.replay is None:
+            return spec
+        return spec.model_copy(update={"start": spec.start.model_copy(update={"replay": spec.start.replay.pinned(site)})})
+
+    def identity(self) -> dict[str, Any]:
+        """Returns the choices; of what is replayed the digest, not the address."""
+        return self.model_dump(mode="json", exclude={"start": {"replay": {"corpus"}}})
 
 
 @stage(version=2, retry=CHILD, packages=("torch", "transformers"))
-def pretrain(spec: PretrainSpec, corpus: TokenizedCorpus, tokenizer: Tokenizer, *, ctx: StageContext) -> Checkpoint:
-    """Trains a model from scratch on the train split; looks at the validation split; never sees the test split."""
+def pretrain(
+    spec: PretrainSpec, corpus: TokenizedCorpus, tokenizer: Tokenizer, base: Checkpoint, *, ctx: StageContext
+) -> Checkpoint:
+    """Trains a model on the train split; looks at the validation split; never sees the test split.
+
+    Raises:
+        RecipeError: No learning rate is set, or a row is longer than the base's context.
+        ContractError: Corpus, tokenizer and base do not belong together, or a split is empty.
+    """
+    _check_base(spec, tokenizer, base)
+    if isinstance(spec.start, AsGiven):
+        link_tree(base.path / "model", ctx.dir / "model")
+        return ctx.commit(Checkpoint, **base.facts())
     _check(spec, corpus, tokenizer)
     job = PretrainJob(
         execution=Execution.of(ctx.dir, ctx.site),
@@ -46,7 +83,9 @@ def pretrain(spec: PretrainSpec, corpus: TokenizedCorpus, tokenizer: Tokenizer, 
         special_tokens=tokenizer.special_tokens,
         vocab_size=tokenizer.vocab_size,
         validation_bytes=corpus.bytes_by_split["validation"],
-        **spec.model_dump(),
+        base_dir=base.path / "model" if isinstance(spec.start, Continued) else None,
+        replay=_replay(spec.start.replay, tokenizer, ctx) if isinstance(spec.start, Continued) else None,
+        **spec.model_dump(exclude={"start"}),
     )
     ctx.run_child("tasks.modeling.train:pretrain_main", job, torchrun=True)
     result = read_result(ctx)
@@ -54,17 +93,68 @@ def pretrain(spec: PretrainSpec, corpus: TokenizedCorpus, tokenizer: Tokenizer, 
         Checkpoint,
         method="pretrain",
         tokenizer_digest=tokenizer.digest,
+        base_digest=base.digest if isinstance(spec.start, Continued) else None,
         num_parameters=result.num_parameters,
         num_trained_parameters=result.num_trained_parameters,
         num_steps=result.num_steps,
         num_tokens=result.num_tokens,
         precision=spec.precision,
+        context_tokens=base.context_tokens if isinstance(spec.start, Continued) else spec.model.context_tokens,
+        licence=base.licence,
         train_loss=result.train_loss,
         validation_loss=result.validation_loss,
         validation_bits_per_byte=result.validation_bits_per_byte,
         held_out=result.figures,
         warnings=(*corpus.warnings, *_warnings(result)),
     )
+
+
+def _check_base(spec: PretrainSpec, tokenizer: Tokenizer, base: Checkpoint) -> None:
+    """Checks that there is a base where one is needed, and none where it would be passed over."""
+    is_given, is_needed = base.method != "none", not isinstance(spec.start, FromScratch)
+    if is_given != is_needed:
+        wrong = "and no base is given" if is_needed else f"and {base.address} is given, which it would not use"
+        raise RecipeError(
+            f"pretrain.start.kind is {spec.start.kind}, {wrong}; set base.source and pretrain.start.kind = continued or as_given "
+            "together, or neither"
+        )
+    if is_needed and base.tokenizer_digest != tokenizer.digest:
+        raise ContractError(
+            f"{base.address} has the tokenizer {base.tokenizer_digest[:12]}, but {tokenizer.address} is {tokenizer.digest[:12]}; "
+            "set tokenizer.source.kind to base"
+        )
+    if isinstance(spec.start, Continued):
+        _check_continued(spec, base)
+
+
+def _check_continued(spec: PretrainSpec, base: Checkpoint) -> None:
+    family = json.loads((base.path / "model" / "config.json").read_text(encoding="utf-8"))["model_type"]
+    others = set(get_args(Family)) - set(spec.objective.families)  # decoders without a name here learn as ours do
+    if family in others:
+        raise RecipeError(
+            f"objective {spec.objective.kind!r} does not train a {family}, which {base.address} is; set another "
+            "pretrain.objective.kind or another base"
+        )
+    if base.context_tokens is not None and spec.model.context_tokens > base.context_tokens:
+        raise RecipeError(
+            f"pretrain.model.context_tokens is {spec.model.context_tokens}, but {base.address} was made for "
+            f"{base.context_tokens}; set that or less"
+        )
+
+
+def _replay(spec: ReplaySpec | None, tokenizer: Tokenizer, ctx: StageContext) -> ReplayJob | None:
+    """Returns the earlier corpus after a look at every byte of it.
+
+    Raises:
+        ContractError: It was encoded with another tokenizer, or is damaged.
+    """
+    if spec is None:
+        return None
+    store = Store(ctx.site.store_dir)
+    earlier = store.load(TokenizedCorpus, ctx.site.store_dir / spec.corpus)
+    _check_encoding(earlier, tokenizer)
+    store.verify(earlier)
+    return ReplayJob(corpus_dir=earlier.path, share=spec.share)
 
 
 def _check(spec: PretrainSpec, corpus: TokenizedCorpus, tokenizer: Tokenizer) -> None:
@@ -76,14 +166,18 @@ def _check(spec: PretrainSpec, corpus: TokenizedCorpus, tokenizer: Tokenizer) ->
             f"{' ...' if len(lacking) > 4 else ''}; with tokenizer.source.kind = train they are added, an adopted tokenizer must "
             "have them: adopt another one, or set another pretrain.objective.kind"
         )
+    _check_encoding(corpus, tokenizer)
+    for split in ("train", "validation"):
+        if not corpus.tokens_by_split.get(split):
+            raise ContractError(f"{corpus.address} has no {split} tokens; give dedup a larger share for it, or more text")
+
+
+def _check_encoding(corpus: TokenizedCorpus, tokenizer: Tokenizer) -> None:
     if corpus.tokenizer_digest != tokenizer.digest:
         raise ContractError(
             f"{corpus.address} was encoded with tokenizer {corpus.tokenizer_digest[:12]}, but {tokenizer.address} is "
             f"{tokenizer.digest[:12]}; encode the corpus again with this tokenizer"
         )
-    for split in ("train", "validation"):
-        if not corpus.tokens_by_split.get(split):
-            raise ContractError(f"{corpus.address} has no {split} tokens; give dedup a larger share for it, or more text")
 
 
 def _warnings(result: TrainResult) -> list[str]:

@@ -16,12 +16,13 @@ from typing import Any
 import httpx
 import psutil
 
+from flows.pipeline import STAGES
 from flows.recipe import load_recipe
 from flows.servers import free_port
 from tests.chain import processes_on, start, wait_until
 
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
-CORPUS_STAGES = ("ingest", "clean", "dedup", "instructions", "decontaminate", "check", "require_quality", "tokenizer", "encode")
+CORPUS_STAGES = STAGES[: STAGES.index("encode") + 1]
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ plain form holds `base/`, `adapter/` and the tokenizer, and no `config.json`: no
 """
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import ContractError
 from tasks.core.fingerprint import file_digest
+from tasks.core.links import link_tree
 
 BASE, ADAPTER = "base", "adapter"
 _BOUND_TO = "base.json"
@@ -80,13 +80,6 @@ def keep_adapted(base: Path, adapter: Path, folder: Path) -> None:
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    shutil.copytree(base, folder / BASE, copy_function=_link_or_copy)
+    link_tree(base, folder / BASE)
     shutil.move(adapter, folder / ADAPTER)
     copy_tokenizer(base, folder)
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)

@@ -20,6 +20,7 @@ from tasks.modeling.model import PACKED_ATTENTION, autocast, load_model, token_l
 from tasks.modeling.words import SpecialIds, load_tokenizer, model_special_ids
 
 _MICRO_TOKENS = {"cpu": 4096, "cuda": 65536}
+_ROW_TOKENS = 1024
 _ANSWER_ROWS = 64
 Tell = Callable[[int, int], None]
 
@@ -75,7 +76,8 @@ def example_nats(reader: Reader, examples: Sequence[Example], tell: Tell | None 
     Raises:
         ValueError: An example is longer than the model's context.
     """
-    rows = ExampleRows(examples, reader.context_tokens, reader.special.pad)
+    longest = max((len(example.ids) for example in examples), default=0)
+    rows = ExampleRows(examples, row_tokens(reader.context_tokens, longest), reader.special.pad)
     nats = np.zeros(len(examples))
     num_rows = max(1, _MICRO_TOKENS[reader.device.type] // rows.row_tokens)
     for start in range(0, rows.num_rows, num_rows):
@@ -89,6 +91,11 @@ def example_nats(reader: Reader, examples: Sequence[Example], tell: Tell | None 
         if tell:
             tell(int(indices[-1]) + 1, rows.num_rows)
     return nats
+
+
+def row_tokens(context_tokens: int, longest: int) -> int:
+    """Returns the length of rows to score in: attention costs its square, so a long context is not filled for short texts."""
+    return min(context_tokens, max(longest, _ROW_TOKENS))
 
 
 def greedy_answers(

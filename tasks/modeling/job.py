@@ -74,8 +74,17 @@ class Execution(BaseModel):
         return self.dir / "model"
 
 
+class ReplayJob(BaseModel):
+    """Which earlier corpus stands among the new text, with which share of the rows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    corpus_dir: Path
+    share: float
+
+
 class PretrainJob(BaseModel):
-    """What to pretrain, from which files, and where."""
+    """What to pretrain, from which files, and where; `base_dir` is the model it goes on from, where it does."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -86,6 +95,8 @@ class PretrainJob(BaseModel):
     special_tokens: dict[str, str]
     vocab_size: int
     validation_bytes: int
+    base_dir: Path | None = None
+    replay: ReplayJob | None = None
     model: ModelSpec
     objective: ObjectiveSpec
     optim: OptimSpec

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tasks.core.errors import ContractError
 from tasks.modeling.batches import IGNORED, Batch
 from tasks.modeling.families import model_config
 from tasks.modeling.head import target_losses
@@ -57,9 +58,17 @@ def _scale_residual_outputs(model: Any, depth: int) -> None:
                 weight.div_((2 * depth) ** 0.5)
 
 
-def load_model(folder: Path) -> Any:
-    """Loads a model folder in fp32, safetensors only; with its adapter where it has one."""
-    from transformers import AutoModelForCausalLM
+def load_model(folder: Path, auto_class: str = "AutoModelForCausalLM") -> Any:
+    """Loads a model folder in fp32, safetensors only; with its adapter where it has one.
+
+    Args:
+        folder: What `save_model` wrote.
+        auto_class: Class of `transformers` that knows the model with the heads that are needed.
+
+    Raises:
+        ContractError: The folder lacks weights of such a model, which would be random.
+    """
+    import transformers
 
     from tasks.modeling.adapted import ADAPTER, BASE, is_adapted, load_adapted
 
@@ -67,7 +76,14 @@ def load_model(folder: Path) -> Any:
         return load_adapted(folder / BASE, folder / ADAPTER)
 
     _hush()
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
+    model, loading = getattr(transformers, auto_class).from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
+    )
+    if missing := sorted(loading["missing_keys"]):
+        raise ContractError(
+            f"{folder} lacks weights of a {type(model).__name__}: {', '.join(missing[:4])}; they would be random. "
+            "Give a model that was trained for this, or set another objective"
+        )
     return with_packed_attention(model)
 
 

@@ -4,7 +4,9 @@ In: a `ModelSpec`, a vocabulary, a budget. Out: numbers. Invariant: pure arithme
 test holds it against the real model on the meta device), the memory is an estimate of the largest moment of a step.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tasks.modeling.job import Compute
 from tasks.modeling.specs import Family, ModelSpec, ResolvedPrecision, TrainSpec
@@ -54,6 +56,26 @@ def parameters(spec: ModelSpec, vocab_size: int) -> Parameters:
         embedding=vocab_size * sizes.width * (1 if spec.tie_embeddings else 2),
         matrices=spec.depth * (attention + 3 * sizes.width * sizes.ffn_width),
         vectors=spec.depth * norms + sizes.width,
+    )
+
+
+def sizes_of(config: Mapping[str, Any], context_tokens: int) -> ModelSpec | None:
+    """Returns the spec of a model that was not made from one, by its `transformers` configuration, with rows of `context_tokens`.
+
+    None of a family that is not counted, or whose heads are of another width than width over heads.
+    """
+    family = config.get("model_type")
+    if family not in SIZED or config.get("head_dim") not in (None, config["hidden_size"] // config["num_attention_heads"]):
+        return None
+    return ModelSpec(
+        family=family,
+        depth=config["num_hidden_layers"],
+        width=config["hidden_size"],
+        num_heads=config["num_attention_heads"],
+        num_kv_heads=config.get("num_key_value_heads"),
+        ffn_width=config["intermediate_size"],
+        context_tokens=context_tokens,
+        tie_embeddings=config.get("tie_word_embeddings", False),
     )
 
 

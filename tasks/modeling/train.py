@@ -1,15 +1,21 @@
-"""The pretraining child: builds a model, trains it, leaves a model folder.
+"""The pretraining child: builds a model or loads a base, trains it, leaves a model folder.
 
 In: a `PretrainJob`. Out: `model/`, `extra/result.json` and what the loop leaves. Invariant: the same job gives the same
 files, whether or not it was cut off on the way.
 """
 
+from pathlib import Path
+from typing import Any
+
 from pydantic import BaseModel
 
+from tasks.contracts import Split
+from tasks.modeling.batches import Rows
 from tasks.modeling.held_out import counting_figures, held_out_figures
 from tasks.modeling.job import RESULT_NAME, Execution, PretrainJob
 from tasks.modeling.loop import Loop
-from tasks.modeling.model import build_model, save_model
+from tasks.modeling.mixture import MixedRows, num_replayed
+from tasks.modeling.model import build_model, load_model, save_model
 from tasks.modeling.parallel import joined
 from tasks.modeling.task import Place, Task
 from tasks.modeling.text import TokenText, open_text
@@ -20,8 +26,8 @@ def pretrain_main(job: PretrainJob) -> None:
     """Pretrains a model."""
     objective = job.objective
     train, validation = read_text(job)
-    model = build_model(job.model, job.vocab_size, train.special, job.seed, objective.auto_class, train.roles)
-    rows, looked_at = objective.rows(train), objective.held_out_rows(validation)[""]
+    model = _model(job, train)
+    rows, looked_at = _rows(job, train), objective.held_out_rows(validation)[""]
     task = Task(objective.loss, rows, looked_at, job.validation_bytes if objective.counts_bytes else None)
     with joined(job.execution.device, job.execution.sharding) as world:
         place = Place(job.execution.extra, world, job.precision, job.execution.micro_batch_rows, job.execution.compute)
@@ -38,8 +44,29 @@ def write_result(execution: Execution, result: BaseModel) -> None:
     (execution.extra / RESULT_NAME).write_text(result.model_dump_json(indent=1), encoding="utf-8")
 
 
+def _model(job: PretrainJob, text: TokenText) -> Any:
+    """Returns new weights, or those of the base."""
+    auto_class = job.objective.auto_class
+    if job.base_dir is not None:
+        return load_model(job.base_dir, auto_class)
+    return build_model(job.model, job.vocab_size, text.special, job.seed, auto_class, text.roles)
+
+
+def _rows(job: PretrainJob, train: TokenText) -> Rows:
+    """Returns the rows to learn from, those of an earlier corpus among them where that is asked."""
+    rows = job.objective.rows(train)
+    if job.replay is None:
+        return rows
+    old = job.objective.rows(_text(job, job.replay.corpus_dir, "train"))
+    return MixedRows(rows, old, num_replayed(job.replay.share, rows.num_rows))
+
+
 def read_text(job: PretrainJob) -> tuple[TokenText, TokenText]:
     """Returns the text to learn from and the text to look at."""
+    return _text(job, job.corpus_dir, "train"), _text(job, job.corpus_dir, "validation")
+
+
+def _text(job: PretrainJob, folder: Path, split: Split) -> TokenText:
     tokenizer = load_tokenizer(job.tokenizer_dir)
     facts = {
         "special": special_ids(tokenizer, job.special_tokens),
@@ -49,5 +76,4 @@ def read_text(job: PretrainJob) -> tuple[TokenText, TokenText]:
         "context_tokens": job.model.context_tokens,
         "seed": job.seed,
     }
-    train = open_text(job.corpus_dir, "train", job.tokenizer_digest, **facts)
-    return train, open_text(job.corpus_dir, "validation", job.tokenizer_digest, **facts)
+    return open_text(folder, split, job.tokenizer_digest, **facts)

@@ -57,11 +57,19 @@ def _model(found: Findings) -> list[str]:
         ("parameters", f"{found.tuned.num_parameters:,} ({found.tuned.num_trained_parameters:,} trained in tuning)"),
         ("context", f"{config.get('max_position_embeddings', 'unknown')} tokens"),
         ("vocabulary", f"{config.get('vocab_size', 'unknown')} entries"),
-        ("pretraining", f"{found.base.num_tokens:,} tokens in {found.base.num_steps:,} steps, {found.base.precision}"),
+        ("pretraining", _pretraining(found.base)),
         ("tuning", f"{found.tuned.method}, {found.tuned.num_tokens:,} tokens in {found.tuned.num_steps:,} steps"),
         ("base model", f"`{found.base.digest[:16]}`"),
     ]
     return ["## What it is", "", *table(("", ""), rows)]
+
+
+def _pretraining(base: Checkpoint) -> str:
+    given = f"a model that others made (licence: {base.licence})"
+    if base.method == "adopted":
+        return f"none here: {given}"
+    trained = f"{base.num_tokens:,} tokens in {base.num_steps:,} steps, {base.precision}"
+    return trained if base.licence is None else f"{trained}, from {given}"
 
 
 def _data(found: Findings) -> list[str]:
@@ -133,14 +141,22 @@ def _limits(found: Findings) -> list[str]:
         "",
         *bullets(
             (
-                f"Trained from scratch on {found.base.num_tokens:,} tokens of {languages}: it knows that text and little else, "
-                "and states wrong things fluently.",
+                _knowledge(found.base, languages),
                 "Not tuned for safety. Personal data was masked by rules, which miss some.",
                 "Scores hold for the held-out part of the same sources; on other text it is worse.",
                 "Scores and the roll-out check are for greedy answers.",
             )
         ),
     ]
+
+
+def _knowledge(base: Checkpoint, languages: str) -> str:
+    if base.licence is not None:
+        return "What the model it started from was trained on is for its makers to say; it states wrong things fluently."
+    return (
+        f"Trained from scratch on {base.num_tokens:,} tokens of {languages}: it knows that text and little else, "
+        "and states wrong things fluently."
+    )
 
 
 def _usage(name: str) -> list[str]:

@@ -6,12 +6,11 @@ got when it became so.
 """
 
 import json
-import os
 import shutil
-from pathlib import Path
 
 from tasks.contracts import Champion, Checkpoint
 from tasks.core.artifact import Spec
+from tasks.core.links import link_tree
 from tasks.core.site import Site
 from tasks.core.stage import NETWORK, StageContext, stage
 from tasks.core.tracking import champion as registered_champion
@@ -46,15 +45,3 @@ def resolve_champion(spec: ChampionSpec, tuned: Checkpoint, *, ctx: StageContext
     facts = {"model_name": spec.name, "model_digest": current.digest if current else None}
     (ctx.dir / "champion.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return ctx.commit(Champion, **facts, version=current.version if current else None)
-
-
-def link_tree(source: Path, target: Path) -> None:
-    """Makes `target` the same as `source`, with hard links where the file system allows them."""
-    shutil.copytree(source, target, copy_function=_link_or_copy)
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)

@@ -25,6 +25,14 @@ def adopt(source: AdoptTokenizer, folder: Path) -> dict[str, str]:
     return roles
 
 
+def adopt_from_base(base: Path, folder: Path) -> dict[str, str]:
+    """Copies the tokenizer of a model folder into `folder` and returns the role of each special token."""
+    from tasks.modeling.words import copy_tokenizer, load_tokenizer
+
+    copy_tokenizer(base, folder)
+    return settle(load_tokenizer(folder), str(base))
+
+
 def _load(source: AdoptTokenizer) -> Any:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 

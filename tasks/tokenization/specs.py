@@ -38,12 +38,23 @@ class AdoptTokenizer(Spec):
     digest: Annotated[str | None, Field(description="Filled in by the pipeline: what the files' bytes are.")] = None
 
 
+class BaseTokenizer(Spec):
+    """The tokenizer of the given base, byte for byte."""
+
+    kind: Literal["base"]
+
+
 class TokenizerSpec(Spec):
     """Where the tokenizer comes from."""
 
     source: Annotated[
-        TrainTokenizer | AdoptTokenizer, Field(discriminator="kind", description="Train a tokenizer or adopt one.")
+        TrainTokenizer | AdoptTokenizer | BaseTokenizer,
+        Field(discriminator="kind", description="Train a tokenizer, adopt one, or take the base's."),
     ] = TrainTokenizer(kind="train")
+    max_unknown_share: Annotated[
+        float,
+        Field(ge=0, le=1, description="Share of unknown tokens above which a tokenizer is refused, on the validation text."),
+    ] = 0.05
 
     def pinned(self, site: Site) -> Self:
         """Fills in what the files of an adopted tokenizer are, or insists on a commit."""

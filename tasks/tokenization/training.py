@@ -1,7 +1,8 @@
 """Tokenizer: trained on the training split, or adopted; saved as a `transformers` folder.
 
-In: `CleanCorpus`. Out: `Tokenizer`. Invariants: the same corpus gives the same bytes; any text is encoded and decoded
-without loss; special tokens are never made from text.
+In: `CleanCorpus`, and the given base. Out: `Tokenizer`. Invariants: the same corpus gives the same bytes; a trained one encodes
+and decodes any text without loss, and an adopted one that knows too little of it is refused; special tokens are never made
+from text.
 """
 
 from collections import defaultdict
@@ -9,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tasks.contracts import CleanCorpus, Tokenizer
+from tasks.contracts import Checkpoint, CleanCorpus, Tokenizer
+from tasks.core.errors import ContractError, RecipeError
 from tasks.core.stage import NETWORK, StageContext, stage
 from tasks.core.tables import read_rows
 from tasks.modeling.roles import CHATML
-from tasks.tokenization.specs import TokenizerSpec, TrainTokenizer
+from tasks.tokenization.specs import AdoptTokenizer, BaseTokenizer, TokenizerSpec, TrainTokenizer
 
 END_OF_TEXT, PAD, TURN_START, TURN_END = "<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>"
 SPECIAL_TOKENS = (END_OF_TEXT, PAD, TURN_START, TURN_END)  # their ids are 0 to 3; what an objective needs follows
@@ -27,25 +29,40 @@ _PIECES = (
 
 
 @stage(version=3, name="tokenizer", retry=NETWORK, packages=("tokenizers", "transformers"))
-def make_tokenizer(spec: TokenizerSpec, corpus: CleanCorpus, *, ctx: StageContext) -> Tokenizer:
-    """Trains or adopts a tokenizer and measures how it compresses the validation split.
+def make_tokenizer(spec: TokenizerSpec, corpus: CleanCorpus, base: Checkpoint, *, ctx: StageContext) -> Tokenizer:
+    """Trains a tokenizer, or adopts one or the base's, and measures how it compresses the validation split.
 
     Raises:
-        ContractError: The adopted tokenizer is none of the fast ones, or has no end-of-text token.
+        RecipeError: The base's tokenizer is asked for, and no base is given.
+        ContractError: The adopted tokenizer is none of the fast ones, has no end-of-text token, or does not know the text.
     """
-    if isinstance(spec.source, TrainTokenizer):
-        special = _save(_train(spec.source, corpus), spec.source.extra_special, ctx.dir)
-    else:
-        from tasks.tokenization.adoption import adopt
-
-        special = adopt(spec.source, ctx.dir)
+    special = _make(spec.source, corpus, base, ctx.dir)
+    compression = _compression(ctx.dir, corpus)
+    _require_known(spec, ctx.dir, corpus)
     return ctx.commit(
         Tokenizer,
         vocab_size=_vocab_size(ctx.dir),
-        bytes_per_token=_compression(ctx.dir, corpus),
+        bytes_per_token=compression,
         special_tokens=special,
         has_chat_template=(ctx.dir / "chat_template.jinja").exists(),
     )
+
+
+def _make(
+    source: TrainTokenizer | AdoptTokenizer | BaseTokenizer, corpus: CleanCorpus, base: Checkpoint, folder: Path
+) -> dict[str, str]:
+    """Writes the tokenizer's folder and returns the role of each special token."""
+    from tasks.tokenization.adoption import adopt, adopt_from_base
+
+    match source:
+        case TrainTokenizer():
+            return _save(_train(source, corpus), source.extra_special, folder)
+        case AdoptTokenizer():
+            return adopt(source, folder)
+        case BaseTokenizer():
+            if base.method == "none":
+                raise RecipeError("tokenizer.source.kind is base, and no base is given; set base.source, or another kind")
+            return adopt_from_base(base.path / "model", folder)
 
 
 def _train(source: TrainTokenizer, corpus: CleanCorpus) -> Any:
@@ -101,6 +118,32 @@ def load_plain(folder: Path) -> Any:
     model.no_truncation()
     model.no_padding()
     return model
+
+
+def _require_known(spec: TokenizerSpec, folder: Path, corpus: CleanCorpus) -> None:
+    """Refuses a tokenizer that turns too much of the validation text of a language into its unknown token."""
+    for lang, share in unknown_shares(folder, corpus).items():
+        if share > spec.max_unknown_share:
+            raise ContractError(
+                f"{share:.1%} of the tokens of {lang!r} text are unknown to this tokenizer, {spec.max_unknown_share:.1%} are "
+                "allowed (tokenizer.max_unknown_share); take a base that was made for this language, or train a tokenizer"
+            )
+
+
+def unknown_shares(folder: Path, corpus: CleanCorpus) -> dict[str, float]:
+    """Returns the share of unknown tokens in the validation split, by language; nothing where every text has tokens."""
+    model = load_plain(folder)
+    unknown = getattr(model.model, "unk_token", None)
+    if unknown is None:
+        return {}
+    number = model.token_to_id(unknown)
+    totals: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for row in read_rows(corpus.path / "documents", ["text", "split", "lang"]):
+        if row["split"] == "validation":
+            ids = model.encode(row["text"], add_special_tokens=False).ids
+            totals[row["lang"]][0] += ids.count(number)
+            totals[row["lang"]][1] += len(ids)
+    return {lang: count / max(1, total) for lang, (count, total) in sorted(totals.items())}
 
 
 def _vocab_size(folder: Path) -> int:

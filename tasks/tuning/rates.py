@@ -13,7 +13,9 @@ _LOW, _DEFAULT, _HIGH = 0.1, 0.15, 0.2
 
 
 def peak_of(base: Manifest) -> float | None:
-    """Returns the peak learning rate a checkpoint was trained at, as its manifest records it."""
+    """Returns the peak learning rate a checkpoint was trained at, as its manifest records it; none of one that others made."""
+    if base.facts.get("method") == "adopted":
+        return None
     recorded = base.facts.get("figures", {}).get("learning_rate") or base.spec.get("optim", {}).get("learning_rate")
     return None if recorded is None else float(recorded)
 

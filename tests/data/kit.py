@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tasks.bases import BaseSpec, adopt_base
 from tasks.cleaning import CleanSpec, DedupSpec, clean, dedup
-from tasks.contracts import CleanCorpus, FilteredCorpus, RawCorpus
+from tasks.contracts import Checkpoint, CleanCorpus, FilteredCorpus, RawCorpus
 from tasks.core.artifact import Artifact
 from tasks.core.site import Site
 from tasks.core.tables import Row, read_rows
@@ -51,6 +52,11 @@ def filtered_of(site: Site, folder: Path, rows: Iterable[Any], **settings: Any) 
 
 def clean_of(site: Site, folder: Path, rows: Iterable[Any], **settings: Any) -> CleanCorpus:
     return dedup.build(DedupSpec.model_validate(settings), filtered_of(site, folder, rows), site=site)
+
+
+def no_base(site: Site) -> Checkpoint:
+    """What the chain passes on where a recipe names no base."""
+    return adopt_base.build(BaseSpec(), site=site)
 
 
 def documents(corpus: Artifact, columns: Sequence[str] | None = None) -> list[Row]:

@@ -11,7 +11,7 @@ from tasks.core.tables import read_rows
 from tasks.tokenization import EncodeSpec, TokenizerSpec, encode, make_tokenizer
 from tasks.tokenization.training import load_plain
 from tasks.tokenization.warnings import interval_bits, share_gap
-from tests.data.kit import chinese, clean_of, documents, english
+from tests.data.kit import chinese, clean_of, documents, english, no_base
 
 SPLITS = ("train", "validation", "test")
 
@@ -24,7 +24,7 @@ def made(tmp_path_factory):
     rows = [{"id": f"d{number:03d}", "text": text} for number, text in enumerate(texts)]
     corpus = clean_of(site, folder, rows, validation_share=0.1, test_share=0.1)
     spec = TokenizerSpec.model_validate({"source": {"kind": "train", "vocab_size": 600}})
-    return corpus, make_tokenizer.build(spec, corpus, site=site), site
+    return corpus, make_tokenizer.build(spec, corpus, no_base(site), site=site), site
 
 
 def shards(found, split):

@@ -9,7 +9,7 @@ from tasks.core.errors import ContractError, RecipeError
 from tasks.core.store import Store
 from tasks.tokenization import TokenizerSpec, make_tokenizer
 from tasks.tokenization.training import load_plain
-from tests.data.kit import chinese, clean_of, english
+from tests.data.kit import chinese, clean_of, english, no_base
 
 
 def trained(**settings):
@@ -34,7 +34,12 @@ def corpus(tmp_path_factory):
 def tokenizer(corpus, tmp_path_factory):
     from tasks.core.site import Site
 
-    return make_tokenizer.build(trained(), corpus, site=Site(state_dir=tmp_path_factory.mktemp("tokenizer"), data_workers=1))
+    return make_tokenizer.build(
+        trained(),
+        corpus,
+        no_base(Site(state_dir=tmp_path_factory.mktemp("tokenizer"), data_workers=1)),
+        site=Site(state_dir=tmp_path_factory.mktemp("tokenizer"), data_workers=1),
+    )
 
 
 TEXTS = [
@@ -88,7 +93,9 @@ EXTRA = {"mask": "[MASK]", "cls": "[CLS]", "sentinel_0": "<extra_id_0>", "fim_pr
 def test_an_objective_s_tokens_follow_the_four_and_are_never_made_from_text(corpus, tokenizer, tmp_path):
     from tasks.core.site import Site
 
-    found = make_tokenizer.build(trained(extra_special=EXTRA), corpus, site=Site(state_dir=tmp_path))
+    found = make_tokenizer.build(
+        trained(extra_special=EXTRA), corpus, no_base(Site(state_dir=tmp_path)), site=Site(state_dir=tmp_path)
+    )
     assert found.special_tokens == tokenizer.special_tokens | EXTRA
     assert found.vocab_size == 600
     loaded = AutoTokenizer.from_pretrained(found.path)
@@ -99,7 +106,9 @@ def test_an_objective_s_tokens_follow_the_four_and_are_never_made_from_text(corp
     ids = load_plain(found.path).encode(text, add_special_tokens=False).ids
     assert min(ids) >= 8
     assert load_plain(found.path).decode(ids, skip_special_tokens=False) == text
-    again = make_tokenizer.build(adopted(path=str(found.path)), corpus, site=Site(state_dir=tmp_path))
+    again = make_tokenizer.build(
+        adopted(path=str(found.path)), corpus, no_base(Site(state_dir=tmp_path)), site=Site(state_dir=tmp_path)
+    )
     assert again.special_tokens == found.special_tokens
 
 
@@ -125,7 +134,7 @@ def test_the_same_corpus_gives_the_same_bytes_with_any_threads(corpus, tokenizer
     from tasks.core.site import Site
 
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
-    again = make_tokenizer.build(trained(), corpus, site=Site(state_dir=tmp_path))
+    again = make_tokenizer.build(trained(), corpus, no_base(Site(state_dir=tmp_path)), site=Site(state_dir=tmp_path))
     assert again.digest == tokenizer.digest
     assert again.uri != tokenizer.uri
 
@@ -141,7 +150,7 @@ def test_only_the_training_split_is_seen(site, tmp_path):
         if splits[f"test/{row['id']}"] != "train":
             row["text"] += f" {marker}" * 5
     marked = clean_of(site, tmp_path / "marked", rows, validation_share=0.2, test_share=0.2)
-    model = load_plain(make_tokenizer.build(trained(), marked, site=site).path)
+    model = load_plain(make_tokenizer.build(trained(), marked, no_base(site), site=site).path)
     assert f"\u0120{marker}" not in model.get_vocab()
     assert len(model.encode(f" {marker}", add_special_tokens=False).ids) > 4
 
@@ -149,12 +158,14 @@ def test_only_the_training_split_is_seen(site, tmp_path):
 def test_a_small_corpus_may_give_a_smaller_vocabulary(corpus, tmp_path):
     from tasks.core.site import Site
 
-    found = make_tokenizer.build(trained(vocab_size=50_000), corpus, site=Site(state_dir=tmp_path))
+    found = make_tokenizer.build(
+        trained(vocab_size=50_000), corpus, no_base(Site(state_dir=tmp_path)), site=Site(state_dir=tmp_path)
+    )
     assert 600 < found.vocab_size < 50_000
 
 
 def test_an_own_tokenizer_can_be_adopted(corpus, tokenizer, site):
-    found = make_tokenizer.build(adopted(path=str(tokenizer.path)), corpus, site=site)
+    found = make_tokenizer.build(adopted(path=str(tokenizer.path)), corpus, no_base(site), site=site)
     assert found.special_tokens == tokenizer.special_tokens
     assert found.vocab_size == tokenizer.vocab_size
     assert found.has_chat_template
@@ -165,7 +176,7 @@ def test_an_own_tokenizer_can_be_adopted(corpus, tokenizer, site):
 
 def test_a_foreign_tokenizer_can_be_adopted(corpus, shared_data, site):
     path = shared_data / "tokenizer" / "minimind_6400" / "tokenizer.json"
-    found = make_tokenizer.build(adopted(path=str(path)), corpus, site=site)
+    found = make_tokenizer.build(adopted(path=str(path)), corpus, no_base(site), site=site)
     assert found.vocab_size == 6_400
     assert found.special_tokens["end_of_text"] in load_plain(found.path).get_vocab()
     assert AutoTokenizer.from_pretrained(found.path).pad_token == found.special_tokens["pad"]
@@ -178,10 +189,10 @@ def test_an_adopted_tokenizer_is_pinned_by_its_bytes(corpus, tokenizer, site, tm
         (folder / name).write_bytes((tokenizer.path / name).read_bytes())
     here, there = adopted(path=str(folder)), adopted(path=str(tokenizer.path))
     assert str(folder) not in json.dumps(here.pinned(site).identity())
-    prints = {make_tokenizer.fingerprint(spec, (corpus,), site) for spec in (here, there)}
+    prints = {make_tokenizer.fingerprint(spec, (corpus, no_base(site)), site) for spec in (here, there)}
     assert len(prints) == 1
     (folder / "chat_template.jinja").write_text("other")
-    assert make_tokenizer.fingerprint(here, (corpus,), site) not in prints
+    assert make_tokenizer.fingerprint(here, (corpus, no_base(site)), site) not in prints
 
 
 @pytest.mark.parametrize(
@@ -195,13 +206,13 @@ def test_an_adopted_tokenizer_is_pinned_by_its_bytes(corpus, tokenizer, site, tm
 )
 def test_a_wrong_adoption_is_the_users_error(corpus, site, settings, message):
     with pytest.raises(RecipeError, match=message):
-        make_tokenizer.build(adopted(**settings), corpus, site=site)
+        make_tokenizer.build(adopted(**settings), corpus, no_base(site), site=site)
 
 
 def test_a_broken_tokenizer_file_is_refused(corpus, site, tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ContractError, match="could not be loaded"):
-        make_tokenizer.build(adopted(path=str(tmp_path / "tokenizer.json")), corpus, site=site)
+        make_tokenizer.build(adopted(path=str(tmp_path / "tokenizer.json")), corpus, no_base(site), site=site)
 
 
 def test_a_damaged_tokenizer_is_refused_downstream(corpus, tokenizer, site):
@@ -212,3 +223,24 @@ def test_a_damaged_tokenizer_is_refused_downstream(corpus, tokenizer, site):
             Store(site.store_dir).verify(tokenizer)
     finally:
         (tokenizer.path / "tokenizer.json").write_bytes(data)
+
+
+def test_a_tokenizer_that_does_not_know_the_text_is_refused(site, tmp_path):
+    """A word list of English on Chinese text; the measure is of the validation split, by language."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    model = Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    model.pre_tokenizer = pre_tokenizers.Whitespace()
+    rows = [{"id": f"e{number:03d}", "text": english(number)} for number in range(40)]
+    model.train_from_iterator((row["text"] for row in rows), trainers.WordLevelTrainer(special_tokens=["[UNK]", "</s>"]))
+    PreTrainedTokenizerFast(tokenizer_object=model, unk_token="[UNK]", eos_token="</s>").save_pretrained(tmp_path / "words")
+    adopt = adopted(path=str(tmp_path / "words"))
+    corpus = clean_of(site, tmp_path / "en", rows, validation_share=0.2)
+    assert make_tokenizer.build(adopt, corpus, no_base(site), site=site).bytes_per_token.keys() == {"en"}
+    mixed = rows + [{"id": f"z{number:03d}", "text": chinese(number)} for number in range(40)]
+    corpus = clean_of(site, tmp_path / "both", mixed, validation_share=0.2)
+    with pytest.raises(ContractError, match=r"\d\d\.\d% of the tokens of 'zh' text are unknown .* 5\.0% are allowed"):
+        make_tokenizer.build(adopt, corpus, no_base(site), site=site)
+    allowed = adopt.model_copy(update={"max_unknown_share": 1.0})
+    assert make_tokenizer.build(allowed, corpus, no_base(site), site=site).bytes_per_token.keys() == {"en", "zh"}

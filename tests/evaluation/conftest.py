@@ -10,6 +10,7 @@ from tasks.evaluation import EvaluateSpec, ScoreSpec, score_model
 from tasks.modeling.specs import AdamWSpec, ModelSpec, TrainSpec
 from tasks.pretrain import PretrainSpec, pretrain
 from tasks.tuning import FullSpec, TuneSpec, tune
+from tests.data.kit import no_base
 from tests.modeling.kit import ToySpec, in_process, toy_conversations, toy_corpus, toy_tokenizer, toy_tokens
 
 SETTINGS = EvaluateSpec(
@@ -38,7 +39,7 @@ def base(shared_site: Site) -> Checkpoint:
         train=TrainSpec(batch_rows=8, num_tokens=8 * 64 * 20, eval_every_steps=20, checkpoint_every_steps=20),
         precision="fp32",
     )
-    return pretrain.build(spec, tokens, tokenizer, site=shared_site)
+    return pretrain.build(spec, tokens, tokenizer, no_base(shared_site), site=shared_site)
 
 
 @pytest.fixture(scope="package")

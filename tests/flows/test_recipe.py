@@ -8,6 +8,7 @@ from flows.outlook import pretrain_outlook
 from flows.pipeline import LAST_STAGES, STAGES, corpus, model, pipeline
 from flows.recipe import RECIPES_DIR, load_recipe, presets
 from flows.runner import flat_params, require_reach
+from tasks.contracts import Checkpoint, Tokenizer
 from tasks.core.errors import RecipeError
 from tasks.core.site import Site
 
@@ -143,6 +144,37 @@ def test_paths_start_from_the_recipe_and_package_data_from_the_package(tmp_path:
     recipe = load_recipe(write(tmp_path, text))
     assert recipe.ingest.sources[0].paths == (str(tmp_path / "texts/*.txt"), "package:corpus/x.gz", "/abs")
     assert recipe.resolved().ingest.sources[0].paths[1] == str(RECIPES_DIR / "data" / "corpus" / "x.gz")
+
+
+GIVEN = "base.source={kind='hub', name='owner/model', revision='" + "a" * 40 + "', licence='MIT'}"
+
+
+def test_a_base_is_used_everywhere_or_nowhere() -> None:
+    whole = [GIVEN, "tokenizer.source={kind='base'}", "pretrain.start={kind='as_given'}"]
+    assert load_recipe("demo", whole).base.source.name == "owner/model"
+    with pytest.raises(RecipeError, match=r"recipe: .*base.source.kind is hub, but pretrain.start.kind is scratch"):
+        load_recipe("demo", whole[:2])
+    with pytest.raises(RecipeError, match=r"base.source.kind is none, but pretrain.start.kind is as_given"):
+        load_recipe("demo", whole[1:])
+    with pytest.raises(RecipeError, match=r"but tokenizer.source.kind is train: a base reads with its own tokenizer"):
+        load_recipe("demo", [whole[0], whole[2]])
+
+
+def test_plan_counts_a_continued_training_by_its_base(tmp_path: Path) -> None:
+    from tests.bases.kit import save_folder
+    from tests.registry.kit import commit, partial
+
+    site = Site(state_dir=tmp_path)
+    save_folder(partial(site, Checkpoint, "base") / "model")
+    base = commit(site, Checkpoint, "base", {}, method="adopted", tokenizer_digest="", num_parameters=0, precision="fp32")
+    given = [GIVEN, "tokenizer.source={kind='base'}", "pretrain.start={kind='continued'}", "pretrain.model.context_tokens=64"]
+    recipe, vocabulary = load_recipe("demo", given), Tokenizer.model_construct(vocab_size=320)
+    assert pretrain_outlook(recipe, site, {"tokenizer": vocabulary}, []) is None  # its size shows when it is there
+    outlook = pretrain_outlook(recipe, site, {"tokenizer": vocabulary, "base": base}, [])
+    hidden, feed_forward = 32, 64
+    layer = 2 * hidden * hidden + 2 * hidden * 16 + 3 * hidden * feed_forward + 2 * hidden
+    assert outlook.num_parameters == 320 * hidden + 2 * layer + hidden
+    assert outlook.num_tokens == -(-1_200_000 // (4 * 64)) * 4 * 64
 
 
 def test_plan_counts_sharded_weights_by_device() -> None:

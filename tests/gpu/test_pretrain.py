@@ -13,6 +13,7 @@ from tasks.modeling.records import read_records
 from tasks.modeling.sizing import flops_per_token
 from tasks.modeling.specs import ModelSpec, TrainSpec
 from tasks.pretrain import PretrainSpec, pretrain
+from tests.data.kit import no_base
 from tests.modeling.kit import ToySpec, kill_rank, toy_tokenizer, toy_tokens
 
 pytestmark = [
@@ -37,9 +38,9 @@ def run(site: Site, *, killed: bool) -> Checkpoint:
         killer = threading.Thread(target=kill_rank, args=(site.store_dir, 0, []), daemon=True)
         killer.start()
         with pytest.raises(TransientError, match="was killed"):
-            pretrain.build(SPEC, corpus, tokenizer, site=site)
+            pretrain.build(SPEC, corpus, tokenizer, no_base(site), site=site)
         killer.join()
-    return pretrain.build(SPEC, corpus, tokenizer, site=site)
+    return pretrain.build(SPEC, corpus, tokenizer, no_base(site), site=site)
 
 
 def test_a_killed_bf16_pretraining_goes_on(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:

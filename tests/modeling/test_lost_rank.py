@@ -10,6 +10,7 @@ from tasks.core.run import Run, StageRecord, running
 from tasks.core.site import Site
 from tasks.modeling.specs import TrainSpec
 from tasks.pretrain import pretrain
+from tests.data.kit import no_base
 from tests.modeling.kit import ToySpec, kill_rank, toy_tokenizer, toy_tokens
 from tests.modeling.test_pretrain import SPEC
 
@@ -41,12 +42,12 @@ def test_a_killed_rank_is_named_and_the_stage_s_retry_finishes(tmp_path: Path, p
     site = Site(state_dir=tmp_path / "state", num_processes=2, num_threads=1, sharding=sharding)
     tokenizer = toy_tokenizer.build(ToySpec(), site=site)
     corpus = toy_tokens.build(ToySpec(size=200), tokenizer, site=site)
-    watcher, killed_at = Watcher(), []
+    watcher, killed_at, base = Watcher(), [], no_base(site)
 
     @flow
     def train() -> None:
         with running(Run(site, observers=[watcher])):
-            pretrain(SPEC.model_copy(update={"train": TRAIN}), corpus, tokenizer)
+            pretrain(SPEC.model_copy(update={"train": TRAIN}), corpus, tokenizer, base)
 
     killer = threading.Thread(target=kill_rank, args=(site.store_dir, 1, killed_at), daemon=True)
     killer.start()

@@ -18,6 +18,7 @@ from tasks.core.errors import ContractError, TransientError
 from tasks.core.site import Site
 from tasks.modeling.specs import AdamWSpec, ModelSpec, TrainSpec
 from tasks.pretrain import PretrainSpec, pretrain
+from tests.data.kit import no_base
 from tests.modeling.kit import EXTRA, ToySpec, in_process, toy_tokenizer, toy_tokens
 
 SPEC = PretrainSpec(
@@ -26,7 +27,7 @@ SPEC = PretrainSpec(
     train=TrainSpec(batch_rows=8, num_tokens=8 * 64 * 30, eval_every_steps=10, checkpoint_every_steps=10),
     precision="fp32",
 )
-Inputs = tuple[TokenizedCorpus, Tokenizer]
+Inputs = tuple[TokenizedCorpus, Tokenizer, Checkpoint]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 @pytest.fixture(scope="module")
 def inputs(shared_site: Site) -> Inputs:
     tokenizer = toy_tokenizer.build(ToySpec(), site=shared_site)
-    return toy_tokens.build(ToySpec(size=200), tokenizer, site=shared_site), tokenizer
+    return toy_tokens.build(ToySpec(size=200), tokenizer, site=shared_site), tokenizer, no_base(shared_site)
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +81,13 @@ def test_it_loads_as_users_load_models(base: Checkpoint) -> None:
 def test_another_tokenizer_is_refused(inputs: Inputs, shared_site: Site) -> None:
     other = inputs[1].model_copy(update={"digest": "f" * 64})
     with pytest.raises(ContractError, match=r"was encoded with tokenizer .* encode the corpus again"):
-        pretrain.fn(SPEC, inputs[0], other, ctx=None)
+        pretrain.fn(SPEC, inputs[0], other, inputs[2], ctx=None)
 
 
 def test_an_empty_validation_split_is_refused(inputs: Inputs) -> None:
     empty = inputs[0].model_copy(update={"tokens_by_split": {"train": 5, "validation": 0, "test": 0}})
     with pytest.raises(ContractError, match="no validation tokens"):
-        pretrain.fn(SPEC, empty, inputs[1], ctx=None)
+        pretrain.fn(SPEC, empty, *inputs[1:], ctx=None)
 
 
 OBJECTIVES = [
@@ -118,7 +119,7 @@ def test_every_objective_is_pretrained_by_the_same_loop(
 def inputs_of_all(shared_site: Site) -> Inputs:
     """A corpus whose tokenizer has the special tokens of every objective; its sentences end."""
     tokenizer = toy_tokenizer.build(ToySpec(extra=True), site=shared_site)
-    return toy_tokens.build(ToySpec(size=120, extra=True), tokenizer, site=shared_site), tokenizer
+    return toy_tokens.build(ToySpec(size=120, extra=True), tokenizer, site=shared_site), tokenizer, no_base(shared_site)
 
 
 def test_a_tokenizer_without_the_objective_s_tokens_is_refused(inputs: Inputs) -> None:

@@ -8,6 +8,7 @@ from tasks.contracts import Checkpoint, Conversations
 from tasks.core.site import Site
 from tasks.modeling.specs import AdamWSpec, ModelSpec, TrainSpec
 from tasks.pretrain import PretrainSpec, pretrain
+from tests.data.kit import no_base
 from tests.modeling.kit import ToySpec, in_process, toy_conversations, toy_tokenizer, toy_tokens
 
 
@@ -32,7 +33,7 @@ def base(shared_site: Site) -> Checkpoint:
         train=TrainSpec(batch_rows=8, num_tokens=8 * 64 * 20, eval_every_steps=20, checkpoint_every_steps=20),
         precision="fp32",
     )
-    return pretrain.build(spec, tokens, tokenizer, site=shared_site)
+    return pretrain.build(spec, tokens, tokenizer, no_base(shared_site), site=shared_site)
 
 
 @pytest.fixture(scope="package")

@@ -14,6 +14,7 @@ from tasks.pretrain import PretrainSpec, pretrain
 from tasks.tuning import FullSpec, LoraSpec, TuneSpec, tune
 from tasks.tuning.prepared import Method
 from tasks.tuning.rates import peak_of, peak_rate, rate_warning
+from tests.data.kit import no_base
 
 FULL, LORA = FullSpec(kind="full"), LoraSpec(kind="lora")
 SHORT = TrainSpec(batch_rows=4, num_epochs=0.5, eval_every_steps=4, checkpoint_every_steps=4)
@@ -98,10 +99,10 @@ def test_plan_refuses_what_this_machine_cannot_do(site: Site) -> None:
     assert "qlora needs a CUDA device" in result.output
 
 
-def test_pretraining_has_nothing_to_derive_a_rate_from() -> None:
+def test_pretraining_has_nothing_to_derive_a_rate_from(site: Site) -> None:
     spec = PretrainSpec(optim=AdamWSpec(kind="adamw", learning_rate=None))
     with pytest.raises(RecipeError, match=r"pretrain\.optim\.learning_rate is off"):
-        pretrain.fn(spec, None, None, ctx=None)
+        pretrain.fn(spec, None, None, no_base(site), ctx=None)
 
 
 def test_every_method_can_be_named_in_a_recipe() -> None:
