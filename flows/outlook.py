@@ -1,4 +1,4 @@
-"""What pretraining will cost on this machine, said before it starts.
+"""What pretraining and tuning will cost on this machine, said before they start.
 
 In: a recipe, the site, what the store holds already. Out: an `Outlook`. Invariant: nothing heavy is imported; a figure that is
 not known yet is said to be unknown, never guessed.
@@ -29,11 +29,13 @@ from tasks.modeling.sizing import (
     Memory,
     budget_tokens,
     flops_per_token,
+    lora_parameters,
     parameters,
     sizes_of,
     training_memory,
 )
 from tasks.modeling.specs import ModelSpec
+from tasks.tuning import LoraSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +101,9 @@ def pretrain_outlook(recipe: Recipe, site: Site, found: dict[str, Artifact], man
         found: Artifacts that are there already, by stage.
         manifests: All that the store holds.
     """
-    spec, tokenizer, tokens = recipe.pretrain, found.get("tokenizer"), found.get("encode")
-    model = _model(recipe, found.get("base"))
-    vocab_size = (
-        tokenizer.vocab_size if isinstance(tokenizer, Tokenizer) else getattr(recipe.tokenizer.source, "vocab_size", None)
-    )
-    if vocab_size is None or model is None or model.family not in SIZED:
+    spec, tokens = recipe.pretrain, found.get("encode")
+    model, vocab_size = _model(recipe, found.get("base"), spec.model.context_tokens), _vocab_size(recipe, found.get("tokenizer"))
+    if recipe.pretrain.start.kind == "as_given" or vocab_size is None or model is None:
         return None
     rows = site.micro_batch_rows or max(1, MICRO_TOKENS[site.resolved_device] // model.context_tokens)
     micro_tokens = min(rows, spec.train.batch_rows) * model.context_tokens
@@ -127,14 +126,54 @@ def pretrain_outlook(recipe: Recipe, site: Site, found: dict[str, Artifact], man
     )
 
 
-def _model(recipe: Recipe, base: Artifact | None) -> ModelSpec | None:
-    """Returns the sizes of what is trained: the recipe's, or those of the base where that is there already."""
-    match recipe.pretrain.start.kind:
-        case "scratch":
-            return recipe.pretrain.model
-        case "continued" if base is not None:
-            return sizes_of(model_config(base.path), recipe.pretrain.model.context_tokens)
-    return None
+def tuning_outlook(recipe: Recipe, site: Site, found: dict[str, Artifact]) -> str | None:
+    """Says what a tuning of all weights, or a LoRA of all linear layers, will train and need; nothing where that is not known."""
+    tune, method = recipe.tune, recipe.tune.method
+    model, vocab_size = _model(recipe, found.get("base"), tune.row_tokens), _vocab_size(recipe, found.get("tokenizer"))
+    if vocab_size is None or model is None or method.kind not in ("full", "lora"):
+        return None
+    if isinstance(method, LoraSpec) and method.targets is not None:
+        return None
+    num_adapted = lora_parameters(model, method.rank) if isinstance(method, LoraSpec) else None
+    rows = site.micro_batch_rows or max(1, MICRO_TOKENS[site.resolved_device] // model.context_tokens)
+    memory = training_memory(
+        model,
+        vocab_size,
+        min(rows, tune.train.batch_rows) * model.context_tokens,
+        site.resolve_precision(tune.precision),
+        has_average=tune.train.ema_decay is not None,
+        num_adapted=num_adapted,
+        compute=Compute.of(site),
+        num_shards=site.num_shards,
+    )
+    total, room = parameters(model, vocab_size).total, device_bytes(site)
+    trained = total if num_adapted is None else num_adapted
+    return (
+        f"tune      {trained / 1e6:,.2f} of {total / 1e6:,.2f} M weights trained; about {memory.total / 1e9:.1f} GB"
+        + ("" if room is None else f" of {room / 1e9:.1f} GB")
+        + " on each device"
+    )
+
+
+def _model(recipe: Recipe, base: Artifact | None, row_tokens: int | None) -> ModelSpec | None:
+    """Returns the sizes of what is trained, with rows of so many tokens; none where they cannot be told yet.
+
+    They are the recipe's or, where the recipe gives a base, those of the base as soon as it is there.
+    """
+    if recipe.pretrain.start.kind == "scratch":
+        model = recipe.pretrain.model
+        found = model if row_tokens is None else model.model_copy(update={"context_tokens": row_tokens})
+        return found if found.family in SIZED else None
+    if base is None:
+        return None
+    config = model_config(base.path)
+    return sizes_of(config, row_tokens or config["max_position_embeddings"])
+
+
+def _vocab_size(recipe: Recipe, tokenizer: Artifact | None) -> int | None:
+    if isinstance(tokenizer, Tokenizer):
+        return tokenizer.vocab_size
+    return getattr(recipe.tokenizer.source, "vocab_size", None)
 
 
 def model_config(folder: Path) -> dict[str, Any]:

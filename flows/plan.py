@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.launch import require_choice
-from flows.outlook import pretrain_outlook
+from flows.outlook import pretrain_outlook, tuning_outlook
 from flows.pipeline import STAGES, pipeline
 from flows.recipe import Recipe, load_recipe
 from flows.runner import flat_params, require_reach
@@ -158,7 +158,10 @@ def show_plan(preset: str, overrides: Sequence[str], until: str | None) -> None:
     _show_steps(console, recipe.name, planner.steps)
     for warning in recipe.tune.forewarnings(recipe.pretrain.peak):
         console.print(f"[yellow]warning[/] {escape(warning)}", highlight=False, soft_wrap=True)
-    if not any(step.stage == "pretrain" and step.action == "build" for step in planner.steps):
+    to_build = {step.stage for step in planner.steps if step.action == "build"}
+    if "tune" in to_build and (line := tuning_outlook(recipe, site, planner.found)) is not None:
+        console.print(line, highlight=False, soft_wrap=True)
+    if "pretrain" not in to_build:
         return
     if (outlook := pretrain_outlook(recipe, site, planner.found, planner.manifests)) is not None:
         for line in outlook.lines():

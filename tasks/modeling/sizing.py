@@ -19,6 +19,7 @@ SIZED: tuple[Family, ...] = ("llama", "qwen3")  # the families whose weights are
 # Bytes a weight while training: fp32 weight, fp32 gradient, two fp32 moments of AdamW (Muon has one); a running mean on top.
 _TRAINING_BYTES_PER_WEIGHT = 16
 _AVERAGE_BYTES_PER_WEIGHT = 4
+_WEIGHT_BYTES, _HALF_BYTES = 4, 2
 # Logits, their fp32 copy and its gradient.
 _LOGIT_BYTES = {"fp32": 12, "bf16": 10, "fp16": 10}
 _ACTIVATION_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
@@ -57,6 +58,14 @@ def parameters(spec: ModelSpec, vocab_size: int) -> Parameters:
         matrices=spec.depth * (attention + 3 * sizes.width * sizes.ffn_width),
         vectors=spec.depth * norms + sizes.width,
     )
+
+
+def lora_parameters(spec: ModelSpec, rank: int) -> int:
+    """Returns the weights of low-rank updates beside every linear layer of a decoder, the output layer apart."""
+    sizes = spec.sizes
+    queries, keys = sizes.num_heads * sizes.head_width, sizes.num_kv_heads * sizes.head_width
+    attention = 2 * (sizes.width + queries) + 2 * (sizes.width + keys)
+    return spec.depth * rank * (attention + 3 * (sizes.width + sizes.ffn_width))
 
 
 def sizes_of(config: Mapping[str, Any], context_tokens: int) -> ModelSpec | None:
@@ -112,6 +121,7 @@ def training_memory(
     *,
     num_shards: int = 1,
     has_average: bool = False,
+    num_adapted: int | None = None,
     compute: Compute = PLAIN,
 ) -> Memory:
     """Estimates the memory of a training step on one device.
@@ -123,6 +133,8 @@ def training_memory(
         precision: Number format of products; weights and optimiser are fp32 in either.
         num_shards: Devices that weights, gradients and moments are cut over.
         has_average: A running mean of the weights is kept.
+        num_adapted: Weights of an adapter, where it alone is trained: the model's are kept in fp32 and, for the backward pass,
+            in the number format of products.
         compute: Recomputed layers keep their input, and the values of one layer at a time; logits come in chunks.
 
     Activations a layer and token: 17 widths, the feed-forward's three inner values, and heads * context scores four times
@@ -133,8 +145,10 @@ def training_memory(
     layer = 17 * sizes.width + 3 * sizes.ffn_width + scores
     values = layer + spec.depth * sizes.width if compute.recompute_activations else spec.depth * layer
     state_bytes = _TRAINING_BYTES_PER_WEIGHT + (_AVERAGE_BYTES_PER_WEIGHT if has_average else 0)
+    total, frozen_bytes = parameters(spec, vocab_size).total, _WEIGHT_BYTES + (0 if precision == "fp32" else _HALF_BYTES)
+    states = state_bytes * total if num_adapted is None else frozen_bytes * total + state_bytes * num_adapted
     return Memory(
-        states=state_bytes * parameters(spec, vocab_size).total // num_shards,
+        states=states // num_shards,
         activations=micro_tokens * values * _ACTIVATION_BYTES[precision],
         logits=min(micro_tokens, compute.loss_chunk_tokens or micro_tokens) * vocab_size * _LOGIT_BYTES[precision],
     )

@@ -43,6 +43,9 @@ class TuneSpec(PrecisionSpec):
     train: Annotated[TrainSpec, Field(description="Budget, batches, looks and checkpoints.")] = TrainSpec(
         batch_rows=8, num_epochs=3, eval_every_steps=20, checkpoint_every_steps=20, patience_evals=3, select="best"
     )
+    row_tokens: Annotated[int | None, Field(ge=16, description="Tokens a row holds while tuning; none: the base's context.")] = (
+        None
+    )
     too_long: Annotated[
         TooLong, Field(description="Conversations longer than a row: dropped, or cut at the end of the last answer.")
     ] = "drop"
@@ -87,6 +90,8 @@ def tune(spec: TuneSpec, base: Checkpoint, conversations: Conversations, *, ctx:
         num_steps=result.num_steps,
         num_tokens=result.num_tokens,
         precision=spec.precision,
+        context_tokens=base.context_tokens,
+        licence=base.licence,
         train_loss=result.train_loss,
         validation_loss=result.validation_loss,
         validation_bits_per_byte=None,

@@ -27,6 +27,7 @@ class TuneJob(BaseModel):
     method: MethodSpec
     optim: OptimSpec
     train: TrainSpec
+    row_tokens: int | None
     too_long: TooLong
     precision: ResolvedPrecision
     seed: int

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts import Split
-from tasks.core.errors import ContractError
+from tasks.core.errors import ContractError, RecipeError
 from tasks.modeling.adapted import ADAPTER, bind, keep_adapted
 from tasks.modeling.batches import Example, ExampleRows
 from tasks.modeling.chat import fit, mark_answers
@@ -76,7 +76,8 @@ def _keep(job: TuneJob, prepared: Prepared, special: SpecialIds, result: TrainRe
 
 def _rows(job: TuneJob, tokenizer: Any, special: SpecialIds, split: Split, config: Any, notes: Counter[str]) -> ExampleRows:
     """Packs the conversations of a split; counts what is cut or dropped."""
-    max_tokens = config.max_position_embeddings + 1  # inputs and targets are shifted by one
+    row_tokens = _row_tokens(job.row_tokens, config.max_position_embeddings)
+    max_tokens = row_tokens + 1  # inputs and targets are shifted by one
     examples = []
     for messages in read_messages(job.conversations_dir, split):
         marked = mark_answers(tokenizer, messages, special.turn_end)
@@ -86,10 +87,17 @@ def _rows(job: TuneJob, tokenizer: Any, special: SpecialIds, split: Split, confi
             examples.append(Example.of(fitted.ids, fitted.is_target))
     if not examples:
         raise ContractError(
-            f"no {split} conversation of {job.conversations_dir} fits a row of {config.max_position_embeddings} tokens; "
-            "train the base with a longer model.context_tokens, or set tune.too_long to truncate"
+            f"no {split} conversation of {job.conversations_dir} fits a row of {row_tokens} tokens; raise tune.row_tokens, take "
+            "a base with a longer context, or set tune.too_long to truncate"
         )
-    return ExampleRows(examples, config.max_position_embeddings, special.pad)
+    return ExampleRows(examples, row_tokens, special.pad)
+
+
+def _row_tokens(asked: int | None, context_tokens: int) -> int:
+    """Returns the length of a row: what was asked, else the whole context."""
+    if asked is not None and asked > context_tokens:
+        raise RecipeError(f"tune.row_tokens is {asked}, but the base's context has {context_tokens}; set that or less")
+    return asked or context_tokens
 
 
 def read_messages(folder: Path, split: Split) -> list[list[dict[str, str]]]:

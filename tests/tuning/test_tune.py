@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from tasks.contracts import Checkpoint, Conversations
-from tasks.core.errors import ContractError
+from tasks.core.errors import ContractError, RecipeError
 from tasks.core.site import Site
 from tasks.modeling.batches import ExampleRows
 from tasks.modeling.infer import Reader, example_nats
@@ -189,6 +189,12 @@ def test_only_long_conversations_are_dropped_and_counted(base: Checkpoint, conve
     assert notes["items"] == 60
     assert notes["too_long"] == notes["dropped"] == sum(length > lengths[30] for length in lengths) > 0
     assert len(rows.examples) == 60 - notes["dropped"]
+    longer = Counter(items=0)
+    shorter = job.model_copy(update={"row_tokens": lengths[5] - 1})
+    assert _rows(shorter, tokenizer, special, "train", model.config, longer).row_tokens == lengths[5] - 1
+    assert longer["dropped"] == sum(length > lengths[5] for length in lengths) > notes["dropped"]
+    with pytest.raises(RecipeError, match=rf"tune.row_tokens is 999, but the base's context has {lengths[30] - 1}"):
+        _rows(job.model_copy(update={"row_tokens": 999}), tokenizer, special, "train", model.config, longer)
     model.config.max_position_embeddings = 8
     with pytest.raises(ContractError, match="fits a row of 8 tokens"):
         _rows(job, tokenizer, special, "train", model.config, notes)
