@@ -95,7 +95,8 @@ def _before(known: dict[int, RegisteredVersion], name: str, bad: RegisteredVersi
     if (older := _older_live(known, bad, bad)) is not None:
         return older
     others = sorted(set(known) - {bad.version})
-    raise ContractError(f"there is no earlier version of {name} that was live and not taken back; name one with --to: {others}")
+    remedy = f"name one of {others} with --to" if others else "run the recipe again to make one"
+    raise ContractError(f"there is no earlier version of {name} that was live and not taken back; {remedy}")
 
 
 def _older_live(known: dict[int, RegisteredVersion], good: RegisteredVersion, bad: RegisteredVersion) -> RegisteredVersion | None:

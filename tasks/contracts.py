@@ -97,6 +97,7 @@ class CleanCorpus(Artifact):
         repeated_lines: Lines taken out because they stand in many documents, by source.
         contaminated_by_reason: Documents dropped because they hold a held-out item: its `answer`, or an `ngram` of it.
         marked_by_reason: Such documents that were kept and marked.
+        num_heldout_items: Held-out items that were looked for; none before decontamination.
         documents_by_split: Documents of each split.
     """
 
@@ -107,6 +108,7 @@ class CleanCorpus(Artifact):
     repeated_lines: Counts = Field(default_factory=dict)
     contaminated_by_reason: Counts = Field(default_factory=dict)
     marked_by_reason: Counts = Field(default_factory=dict)
+    num_heldout_items: Count | None = None
     documents_by_split: Counts
     documents_by_language: Counts
     documents_by_source: Counts
@@ -124,9 +126,13 @@ class CleanCorpus(Artifact):
 
     def summary(self) -> str:
         """One line for a person."""
-        found = {f"contaminated ({reason})": count for reason, count in self.contaminated_by_reason.items()}
-        marked = f", {sum(self.marked_by_reason.values()):,} marked as contaminated" if self.marked_by_reason else ""
-        return f"{self.num_documents:,} of {self.num_documents_in:,} kept, {_reasons(self.removed_by_reason | found)}{marked}"
+        if self.num_heldout_items is None:
+            return f"{self.num_documents:,} of {self.num_documents_in:,} kept, {_reasons(self.removed_by_reason)}"
+        marked = f", {sum(self.marked_by_reason.values()):,} marked" if self.marked_by_reason else ""
+        return (
+            f"{self.num_documents:,} of {self.num_documents + self.num_contaminated:,} kept, "
+            f"{_reasons(self.contaminated_by_reason)}{marked}; looked for {self.num_heldout_items:,} held-out items"
+        )
 
 
 class QualityReport(Artifact):

@@ -70,7 +70,7 @@ class _Piece(NamedTuple):
         return self.work / f"{self.number:06d}.parquet"
 
 
-@stage(version=1, retry=DISK, packages=("numpy", "pyarrow"))
+@stage(version=2, retry=DISK, packages=("numpy", "pyarrow"))
 def decontaminate(
     spec: DecontaminateSpec, corpus: CleanCorpus, conversations: Conversations, *, ctx: StageContext
 ) -> CleanCorpus:
@@ -92,7 +92,7 @@ def decontaminate(
     facts = _write(spec, corpus, found, ctx.dir)
     _report(reference, items, found, ctx)
     shutil.rmtree(work)
-    return ctx.commit(CleanCorpus, **facts)
+    return ctx.commit(CleanCorpus, **facts, num_heldout_items=len(items) - reference.num_unchecked)
 
 
 def _require_reachable(reference: Reference, items: Sequence[ReferenceItem]) -> Reference:

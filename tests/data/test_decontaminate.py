@@ -55,7 +55,8 @@ def test_documents_that_hold_an_item_are_dropped_and_counted(site, tmp_path, cor
     assert found.num_documents_in == corpus.num_documents_in
     before, after = ([row["id"] for row in documents(one)] for one in (corpus, found))
     assert after == [id for id in before if id not in ("test/007", "test/008")]
-    assert "1 contaminated (ngram)" in found.summary()
+    assert found.summary().endswith("looked for 2 held-out items")
+    assert "dropped: 1 answer, 1 ngram;" in found.summary()
 
 
 def test_the_evidence_says_what_was_found(site, tmp_path, corpus):
@@ -73,7 +74,7 @@ def test_marked_documents_stay(site, tmp_path, corpus):
     assert (found.marked_by_reason, found.contaminated_by_reason) == ({"ngram": 1, "answer": 1}, {})
     marks = {row["id"]: row["contamination"] for row in documents(found) if row["contamination"]}
     assert marks == {"test/007": "ngram", "test/008": "answer"}
-    assert "2 marked as contaminated" in found.summary()
+    assert "none dropped, 2 marked;" in found.summary()
 
 
 def test_nothing_found_leaves_the_documents_as_they_are(site, tmp_path, corpus):
