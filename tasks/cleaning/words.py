@@ -3,10 +3,8 @@
 In: text. Out: words, and spans of sentences. Invariant: the words and the number of sentences are those of datatrove's
 spaCy tokenizer (English) and of jieba (Chinese), so the filters decide alike.
 
-English: spaCy splits each run without white space by itself, so its answer is kept for each run seen; text repeats its
-runs, and one spaCy document for each text is saved. A new run of letters or a number with plain marks around it is split
-here by the same rules; spaCy's exceptions and any other run are given to spaCy. Chinese: jieba with its dictionary built in
-memory, since its cache is a file in the shared temporary folder that anyone could have written.
+Chinese: jieba with its dictionary built in memory, since its cache is a file in the shared temporary folder that anyone could
+have written. English: see `english_words`.
 """
 
 import logging
@@ -14,19 +12,12 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
 from tasks.cleaning.base import Language
+from tasks.cleaning.english_words import Runs, split_runs
 
 _EMPTY_LINES = re.compile(r"\n\s*\n")
-_MAX_RUNS = 500_000
-_MAX_RUN_CHARS = 200
-# A stop is split off only after a small letter, a digit or 's; hyphens are split only between letters.
-_PLAIN_RUN = re.compile(
-    r"""([("]?)(?:([A-Za-z]+(?:-[A-Za-z]+)*)|([0-9]+(?:[.,:][0-9]+)*))((?<=[A-Za-z])'s)?((?<=[a-z0-9])\.)?([,!?)"]{0,2}|[;:])"""
-)
-_HYPHENS = re.compile("(-)")
 
 
 class Words:
@@ -70,41 +61,13 @@ class Words:
             end = place + len(word)
 
 
-class _Runs(dict[str, tuple[str, ...]]):
-    """The words of each run of characters without white space, learnt when it is first asked for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        import spacy
-
-        self._tokenizer = spacy.blank("en").tokenizer
-        self._exceptions = frozenset(self._tokenizer.rules)
-
-    def __missing__(self, run: str) -> tuple[str, ...]:
-        words = self._plain(run) or tuple(stripped for token in self._tokenizer(run) if (stripped := token.text.strip()))
-        if len(run) <= _MAX_RUN_CHARS and len(self) < _MAX_RUNS:
-            self[run] = words
-        return words
-
-    def _plain(self, run: str) -> tuple[str, ...] | None:
-        """Returns the words of a run of ASCII letters or of a number, with marks around it; None for any other."""
-        found = _PLAIN_RUN.fullmatch(run)
-        if found is None:
-            return None
-        before, letters, number, owner, stop, after = found.groups()
-        parts = _HYPHENS.split(letters) if letters else [number]
-        if not self._exceptions.isdisjoint((run, letters, *parts, f"{letters}.", f"{parts[-1]}.", parts[-1] + after)):
-            return None
-        return *before, *parts, *filter(None, (owner, stop)), *after
-
-
 class _EnglishWords(Words):
     def __init__(self) -> None:
         super().__init__()
-        self._runs = _Runs()
+        self._runs = Runs()
 
     def split(self, text: str) -> list[str]:
-        return list(chain.from_iterable(map(self._runs.__getitem__, text.split())))
+        return split_runs(self._runs, text)
 
 
 class _ChineseWords(Words):

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tasks.cleaning.words import word_tokenizer
 
@@ -13,7 +15,10 @@ TEXTS = [
     " \n x",
     'end.  " We go on.',
     "IS_ALPHA test",
+    "(8), ;-)x :)) (10a.m.), 'Cause US$5 5US$ 10km. 9°C. l'd’s “O.K.” ..x.. --a--b-- a/b:c=d%5E @x #y $$$",
+    "www.x.org, (http://a.b.c/d?e=f). x@y.z; file.tar.gz 3.14-2 1,000.50$ v1.2-rc3+x été… A$1 C$",
 ]
+MARKS = st.text(st.sampled_from("aZ8.,:;!?()[]{}<>'\"-–—/\\@#$%&*_=+~^|°€é中。sSkmM…’”"), min_size=1, max_size=9)
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +39,12 @@ def pages(request):
 @pytest.mark.parametrize("text", TEXTS)
 def test_english_words_of_hard_texts(theirs, text):
     assert word_tokenizer("en").word_tokenize(text) == theirs.word_tokenize(text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(MARKS)
+def test_english_words_of_any_marks(theirs, run):
+    assert word_tokenizer("en").split(run) == theirs.word_tokenize(run)
 
 
 def test_english_words_of_web_pages(theirs, pages):
