@@ -1,21 +1,25 @@
 """Forms: instruction items as the world writes them become one list of messages.
 
-In: JSON objects in messages, alpaca, ShareGPT or prompt and response form. Out: an `Item`, or the reason why it is none.
-Invariant: turns alternate user, assistant (after at most one system message) and end with an answer that is not empty.
+In: JSON objects in messages, alpaca, self-instruct, ShareGPT or prompt and response form, with or without tools. Out: an `Item`,
+or the reason why it is none. Invariant: a conversation ends with an answer that is not empty, and holds no slot left open.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tasks.core.rows import Refused
 from tasks.core.text import normalized, text_safe
+from tasks.instructions.turns import Message, Turn, read_messages, require_answered
 
-Message = dict[str, str]
-
-_ROLES = {"human": "user", "gpt": "assistant"}
 _MAX_NAME_CHARS = 300
-_CONTROL = re.compile(r"<\|[\w-]{1,40}\|>")  # how tokenizers write tokens that are not text, e.g. <|im_end|>
+_FORM_BY_KEY = {"messages": "messages", "conversations": "sharegpt", "instruction": "alpaca", "prompt": "prompt_response"}
+_SLOT = re.compile(r"\{\{(\w+)\}\}")
+_KNOWN_SLOTS = ("name", "author")  # how sets about a model's identity write them; {{x}} may also be code
+_WRAPPED = re.compile(
+    r"Below is an instruction[^\n]*\n\n### Instruction:\n(.*?)\n\n(?:### Input:\n(.*?)\n\n)?### Response:\s*", re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +71,42 @@ class Item:
         }
 
 
-def to_item(value: Any, number: int, source: str, form: str) -> Item:
+def instances(value: Any, number: int, source: str) -> list[Any]:
+    """Returns what an item stands for: itself, or each instance of its instruction (self-instruct), all in one group."""
+    if not isinstance(value, dict) or not isinstance(found := value.get("instances"), list):
+        return [value]
+    if not found or not all(isinstance(one, dict) for one in found):
+        return [Refused("broken_turns")]
+    name = _name(value.get("id")) or str(number)
+    shared = {"instruction": value.get("instruction"), "group": value.get("group", f"{source}/{name}")}
+    ids = [name] if len(found) == 1 else [f"{name}/{place}" for place in range(1, len(found) + 1)]
+    return [one | shared | {"id": id} for one, id in zip(found, ids, strict=True)]
+
+
+def to_item(value: Any, number: int, source: str, form: str, slots: dict[str, str]) -> Item:
     """Returns the item that a JSON value stands for.
+
+    Args:
+        slots: What stands for `{{name}}` in the texts, by name.
 
     Raises:
         Refused: With the reason that is counted.
     """
-    if isinstance(value, Refused):
-        raise value
-    if not isinstance(value, dict):
-        raise Refused("unknown_form")
-    messages = _messages(value, _form(value) if form == "auto" else form)
-    name = _name(value.get("id")) or str(number)
+    messages = filled(conversation(value, form), slots)
+    require_answered(messages)
     keywords, match = value.get("keywords") or [], value.get("match", "any")
     if not isinstance(keywords, list) or not all(isinstance(word, str) and word.strip() for word in keywords):
         raise Refused("broken_keywords")
     if match not in ("any", "all"):
         raise Refused("broken_keywords")
-    id = f"{source}/{name}"  # without a group of its own an item is a group: a bare number may stand in any set
-    return Item(id, _name(value.get("group")) or id, source, messages, tuple(keywords), match, bool(value.get("copied", False)))
+    id, group = names(value, number, source)
+    return Item(id, group, source, messages, tuple(keywords), match, bool(value.get("copied", False)))
+
+
+def names(value: dict[str, Any], number: int, source: str) -> tuple[str, str]:
+    """Returns id and group of an item; without a group of its own an item is one: a bare number may stand in any set."""
+    id = f"{source}/{_name(value.get('id')) or number}"
+    return id, _name(value.get("group")) or id
 
 
 def _name(value: Any) -> str | None:
@@ -94,31 +115,80 @@ def _name(value: Any) -> str | None:
     return text_safe(str(value), _MAX_NAME_CHARS).strip() or None
 
 
+def conversation(value: Any, form: str = "auto") -> tuple[Message, ...]:
+    """Returns the messages of a JSON value, whoever has the last word.
+
+    Raises:
+        Refused: With the reason that is counted.
+    """
+    if isinstance(value, Refused):
+        raise value
+    if not isinstance(value, dict):
+        raise Refused("unknown_form")
+    return read_messages(_turns(value, _form(value) if form == "auto" else form), value.get("tools"))
+
+
+def filled(messages: Sequence[Message], slots: dict[str, str]) -> tuple[Message, ...]:
+    """Returns the messages with their slots filled.
+
+    Raises:
+        Refused: A known slot is left.
+    """
+    done = []
+    for message in messages:
+        content = _SLOT.sub(lambda found: slots.get(found[1], found[0]), message["content"])
+        if any(found in _KNOWN_SLOTS for found in _SLOT.findall(content)):
+            raise Refused("unfilled_slot")
+        done.append(message | {"content": content})
+    return tuple(done)
+
+
 def _form(value: dict[str, Any]) -> str:
-    if "messages" in value:
-        return "messages"
-    if "conversations" in value:
-        return "sharegpt"
-    if "instruction" in value:
-        return "alpaca"
-    if "prompt" in value:
-        return "prompt_response"
+    for key, form in _FORM_BY_KEY.items():
+        if key in value:
+            return form
     raise Refused("unknown_form")
 
 
-def _messages(value: dict[str, Any], form: str) -> tuple[Message, ...]:
+def _turns(value: dict[str, Any], form: str) -> list[Turn]:
     match form:
         case "messages":
-            turns = [(_get(turn, "role"), _get(turn, "content")) for turn in _list(value.get("messages"))]
+            return [_message_turn(turn) for turn in _list(value.get("messages"))]
         case "sharegpt":
             turns = [(_get(turn, "from"), _get(turn, "value")) for turn in _list(value.get("conversations"))]
-            turns = [("system", value["system"]), *turns] if value.get("system") else turns
+            return [("system", value["system"]), *turns] if value.get("system") else turns
         case "alpaca":
-            prompt = "\n".join(part for part in (value.get("instruction"), value.get("input")) if isinstance(part, str) and part)
-            turns = [("user", prompt), ("assistant", value.get("output"))]
+            parts = (value.get("instruction"), value.get("input"))
+            return [("user", _alpaca(*parts)), ("assistant", value.get("output"))]
         case _:
-            turns = [("user", value.get("prompt")), ("assistant", value.get("response", value.get("completion")))]
-    return _checked([{"role": _ROLES.get(role, role), "content": _text(content)} for role, content in turns])
+            answer = value.get("response", value.get("completion"))
+            return [("user", _unwrapped(value.get("prompt"))), ("assistant", answer)]
+
+
+def _message_turn(turn: Any) -> Turn:
+    """Returns a turn of the messages form.
+
+    Raises:
+        Refused: It lacks role or content, or its weight asks for another loss than that on answers only.
+    """
+    role = _get(turn, "role")
+    if turn.get("loss_weight", role == "assistant") != (role == "assistant"):
+        raise Refused("loss_weights")
+    if not turn.get("tool_calls"):
+        return role, _get(turn, "content")
+    if role != "assistant" or turn.get("content"):
+        raise Refused("text_and_call")
+    return "function_call", turn["tool_calls"]
+
+
+def _alpaca(*parts: Any) -> str:
+    return "\n".join(part for part in parts if isinstance(part, str) and part)
+
+
+def _unwrapped(prompt: Any) -> Any:
+    """Returns the instruction inside the frame of the Alpaca prompt: the chat template is the frame here."""
+    found = _WRAPPED.fullmatch(prompt) if isinstance(prompt, str) else None
+    return _alpaca(found[1], found[2]) if found else prompt
 
 
 def _list(value: Any) -> list[Any]:
@@ -131,28 +201,3 @@ def _get(turn: Any, key: str) -> Any:
     if not isinstance(turn, dict) or key not in turn:
         raise Refused("broken_turns")
     return turn[key]
-
-
-def _text(content: Any) -> str:
-    """Returns the text of a message, also where it comes as typed parts."""
-    if isinstance(content, list):
-        content = "".join(str(part.get("text", part.get("value", ""))) for part in content if isinstance(part, dict))
-    if not isinstance(content, str):
-        raise Refused("broken_turns")
-    try:
-        content.encode("utf-8")
-    except UnicodeEncodeError:
-        raise Refused("lone_surrogate") from None
-    if _CONTROL.search(content):  # the chat template would make it end a turn, or open one
-        raise Refused("control_token")
-    return content.strip()
-
-
-def _checked(messages: list[Message]) -> tuple[Message, ...]:
-    turns = messages[1:] if messages and messages[0]["role"] == "system" else messages
-    expected = ["user", "assistant"] * (len(turns) // 2)
-    if not turns or [turn["role"] for turn in turns] != expected:
-        raise Refused("broken_turns")
-    if any(not turn["content"] for turn in turns):
-        raise Refused("empty_answer" if any(not turn["content"] for turn in turns[1::2]) else "empty_prompt")
-    return tuple(messages)

@@ -18,7 +18,7 @@ Form = Literal["auto", "messages", "alpaca", "sharegpt", "prompt_response"]
 
 
 class InstructionSet(Spec):
-    """Files of instruction items: JSON (one array) or JSON Lines, also .gz or .zst."""
+    """Files of instruction items: JSON (one array) or JSON Lines, also .gz or .zst; alpaca reads self-instruct too."""
 
     name: Annotated[str, Field(description="Name of the set; starts the ids of its items.", pattern=r"^[A-Za-z0-9][\w.-]{0,63}$")]
     paths: Annotated[tuple[str, ...], Field(min_length=1, description="Files, folders and globs.")]
@@ -52,6 +52,10 @@ class InstructionsSpec(Spec):
         OverlapRules | None,
         Field(description="Training items that share a run or an answer with a held-out item are dropped; off: not looked for."),
     ] = OverlapRules()
+    slots: dict[str, str] = Field(
+        default_factory=dict,
+        description="What stands for {{name}}, {{author}}, ... in the texts; items that keep one of these two are dropped.",
+    )
     shuffle_answers: Annotated[
         bool, Field(description="Experiment: give training items each other's answers, so that the gate must say no.")
     ] = False

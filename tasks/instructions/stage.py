@@ -9,6 +9,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from tasks.contracts import Conversations, Split
 from tasks.core.errors import ContractError
@@ -17,13 +18,14 @@ from tasks.core.overlap import Reference, ReferenceItem
 from tasks.core.rows import Refused, read_objects
 from tasks.core.splits import split_groups
 from tasks.core.stage import DISK, StageContext, stage
-from tasks.instructions.forms import Item, Message, to_item
+from tasks.instructions.forms import Item, instances, to_item
 from tasks.instructions.sets import InstructionSet, InstructionsSpec
+from tasks.instructions.turns import Message
 
 _SHINGLE_CHARS = 5
 
 
-@stage(version=2, name="instructions", retry=DISK)
+@stage(version=3, name="instructions", retry=DISK)
 def read_conversations(spec: InstructionsSpec, *, ctx: StageContext) -> Conversations:
     """Reads every set, drops what cannot be used with its reason, and splits the rest.
 
@@ -94,11 +96,15 @@ class _Reader:
             for file in find_files(one.paths):
                 for value in read_objects(file, is_array=file.format == "json"):
                     number += 1
-                    self.num_seen += 1
-                    try:
-                        yield self._accepted(to_item(value, number, one.name, one.form))
-                    except Refused as reason:
-                        self.dropped[str(reason)] += 1
+                    yield from self._accepted_of(instances(value, number, one.name), number, one)
+
+    def _accepted_of(self, values: Sequence[Any], number: int, one: InstructionSet) -> Iterator[Item]:
+        for value in values:
+            self.num_seen += 1
+            try:
+                yield self._accepted(to_item(value, number, one.name, one.form, self._spec.slots))
+            except Refused as reason:
+                self.dropped[str(reason)] += 1
 
     def _accepted(self, item: Item) -> Item:
         if item.num_chars > self._spec.max_chars:

@@ -1,4 +1,4 @@
-"""Whatever comes in, every row of a labelled set is an item or is counted."""
+"""Whatever comes in, every row of a labelled, instruction or preference set is an item or is counted."""
 
 import gzip
 import json
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tasks.core.errors import ContractError
 from tasks.core.site import Site
 from tasks.core.tables import read_rows
+from tasks.instructions import InstructionsSpec, read_conversations
 from tasks.labelled import LabelledSpec, read_labelled
 
 ANY = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None)
@@ -103,3 +104,58 @@ def test_a_table_without_its_columns_is_an_error_or_empty(tmp_path, data):
     else:
         with pytest.raises(ContractError, match="has no column"):
             labelled_of(tmp_path, "classification", {"a.csv": data}, {}, "drop")
+
+
+SAID = NASTY | st.sampled_from(["Q", "A", "{{name}}", "<|im_end|>", json.dumps({"name": "f", "arguments": {}})])
+SIDE = st.sampled_from(["user", "assistant", "system", "tool", "human", "gpt", "function_call", "observation", ""]) | VALUE
+CONTENT = SAID | VALUE | st.lists(st.dictionaries(st.sampled_from(["type", "text", "value"]), SAID | VALUE), max_size=2)
+TURN = st.fixed_dictionaries(
+    {}, optional={"role": SIDE, "content": CONTENT, "from": SIDE, "value": CONTENT, "tool_calls": CONTENT, "loss_weight": VALUE}
+)
+SPOKEN = st.lists(TURN, max_size=5) | VALUE
+VALID = st.lists(SAID, min_size=2, max_size=4).map(
+    lambda said: [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(said)]
+)
+TOLD = st.fixed_dictionaries(
+    {},
+    optional={
+        "messages": VALID | SPOKEN,
+        "conversations": SPOKEN,
+        "instruction": SAID | VALUE,
+        "output": SAID,
+        "prompt": SAID | VALUE,
+    }
+    | {
+        "response": SAID,
+        "instances": SPOKEN,
+        "tools": SAID | VALUE | st.just([{"name": "f"}]),
+        "id": SAID | VALUE,
+        "group": SAID | VALUE,
+    }
+    | {"keywords": VALUE, "match": VALUE, "chosen": SPOKEN | SAID | TURN, "rejected": SPOKEN | SAID | TURN, "label": VALUE},
+)
+
+
+def told_in(folder, told):
+    asked = [{"prompt": f"What is {number}?", "response": f"It is {number}."} for number in range(3)]
+    (folder / "a.json").write_text(json.dumps([*asked, *told]))
+    return [{"name": "a", "licence": "MIT", "paths": [str(folder / "a.json")]}]
+
+
+@ANY
+@given(st.lists(TOLD, max_size=12))
+@example([{"messages": [{"role": ["user"], "content": "Q"}]}, {"instruction": "a", "instances": [{}, {}]}])
+def test_every_conversation_is_accounted_for(told):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        spec = InstructionsSpec.model_validate({"train": told_in(folder, told), "slots": {"author": "us"}})
+        found = read_conversations.build(spec, site=Site(state_dir=folder / "state"))
+        rows = [json.loads(line) for line in (found.path / "conversations.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert found.num_items == len(rows) == len({row["id"] for row in rows})
+        expected = sum(len(one["instances"]) or 1 if isinstance(one.get("instances"), list) else 1 for one in told)
+        assert 3 + len(told) <= found.num_items_in <= 3 + expected
+        assert found.num_items_in == len(rows) + sum(found.dropped_by_reason.values())
+        for row in rows:
+            turns = [message["role"] for message in row["messages"] if message["role"] != "system"]
+            assert turns == ["user", "assistant"] * (len(turns) // 2)
+            assert all(message["content"] for message in row["messages"] if message["role"] != "system")

@@ -211,11 +211,152 @@ def test_the_identity_holds_no_path(site, tmp_path):
     assert spec.pinned(site).train[0].digest != spec.pinned(site).heldout[0].digest
 
 
-def test_the_real_sets_are_read(site, shared_data):
-    reasons = {}
-    for path in sorted((shared_data / "sft").glob("*")):
-        if path.name != "self_instruct_seed_tasks.jsonl":
-            reasons[path.name] = read_conversations.build(spec_of(path), site=site).dropped_by_reason
-    assert reasons["linux_command_zh_sft.json"] == {}
-    assert reasons["alpaca_zh_demo.json"] == {"duplicate": 8}
-    assert set(reasons["glaive_toolcall_zh_demo.json"]) == {"broken_turns", "duplicate"}  # tool turns are not supported
+TOOLS = json.dumps([{"name": "add", "description": "两数之和", "parameters": {"type": "object"}}])
+CALL = {"name": "add", "arguments": {"a": 1, "b": 2}}
+CALLED = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
+
+
+def sharegpt(*turns, **more):
+    return {"conversations": [{"from": role, "value": value} for role, value in turns]} | more
+
+
+def openai(*calls, answers=("3",), **more):
+    turns = [{"role": "user", "content": "1+2?"}, {"role": "assistant", "content": None, "tool_calls": list(calls)}]
+    turns += [{"role": "tool", "content": answer} for answer in answers]
+    return {
+        "messages": [*turns, {"role": "assistant", "content": "3."}],
+        "tools": [{"type": "function", "function": json.loads(TOOLS)[0]}],
+    } | more
+
+
+def test_tools_calls_and_answers_become_turns_of_any_chat_template(site, tmp_path):
+    spoken = [("human", "1+2?"), ("function_call", json.dumps(CALL)), ("observation", "3"), ("gpt", "3.")]
+    twice = openai({"function": CALL | {"arguments": '{"a": 1, "b": 2}'}}, CALL, answers=("3", "three"))
+    items = [sharegpt(("system", "Be brief."), *spoken, tools=TOOLS), openai(CALL), twice]
+    plain = sharegpt(("human", "hi"), ("gpt", "ho"), tools="[]")
+    rows = [row["messages"] for row in lines(build(site, tmp_path, [*items, plain], validation_share=1e-9))]
+    by_prompt = {(len(row), row[-2]["content"]): row for row in rows}
+    one = by_prompt[4 + 1, "<tool_response>\n3\n</tool_response>"]
+    assert [message["role"] for message in one] == ["system", "user", "assistant", "user", "assistant"]
+    system = one[0]["content"]
+    definition = '{"type": "function", "function": {"name": "add", "description": "两数之和", "parameters": {"type": "object"}}}'
+    assert f"<tools>\n{definition}\n</tools>" in system
+    assert one[2]["content"] == CALLED
+    assert len([row for row in rows if row[0]["content"].startswith("Be brief.\n\nYou can call")]) == 1
+    both = by_prompt[5, "<tool_response>\n3\n</tool_response>\n<tool_response>\nthree\n</tool_response>"]
+    assert both[2]["content"] == f"{CALLED}\n{CALLED}"
+    assert [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}] in rows
+
+
+Q, A = ("human", "Q"), ("gpt", "A")
+MADE, SEEN = ("function_call", json.dumps(CALL)), ("observation", "3")
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        (sharegpt(Q, MADE, Q, A), "broken_turns"),
+        (sharegpt(Q, A, SEEN, A), "broken_turns"),
+        (sharegpt(SEEN, A), "broken_turns"),
+        (sharegpt(Q, MADE, SEEN), "broken_turns"),
+        (sharegpt(Q, ("function_call", "add(1, 2)"), SEEN, A), "broken_call"),
+        (sharegpt(Q, ("function_call", '{"name": "add", "arguments": [1]}'), SEEN, A), "broken_call"),
+        (sharegpt(Q, ("function_call", "[]"), SEEN, A), "broken_call"),
+        (sharegpt(Q, A, tools="[{]"), "broken_tools"),
+        (sharegpt(Q, A, tools='{"name": "add"}'), "broken_tools"),
+        (sharegpt(Q, A, tools=[{"title": "add"}]), "broken_tools"),
+        (sharegpt(Q, A, tools=[{"name": "<|im_end|>"}]), "control_token"),
+        (
+            openai(CALL)
+            | {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A", "tool_calls": [CALL]}]},
+            "text_and_call",
+        ),
+        ({"messages": [{"role": ["user"], "content": "Q"}, {"role": "assistant", "content": "A"}]}, "broken_turns"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image", "value": "x"}]}, {"role": "assistant", "content": "A"}]},
+            "not_text",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A", "loss_weight": 0.0}]},
+            "loss_weights",
+        ),
+        ({"instruction": "Q", "output": "I am {{name}}."}, "unfilled_slot"),
+        ({"instruction": "Q", "instances": []}, "broken_turns"),
+        ({"instruction": "Q", "instances": ["a"]}, "broken_turns"),
+        ({"instruction": "Q", "instances": [{"input": "x"}]}, "broken_turns"),
+    ],
+)
+def test_broken_tools_parts_and_slots_are_dropped(site, tmp_path, item, reason):
+    assert build(site, tmp_path, [alpaca(1), item, alpaca(2)]).dropped_by_reason == {reason: 1}
+
+
+def test_a_conversation_may_end_with_a_call(site, tmp_path):
+    rows = lines(build(site, tmp_path, [alpaca(1), sharegpt(Q, MADE, tools=TOOLS)]))
+    assert {row["messages"][-1]["content"] for row in rows} == {"Answer 1.", CALLED}
+
+
+def test_slots_are_filled(site, tmp_path):
+    items = [{"instruction": "Who are you, {{name}}?", "output": "{{name}} by {{author}}, not {{ name }} or {{x}}."}, alpaca(1)]
+    rows = lines(build(site, tmp_path, items, slots={"name": "Milla", "author": "us"}, validation_share=1e-9))
+    said = [message["content"] for row in rows for message in row["messages"]]
+    assert {"Who are you, Milla?", "Milla by us, not {{ name }} or {{x}}."} < set(said)
+
+
+def test_instances_of_an_instruction_are_items_of_one_group(site, tmp_path):
+    task = {
+        "id": "t",
+        "instruction": "Negate.",
+        "instances": [{"input": "1", "output": "-1"}, {"input": "2", "output": "-2"}, {"output": ""}],
+    }
+    other = {"instruction": "Double.", "instances": [{"input": "1", "output": "2"}]}
+    found = build(site, tmp_path, [task, other])
+    rows = {row["id"]: row for row in lines(found)}
+    assert (found.num_items_in, found.dropped_by_reason) == (4, {"empty_answer": 1})
+    assert {id: row["group"] for id, row in rows.items()} == {
+        "train/t/1": "train/t",
+        "train/t/2": "train/t",
+        "train/2": "train/2",
+    }
+    assert rows["train/t/2"]["messages"][0]["content"] == "Negate.\n2"
+
+
+FRAME = "Below is an instruction that describes a task. Write.\n\n### Instruction:\n{}\n\n### Response:\n"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "asked"),
+    [
+        (FRAME.format("What?"), "What?"),
+        (FRAME.format("Sum.\n\n### Input:\n1 2"), "Sum.\n1 2"),
+        ("Below is an instruction, and nothing else", "Below is an instruction, and nothing else"),
+    ],
+)
+def test_the_frame_of_an_alpaca_prompt_is_taken_off(site, tmp_path, prompt, asked):
+    rows = lines(build(site, tmp_path, [alpaca(1), {"id": "x", "prompt": prompt, "response": "A"}]))
+    assert next(row for row in rows if row["id"] == "train/x")["messages"][0]["content"] == asked
+
+
+REAL = {
+    "alpaca_en_demo.json": (985, {"duplicate": 14}),
+    "alpaca_zh_demo.json": (992, {"duplicate": 8}),
+    "debian_translate_en_zh_messages.jsonl.gz": (812, {"too_long": 1}),
+    "dolly_hhrlhf_train_small.jsonl": (998, {"too_long": 2}),
+    "glaive_toolcall_en_demo.json": (257, {"duplicate": 41, "too_long": 2}),
+    "glaive_toolcall_zh_demo.json": (255, {"broken_turns": 2, "duplicate": 43}),
+    "identity.json": (91, {}),
+    "linux_command_zh_sft.json": (614, {}),
+    "self_instruct_seed_tasks.jsonl": (175, {}),
+    "v1_sft_demo.jsonl": (499, {"duplicate": 1}),
+}
+
+
+def test_every_real_set_is_read(site, shared_data):
+    paths = sorted((shared_data / "sft").iterdir())
+    assert [path.name for path in paths] == list(REAL)
+    for path in paths:
+        found = read_conversations.build(spec_of(path, slots={"name": "Milla", "author": "us"}), site=site)
+        assert (found.num_items, found.dropped_by_reason) == REAL[path.name]
+        assert found.num_items_in == sum(found.dropped_by_reason.values()) + found.num_items
+        assert not any("{{name}}" in message["content"] for row in lines(found) for message in row["messages"])
+    open_slots = read_conversations.build(spec_of(shared_data / "sft" / "identity.json"), site=site)
+    assert open_slots.dropped_by_reason == {"unfilled_slot": 85}
