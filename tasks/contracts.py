@@ -3,6 +3,7 @@
     RawCorpus -> FilteredCorpus -> CleanCorpus -> CleanCorpus (decontaminated) -> QualityReport
                                                    ^           |-> Tokenizer -> TokenizedCorpus -> Checkpoint (base)
     Conversations ---------------------------------+----------------------------------------------> Checkpoint (tuned)
+    Preferences, Labelled (QualityReport) --------------------------------------------------------> Checkpoint (tuned)
     Champion, Checkpoint, Checkpoint -> Scores -> EvalReport -> Verdict -> ModelVersion -> Deployment
 
 In: what stages measured. Out: frozen values whose facts the next stage checks. Invariant: counts add up wherever
@@ -225,6 +226,39 @@ class Conversations(Artifact):
     def summary(self) -> str:
         """One line for a person."""
         return ", ".join(f"{count:,} {split}" for split, count in self.items_by_split.items()) + " conversations"
+
+
+class Preferences(Artifact):
+    """Preference data in one form: `preferences.jsonl`, whose rows begin with id, group, source and split.
+
+    Paired rows go on with `prompt` (messages, the last one a user's), `chosen` and `rejected` (texts of the answer), unpaired
+    ones with `messages` (the last one the answer) and `is_good`. Rows of one prompt are one group, unless they name another.
+
+    Attributes:
+        num_items_in: Items seen.
+        dropped_by_reason: Items refused, by reason.
+        items_by_split: Items of each split; `test` is the held-out set, which selects nothing.
+        num_good: Unpaired items whose answer is good.
+    """
+
+    form: Literal["paired", "unpaired"]
+    num_items_in: Count
+    num_items: Count
+    dropped_by_reason: Counts
+    items_by_split: Counts
+    items_by_source: Counts
+    num_good: Count | None = None
+
+    @model_validator(mode="after")
+    def _conserved(self) -> Self:
+        _check_conserved("preferences", self.num_items_in, self.num_items, self.dropped_by_reason)
+        _check_conserved("preference split", self.num_items, 0, self.items_by_split)
+        return self
+
+    def summary(self) -> str:
+        """One line for a person."""
+        splits = ", ".join(f"{count:,} {split}" for split, count in self.items_by_split.items())
+        return f"{self.form}: {splits} items, {_reasons(self.dropped_by_reason)}"
 
 
 class Labelled(Artifact):

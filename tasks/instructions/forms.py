@@ -5,12 +5,14 @@ or the reason why it is none. Invariant: a conversation ends with an answer that
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tasks.core.rows import Refused
-from tasks.core.text import normalized, text_safe
+from tasks.core.inputs import find_files
+from tasks.core.rows import Refused, read_objects
+from tasks.core.text import text_safe
+from tasks.instructions.items import Item
+from tasks.instructions.sets import InstructionSet
 from tasks.instructions.turns import Message, Turn, read_messages, require_answered
 
 _MAX_NAME_CHARS = 300
@@ -22,56 +24,14 @@ _WRAPPED = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One conversation.
-
-    Attributes:
-        group: Items of one group (a command, a package) are never in two splits.
-        keywords: What recognises a right answer of a held-out item.
-        match: Whether any or all keywords are asked for.
-        copied: The keywords stand in the prompt: copying them is the task.
-    """
-
-    id: str
-    group: str
-    source: str
-    messages: tuple[Message, ...]
-    keywords: tuple[str, ...] = ()
-    match: str = "any"
-    copied: bool = False
-
-    @property
-    def prompt(self) -> str:
-        """What the user says, in the form in which prompts are compared: letters and digits only."""
-        said = " ".join(message["content"] for message in self.messages if message["role"] == "user")
-        return "".join(char for char in normalized(said) if char.isalnum())
-
-    @property
-    def answer(self) -> str:
-        """The last answer."""
-        return self.messages[-1]["content"]
-
-    @property
-    def num_chars(self) -> int:
-        """Characters of all messages."""
-        return sum(len(message["content"]) for message in self.messages)
-
-    def row(self, split: str) -> dict[str, Any]:
-        """Returns the item as a line of `conversations.jsonl`."""
-        return {
-            "id": self.id,
-            "group": self.group,
-            "source": self.source,
-            "split": split,
-            "messages": list(self.messages),
-            "keywords": list(self.keywords),
-            "match": self.match,
-            "copied": self.copied,
-        }
+def read_values(one: InstructionSet) -> Iterator[tuple[int, Any]]:
+    """Yields the JSON values of a set, each instance apart, with the number of the value they come from."""
+    values = (value for file in find_files(one.paths) for value in read_objects(file, is_array=file.format == "json"))
+    for number, value in enumerate(values, 1):
+        yield from ((number, part) for part in _instances(value, number, one.name))
 
 
-def instances(value: Any, number: int, source: str) -> list[Any]:
+def _instances(value: Any, number: int, source: str) -> list[Any]:
     """Returns what an item stands for: itself, or each instance of its instruction (self-instruct), all in one group."""
     if not isinstance(value, dict) or not isinstance(found := value.get("instances"), list):
         return [value]
@@ -125,7 +85,31 @@ def conversation(value: Any, form: str = "auto") -> tuple[Message, ...]:
         raise value
     if not isinstance(value, dict):
         raise Refused("unknown_form")
-    return read_messages(_turns(value, _form(value) if form == "auto" else form), value.get("tools"))
+    form = _form(value) if form == "auto" else form
+    return read_messages([*_asked(value, form), *_answered(value, form)], value.get("tools"))
+
+
+def opening(value: dict[str, Any], form: str) -> list[Turn]:
+    """Returns the turns of a prompt that is answered elsewhere; none where the item has no prompt of its own.
+
+    Raises:
+        Refused: With the reason that is counted.
+    """
+    if form == "auto" and not any(key in value for key in _FORM_BY_KEY):
+        return []
+    return _asked(value, _form(value) if form == "auto" else form)
+
+
+def turns_of(messages: Any) -> list[Turn]:
+    """Returns the turns of a list of messages, whether they are written as messages or as ShareGPT.
+
+    Raises:
+        Refused: With the reason that is counted.
+    """
+    return [
+        (turn["from"], _get(turn, "value")) if isinstance(turn, dict) and "from" in turn else _message_turn(turn)
+        for turn in _list(messages)
+    ]
 
 
 def filled(messages: Sequence[Message], slots: dict[str, str]) -> tuple[Message, ...]:
@@ -150,19 +134,30 @@ def _form(value: dict[str, Any]) -> str:
     raise Refused("unknown_form")
 
 
-def _turns(value: dict[str, Any], form: str) -> list[Turn]:
+def _asked(value: dict[str, Any], form: str) -> list[Turn]:
+    """Returns the turns of an item, without the answer where the form keeps it apart."""
     match form:
         case "messages":
-            return [_message_turn(turn) for turn in _list(value.get("messages"))]
+            return turns_of(value.get("messages"))
         case "sharegpt":
-            turns = [(_get(turn, "from"), _get(turn, "value")) for turn in _list(value.get("conversations"))]
+            turns = turns_of(value.get("conversations"))
             return [("system", value["system"]), *turns] if value.get("system") else turns
         case "alpaca":
-            parts = (value.get("instruction"), value.get("input"))
-            return [("user", _alpaca(*parts)), ("assistant", value.get("output"))]
+            return [("user", _alpaca(value.get("instruction"), value.get("input")))]
         case _:
-            answer = value.get("response", value.get("completion"))
-            return [("user", _unwrapped(value.get("prompt"))), ("assistant", answer)]
+            prompt = value.get("prompt")
+            return turns_of(prompt) if _are_messages(prompt) else [("user", _unwrapped(prompt))]
+
+
+def _answered(value: dict[str, Any], form: str) -> list[Turn]:
+    if form in ("messages", "sharegpt"):
+        return []
+    answer = value.get("output") if form == "alpaca" else value.get("response", value.get("completion"))
+    return turns_of(answer) if _are_messages(answer) else [("assistant", answer)]
+
+
+def _are_messages(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(turn, dict) and ("role" in turn or "from" in turn) for turn in value)
 
 
 def _message_turn(turn: Any) -> Turn:

@@ -1,10 +1,11 @@
-"""Instruction sets: what the recipe says of tuning data and of the held-out set, pinned to content.
+"""Instruction sets: what the recipe says of tuning and preference data and of the held-out sets, pinned to content.
 
 In: names, paths, choices. Out: a spec whose identity holds contents and names, never where files lie. Invariant: the
 held-out set is named apart from the training sets, so nothing can select on it.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -63,23 +64,81 @@ class InstructionsSpec(Spec):
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        twice = [name for name, count in Counter(one.name for one in (*self.train, *self.heldout)).items() if count > 1]
-        if twice:
-            raise ValueError(f"two sets are called {twice[0]!r}; give each its own name")
+        _require_names((*self.train, *self.heldout))
         return self
 
     def pinned(self, site: Site) -> Self:
         """Fills in what the files' bytes are."""
-        return self.model_copy(
-            update={
-                "train": tuple(_pin(one, site) for one in self.train),
-                "heldout": tuple(_pin(one, site) for one in self.heldout),
-            }
-        )
+        return self.model_copy(update=_pinned(self, ("train", "heldout"), site))
 
     def identity(self) -> dict[str, Any]:
         """Returns contents, names and settings; never where files lie."""
-        return self.model_dump(mode="json", exclude={"train": {"__all__": {"paths"}}, "heldout": {"__all__": {"paths"}}})
+        return _without_paths(self, ("train", "heldout"))
+
+
+class PreferencesSpec(Spec):
+    """Answers that people prefer to others, or find good or bad."""
+
+    kind: Annotated[
+        Literal["paired", "unpaired"],
+        Field(description="paired: two answers, the better one chosen (DPO); unpaired: one answer, good or bad (KTO)."),
+    ]
+    train: Annotated[tuple[InstructionSet, ...], Field(min_length=1, description="Sets to tune on.")]
+    heldout: Annotated[tuple[InstructionSet, ...], Field(description="Held-out sets: they judge and select nothing.")] = ()
+    keep_out: Annotated[
+        tuple[InstructionSet, ...],
+        Field(description="Conversations that must not be trained on, e.g. the held-out instruction sets; not kept themselves."),
+    ] = ()
+    validation_share: Annotated[
+        float, Field(gt=0, le=0.5, description="Share of the training groups set apart to select on, by hash of the group.")
+    ] = 0.05
+    max_chars: Annotated[int, Field(ge=16, description="Longest conversation in characters, with the longer answer.")] = 8_000
+    too_long: Annotated[
+        Literal["drop", "fail"], Field(description="What happens to a longer conversation: dropped and counted, or an error.")
+    ] = "drop"
+    equal_sides: Annotated[
+        Literal["drop", "fail"], Field(description="What happens to a pair of equal answers: dropped and counted, or an error.")
+    ] = "drop"
+    near_heldout_similarity: Annotated[
+        float | None,
+        Field(gt=0.5, le=1, description="Training prompts that share this much (Jaccard of character 5-grams) are dropped."),
+    ] = 0.9
+    heldout_overlap: Annotated[
+        OverlapRules | None,
+        Field(description="Training items that share a run or an answer with a held-out item are dropped; off: not looked for."),
+    ] = OverlapRules()
+    slots: dict[str, str] = Field(
+        default_factory=dict,
+        description="What stands for {{name}}, {{author}}, ... in the texts; items that keep one of these two are dropped.",
+    )
+    seed: Annotated[int, Field(ge=0, description="Seed of the validation split.")] = 0
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        _require_names((*self.train, *self.heldout, *self.keep_out))
+        return self
+
+    def pinned(self, site: Site) -> Self:
+        """Fills in what the files' bytes are."""
+        return self.model_copy(update=_pinned(self, ("train", "heldout", "keep_out"), site))
+
+    def identity(self) -> dict[str, Any]:
+        """Returns contents, names and settings; never where files lie."""
+        return _without_paths(self, ("train", "heldout", "keep_out"))
+
+
+def _require_names(sets: Sequence[InstructionSet]) -> None:
+    twice = [name for name, count in Counter(one.name for one in sets).items() if count > 1]
+    if twice:
+        raise ValueError(f"two sets are called {twice[0]!r}; give each its own name")
+
+
+def _pinned(spec: Spec, parts: Sequence[str], site: Site) -> dict[str, Any]:
+    return {part: tuple(_pin(one, site) for one in getattr(spec, part)) for part in parts}
+
+
+def _without_paths(spec: Spec, parts: Sequence[str]) -> dict[str, Any]:
+    return spec.model_dump(mode="json", exclude={part: {"__all__": {"paths"}} for part in parts})
 
 
 def _pin(one: InstructionSet, site: Site) -> InstructionSet:

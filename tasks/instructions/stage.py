@@ -6,23 +6,21 @@ answer or long run of a held-out item stands in the training data; the held-out 
 
 import json
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from tasks.contracts import Conversations, Split
 from tasks.core.errors import ContractError
 from tasks.core.inputs import check_unchanged, find_files
-from tasks.core.overlap import Reference, ReferenceItem
-from tasks.core.rows import Refused, read_objects
+from tasks.core.rows import Refused
 from tasks.core.splits import split_groups
 from tasks.core.stage import DISK, StageContext, stage
-from tasks.instructions.forms import Item, instances, to_item
+from tasks.instructions.apart import Apart
+from tasks.instructions.forms import read_values, to_item
+from tasks.instructions.items import Item
 from tasks.instructions.sets import InstructionSet, InstructionsSpec
 from tasks.instructions.turns import Message
-
-_SHINGLE_CHARS = 5
 
 
 @stage(version=3, name="instructions", retry=DISK)
@@ -34,7 +32,7 @@ def read_conversations(spec: InstructionsSpec, *, ctx: StageContext) -> Conversa
     """
     reader = _Reader(spec)
     heldout = list(reader.items(spec.heldout))
-    reader.keep_out(heldout)
+    reader.apart.keep_out(heldout)
     kept = list(reader.items(spec.train))
     for one in (*spec.train, *spec.heldout):
         check_unchanged(f"set {one.name}", one.digest, find_files(one.paths), ctx.site)
@@ -73,97 +71,27 @@ class _Reader:
     def __init__(self, spec: InstructionsSpec) -> None:
         self.num_seen = 0
         self.dropped: Counter[str] = Counter()
+        self.apart = Apart(spec)
         self._spec = spec
         self._seen: set[tuple[str, str]] = set()
-        self._ids: set[str] = set()
-        self._heldout_groups: set[str] = set()
-        self._heldout_prompts = _Prompts()
-        self._heldout: Reference | None = None
-
-    def keep_out(self, items: Sequence[Item]) -> None:
-        """From here on, drops items that share a group, a prompt, a long run or an answer with these."""
-        self._heldout_groups = {item.group for item in items}
-        for item in items:
-            self._heldout_prompts.add(item.prompt)
-        if self._spec.heldout_overlap is not None:
-            found = [ReferenceItem(item.id, item.source, _said(item), item.answer) for item in items]
-            self._heldout = Reference(found, self._spec.heldout_overlap)
 
     def items(self, sets: Sequence[InstructionSet]) -> Iterator[Item]:
         """Yields the items of the sets that are kept."""
         for one in sets:
-            number = 0
-            for file in find_files(one.paths):
-                for value in read_objects(file, is_array=file.format == "json"):
-                    number += 1
-                    yield from self._accepted_of(instances(value, number, one.name), number, one)
-
-    def _accepted_of(self, values: Sequence[Any], number: int, one: InstructionSet) -> Iterator[Item]:
-        for value in values:
-            self.num_seen += 1
-            try:
-                yield self._accepted(to_item(value, number, one.name, one.form, self._spec.slots))
-            except Refused as reason:
-                self.dropped[str(reason)] += 1
+            for number, value in read_values(one):
+                self.num_seen += 1
+                try:
+                    yield self._accepted(to_item(value, number, one.name, one.form, self._spec.slots))
+                except Refused as reason:
+                    self.dropped[str(reason)] += 1
 
     def _accepted(self, item: Item) -> Item:
-        if item.num_chars > self._spec.max_chars:
-            self._too_long(item)
-        if item.group in self._heldout_groups:
-            raise Refused("held_out_group")
-        if self._heldout_prompts.holds(item.prompt, self._spec.near_heldout_similarity):
-            raise Refused("held_out_prompt")
-        if self._heldout is not None and (reasons := {match.reason for match in self._heldout.matches(_said(item))}):
-            raise Refused("held_out_answer" if "answer" in reasons else "held_out_ngram")
+        self.apart.require(item)
         if (item.prompt, item.answer) in self._seen:
             raise Refused("duplicate")
-        if item.id in self._ids:
-            raise Refused("duplicate_id")
+        self.apart.take(item.id)
         self._seen.add((item.prompt, item.answer))
-        self._ids.add(item.id)
         return item
-
-    def _too_long(self, item: Item) -> None:
-        if self._spec.too_long == "fail":
-            raise ContractError(
-                f"conversation {item.id} has {item.num_chars} characters, max_chars is {self._spec.max_chars}; "
-                'raise it, or set too_long = "drop"'
-            )
-        raise Refused("too_long")
-
-
-def _said(item: Item) -> tuple[str, ...]:
-    """Returns what was asked and answered; a system message is shared by items that have nothing else in common."""
-    return tuple(message["content"] for message in item.messages if message["role"] != "system")
-
-
-class _Prompts:
-    """Held-out prompts that can be asked whether one of them is nearly another prompt."""
-
-    def __init__(self) -> None:
-        self._exact: set[str] = set()
-        self._sizes: list[int] = []
-        self._with_shingle: dict[str, list[int]] = defaultdict(list)
-
-    def add(self, prompt: str) -> None:
-        self._exact.add(prompt)
-        shingles = _shingles(prompt)
-        for shingle in shingles:
-            self._with_shingle[shingle].append(len(self._sizes))
-        self._sizes.append(len(shingles))
-
-    def holds(self, prompt: str, similarity: float | None) -> bool:
-        if prompt in self._exact:
-            return True
-        if similarity is None:
-            return False
-        shingles = _shingles(prompt)
-        shared = Counter(number for shingle in shingles for number in self._with_shingle.get(shingle, ()))
-        return any(count / (len(shingles) + self._sizes[number] - count) >= similarity for number, count in shared.items())
-
-
-def _shingles(text: str) -> set[str]:
-    return {text[start : start + _SHINGLE_CHARS] for start in range(max(1, len(text) - _SHINGLE_CHARS + 1))}
 
 
 def _with_shuffled_answers(items: Sequence[Item], seed: int) -> list[Item]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tasks.core.errors import ContractError
 from tasks.core.site import Site
 from tasks.core.tables import read_rows
-from tasks.instructions import InstructionsSpec, read_conversations
+from tasks.instructions import InstructionsSpec, PreferencesSpec, read_conversations, read_preferences
 from tasks.labelled import LabelledSpec, read_labelled
 
 ANY = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None)
@@ -137,7 +137,8 @@ TOLD = st.fixed_dictionaries(
 
 
 def told_in(folder, told):
-    asked = [{"prompt": f"What is {number}?", "response": f"It is {number}."} for number in range(3)]
+    answers = {"response": "It is.", "chosen": "It is.", "rejected": "It is not.", "label": True}
+    asked = [{"prompt": f"What is {number}?"} | answers for number in range(3)]
     (folder / "a.json").write_text(json.dumps([*asked, *told]))
     return [{"name": "a", "licence": "MIT", "paths": [str(folder / "a.json")]}]
 
@@ -159,3 +160,24 @@ def test_every_conversation_is_accounted_for(told):
             turns = [message["role"] for message in row["messages"] if message["role"] != "system"]
             assert turns == ["user", "assistant"] * (len(turns) // 2)
             assert all(message["content"] for message in row["messages"] if message["role"] != "system")
+
+
+@ANY
+@given(st.lists(TOLD, max_size=12), st.sampled_from(["paired", "unpaired"]))
+@example([{"chosen": [{"from": [], "value": "Q"}], "rejected": "A"}, {"prompt": [{"role": "user"}], "label": True}], "paired")
+def test_every_preference_is_accounted_for(told, kind):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        spec = PreferencesSpec.model_validate({"kind": kind, "train": told_in(folder, told)})
+        found = read_preferences.build(spec, site=Site(state_dir=folder / "state"))
+        rows = [json.loads(line) for line in (found.path / "preferences.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert found.num_items == len(rows) == len({row["id"] for row in rows})
+        assert found.num_items_in == len(rows) + sum(found.dropped_by_reason.values())
+        assert len({(row["group"], row["split"]) for row in rows}) == len({row["group"] for row in rows})
+        for row in rows:
+            if kind == "paired":
+                assert row["chosen"] != row["rejected"]
+                assert row["chosen"]
+                assert row["prompt"][-1]["role"] == "user"
+            else:
+                assert row["messages"][-1]["role"] == "assistant"

@@ -1,0 +1,112 @@
+"""Pairs: preference items as the world writes them become conversations with a better and a worse end, or with a verdict.
+
+In: JSON objects: a prompt in any form of `forms` with `chosen` and `rejected` (an answer, a message, or a whole conversation), or
+a conversation with `label`. Out: a `Preference`, or the reason why it is none. Invariant: both sides answer the same prompt, and
+are neither empty nor equal.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from tasks.core.rows import Refused
+from tasks.instructions.forms import conversation, filled, names, opening, turns_of
+from tasks.instructions.items import Item
+from tasks.instructions.turns import Message, read_messages, require_answered
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """A conversation whose last answer is preferred to another one, or is good or bad.
+
+    Attributes:
+        item: The conversation; of a pair with the chosen answer.
+        rejected: The other answer of a pair.
+        is_good: Verdict on an answer that stands alone.
+    """
+
+    item: Item
+    rejected: str | None = None
+    is_good: bool | None = None
+
+    @property
+    def question(self) -> tuple[str, frozenset[str]]:
+        """What was to be decided: the prompt and its answers."""
+        return self.item.prompt, frozenset({self.item.answer, self.rejected or self.item.answer})
+
+    @property
+    def verdict(self) -> str | bool | None:
+        """What was decided."""
+        return self.item.answer if self.rejected is not None else self.is_good
+
+    def row(self, split: str) -> dict[str, Any]:
+        """Returns the preference as a line of `preferences.jsonl`."""
+        item = self.item
+        row: dict[str, Any] = {"id": item.id, "group": item.group, "source": item.source, "split": split}
+        if self.rejected is None:
+            return row | {"messages": list(item.messages), "is_good": self.is_good}
+        return row | {"prompt": list(item.messages[:-1]), "chosen": item.answer, "rejected": self.rejected}
+
+
+def to_pair(value: Any, number: int, source: str, form: str, slots: dict[str, str]) -> Preference:
+    """Returns the pair that a JSON value stands for.
+
+    Raises:
+        Refused: With the reason that is counted.
+    """
+    if isinstance(value, Refused):
+        raise value
+    if not isinstance(value, dict):
+        raise Refused("unknown_form")
+    if "chosen" not in value or "rejected" not in value:
+        raise Refused("not_a_pair")
+    prompt = opening(value, form)
+    chosen, rejected = (filled(_ended(prompt, value[side], value.get("tools")), slots) for side in ("chosen", "rejected"))
+    if chosen[:-1] != rejected[:-1]:
+        raise Refused("prompts_differ")
+    if not chosen[-1]["content"] or not rejected[-1]["content"]:
+        raise Refused("empty_side")
+    require_answered(chosen)
+    if chosen == rejected:
+        raise Refused("equal_sides")
+    return Preference(_item(value, number, source, chosen), rejected=rejected[-1]["content"])
+
+
+def to_verdict(value: Any, number: int, source: str, form: str, slots: dict[str, str]) -> Preference:
+    """Returns the conversation and the verdict on its answer that a JSON value stands for.
+
+    Raises:
+        Refused: With the reason that is counted.
+    """
+    messages = filled(conversation(value, form), slots)
+    require_answered(messages)
+    label = value.get("label")
+    if label is None:
+        raise Refused("missing_label")
+    if not isinstance(label, bool | int) or label not in (0, 1):
+        raise Refused("broken_label")
+    return Preference(_item(value, number, source, messages), is_good=bool(label))
+
+
+def _item(value: dict[str, Any], number: int, source: str, messages: tuple[Message, ...]) -> Item:
+    """Returns the conversation; without a group of its own its prompt is the group."""
+    id, group = names(value, number, source)
+    item = Item(id, group, source, messages)
+    asked = sha256(item.prompt.encode("utf-8")).hexdigest()[:16]
+    return item if group != id else Item(id, asked, source, messages)
+
+
+def _ended(prompt: list[Any], side: Any, tools: Any) -> tuple[Message, ...]:
+    """Returns the conversation with a side at its end; a side that is a whole conversation must begin with the prompt.
+
+    Raises:
+        Refused: With the reason that is counted.
+    """
+    turns = turns_of(side) if isinstance(side, list) else [("assistant", side)] if isinstance(side, str) else turns_of([side])
+    is_whole = bool(turns) and turns[0][0] not in ("assistant", "gpt", "function_call")
+    messages = read_messages(turns if is_whole else [*prompt, *turns], tools)
+    if messages[-1]["role"] != "assistant":
+        raise Refused("broken_turns")
+    if is_whole and prompt and read_messages(prompt, tools) != messages[:-1]:
+        raise Refused("prompts_differ")
+    return messages
