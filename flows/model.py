@@ -11,7 +11,7 @@ from tasks.contracts import Checkpoint, Conversations, EvalReport, Verdict
 from tasks.evaluation import CompareSpec, ScoreSpec, compare, judge, score_champion, score_model
 from tasks.pretrain import pretrain
 from tasks.registry import ChampionSpec, resolve_champion
-from tasks.tuning import tune
+from tasks.tuning import estimate_fisher, tune
 
 
 class Model(NamedTuple):
@@ -28,7 +28,8 @@ def build_model(recipe: Recipe, corpus: Corpus) -> Model:
     """Pretrains, or takes a given base, and tunes the model and judges it against its base and the champion."""
     base = pretrain(recipe.pretrain, corpus.tokens, corpus.tokenizer, corpus.given)
     conversations = corpus.conversations
-    tuned = tune(recipe.tune, base, conversations)
+    fisher = estimate_fisher(recipe.tune.fisher, base, corpus.tokens)
+    tuned = tune(recipe.tune, base, conversations, corpus.tokens, fisher)
     champion = resolve_champion(ChampionSpec(name=recipe.registry.name), tuned)
     base_scores = score_model(ScoreSpec(role="base", settings=recipe.evaluate), base, corpus.clean, conversations)
     tuned_scores = score_model(ScoreSpec(role="tuned", settings=recipe.evaluate), tuned, corpus.clean, conversations)

@@ -47,6 +47,7 @@ STAGES = (
     "tokenizer",
     "encode",
     "pretrain",
+    "fisher",
     "tune",
     "champion",
     "score_model",

@@ -349,6 +349,28 @@ class Checkpoint(Artifact):
         return f"{size} {trained}, validation loss {self.validation_loss:.3f}{bits}"
 
 
+class Fisher(Artifact):
+    """Which weights of a base its old text hangs on: `fisher.safetensors`, by name and shape of the weight; or nothing.
+
+    Attributes:
+        base_digest: Digest of the checkpoint whose weights these are.
+        num_rows: Rows of text it is a mean of; 0 where the tuning asks for none.
+        num_weights: Weights it has a value of.
+        trace: Sum of all values.
+    """
+
+    base_digest: str
+    num_rows: Count = 0
+    num_weights: Count = 0
+    trace: float = 0.0
+
+    def summary(self) -> str:
+        """One line for a person."""
+        if not self.num_rows:
+            return "not asked for"
+        return f"{self.num_weights / 1e6:.2f} M weights over {self.num_rows:,} rows, trace {self.trace:.4g}"
+
+
 class Champion(Artifact):
     """The registered model a new one is compared with, or nothing: `model/` is its folder where there is one.
 

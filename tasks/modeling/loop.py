@@ -67,7 +67,7 @@ class Loop:
     interrupt: Interrupt = field(default_factory=Interrupt)
 
     def __post_init__(self) -> None:
-        self._losses = _Loss(self.model, self.task.loss)
+        self._losses = _Loss(self.model, self.task.loss).train()  # a loaded model comes in the state for looking at
         self._parallel = parallelize(self._losses, self.model, self.place.world, self.place.precision)
         self.optimizer = build_optimizer(self.model, self.optim, self.plan.rate_factors)
         self.num_steps = self.spec.num_steps(self.task.train.num_rows, self.task.train.row_tokens)

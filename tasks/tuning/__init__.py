@@ -1,7 +1,8 @@
 """Tuning: a base model and conversations to a model that answers. The ways: `methods.py`.
 
-In: a `Checkpoint` and `Conversations`. Out: a `Checkpoint`. Invariants: only answers are learned; the validation split selects,
-the test split is never seen; a method is one file with its difference and one line there.
+In: a `Checkpoint` and `Conversations`; its old text and the `Fisher` information on it, which are read where the recipe holds
+against forgetting. Out: a `Checkpoint`. Invariants: of conversations only answers are learned; the validation split selects, the
+test split is never seen; a method is one file with its difference and one line there.
 """
 
 import json
@@ -9,9 +10,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from tasks.contracts import Checkpoint, Conversations
+from tasks.contracts import Checkpoint, Conversations, Fisher, TokenizedCorpus
 from tasks.core.artifact import EXTRA_DIR
-from tasks.core.errors import ContractError
+from tasks.core.errors import ContractError, RecipeError
 from tasks.core.site import Site
 from tasks.core.stage import CHILD, StageContext, stage
 from tasks.core.store import read_manifest
@@ -19,13 +20,16 @@ from tasks.modeling.adapted import is_adapted
 from tasks.modeling.chat import TooLong
 from tasks.modeling.job import Execution, TrainResult, read_result
 from tasks.modeling.specs import AdamWSpec, CosineSchedule, OptimSpec, PrecisionSpec, TrainSpec
+from tasks.tuning.ewc import EwcSpec
+from tasks.tuning.fisher import FisherSpec, estimate_fisher, require_same_tokenizer
 from tasks.tuning.full import FullSpec
 from tasks.tuning.job import FIGURES_NAME, TuneJob
 from tasks.tuning.lora import LoraSpec
 from tasks.tuning.methods import MethodSpec
 from tasks.tuning.rates import peak_of, peak_rate, rate_warning
+from tasks.tuning.replay import ReplaySpec
 
-__all__ = ["FullSpec", "LoraSpec", "TuneSpec", "tune"]
+__all__ = ["EwcSpec", "FisherSpec", "FullSpec", "LoraSpec", "ReplaySpec", "TuneSpec", "estimate_fisher", "tune"]
 
 _MANY_DROPPED = 0.05
 
@@ -49,11 +53,27 @@ class TuneSpec(PrecisionSpec):
     too_long: Annotated[
         TooLong, Field(description="Conversations longer than a row: dropped, or cut at the end of the last answer.")
     ] = "drop"
+    replay: Annotated[ReplaySpec | None, Field(description="Pretraining text among the conversations; none: no replay.")] = None
+    ewc: Annotated[EwcSpec | None, Field(description="Hold weights that the pretraining text hangs on; none: all are free.")] = (
+        None
+    )
+    embedding_noise: Annotated[
+        float | None, Field(gt=0, description="NEFTune's alpha, 5 to 15: noise on embeddings while training; none: no noise.")
+    ] = None
     seed: Annotated[int, Field(ge=0, lt=1 << 31, description="Seed of the adapter, data order and dropout.")] = 0
+
+    @property
+    def fisher(self) -> FisherSpec:
+        """What is to be known of the base's weights before they move."""
+        if self.ewc is None:
+            return FisherSpec()
+        return FisherSpec(num_rows=self.ewc.num_rows, row_tokens=self.row_tokens, seed=self.seed)
 
     def check_site(self, site: Site) -> None:
         """Raises RecipeError where this machine cannot do it; asked before any work."""
         self.method.check_site(site)
+        if self.ewc is not None and site.num_shards > 1:
+            raise RecipeError("tune.ewc needs whole weights in each process; set TEXTMILL_SHARDING to ddp, or tune.ewc to off")
 
     def forewarnings(self, base_rate: float | None) -> list[str]:
         """Returns what should be known before it runs, given the base's peak learning rate."""
@@ -64,9 +84,23 @@ class TuneSpec(PrecisionSpec):
 
 
 @stage(version=2, retry=CHILD, packages=("torch", "transformers", "peft"))
-def tune(spec: TuneSpec, base: Checkpoint, conversations: Conversations, *, ctx: StageContext) -> Checkpoint:
-    """Tunes a model on the train split of the conversations."""
+def tune(
+    spec: TuneSpec,
+    base: Checkpoint,
+    conversations: Conversations,
+    corpus: TokenizedCorpus,
+    fisher: Fisher,
+    *,
+    ctx: StageContext,
+) -> Checkpoint:
+    """Tunes a model on the train split of the conversations.
+
+    Raises:
+        RecipeError: This machine, or this base, cannot do what is asked.
+        ContractError: The inputs do not belong together, or hold nothing to learn from.
+    """
     _check(base, conversations)
+    _check_old(spec, base, corpus, fisher)
     spec.check_site(ctx.site)
     base_rate = peak_of(read_manifest(base.path))
     for warning in spec.forewarnings(base_rate):
@@ -76,6 +110,9 @@ def tune(spec: TuneSpec, base: Checkpoint, conversations: Conversations, *, ctx:
         base_dir=base.path / "model",
         base_digest=base.digest,
         conversations_dir=conversations.path,
+        corpus_dir=corpus.path,
+        fisher_dir=fisher.path,
+        tokenizer_digest=corpus.tokenizer_digest,
         **_settings(spec, base_rate),
     )
     ctx.run_child("tasks.tuning.train:tune_main", job, torchrun=True)
@@ -116,6 +153,16 @@ def _check(base: Checkpoint, conversations: Conversations) -> None:
             raise ContractError(
                 f"{conversations.address} has no {split} conversations; add some, or raise instructions.validation_share"
             )
+
+
+def _check_old(spec: TuneSpec, base: Checkpoint, corpus: TokenizedCorpus, fisher: Fisher) -> None:
+    if spec.replay is not None:
+        require_same_tokenizer(base, corpus)
+    if spec.ewc is not None and (fisher.base_digest, fisher.num_rows > 0) != (base.digest, True):
+        raise ContractError(
+            f"{fisher.address} is of {fisher.num_rows} rows and checkpoint {fisher.base_digest[:12]}, but tune.ewc asks for that "
+            f"of {base.address}; pass artifacts of one run"
+        )
 
 
 def _warnings(result: TrainResult) -> list[str]:

@@ -9,13 +9,14 @@ import logging
 import shutil
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.contracts import Split
 from tasks.core.errors import ContractError, RecipeError
 from tasks.modeling.adapted import ADAPTER, bind, keep_adapted
-from tasks.modeling.batches import Example, ExampleRows
+from tasks.modeling.batches import Batch, Example, ExampleRows, Rows
 from tasks.modeling.chat import fit, mark_answers
 from tasks.modeling.job import TrainResult
 from tasks.modeling.loop import Loop
@@ -27,7 +28,12 @@ from tasks.modeling.train import write_result
 from tasks.modeling.words import SpecialIds, load_tokenizer, model_special_ids
 from tasks.tuning.figures import measure, write_figures
 from tasks.tuning.job import TuneJob
+from tasks.tuning.noise import add_noise
+from tasks.tuning.old_text import old_rows
 from tasks.tuning.prepared import Prepared
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _log = logging.getLogger("textmill.tune")
 
@@ -40,14 +46,30 @@ def tune_main(job: TuneJob) -> None:
     prepared = job.method.prepare(model, job.seed)
     notes: Counter[str] = Counter(items=0, too_long=0, dropped=0)
     train, validation = (_rows(job, tokenizer, special, split, model.config, notes) for split in ("train", "validation"))
+    if job.embedding_noise is not None:
+        add_noise(prepared.model, job.embedding_noise)
     with joined(job.execution.device, job.execution.sharding) as world:
         place = Place(job.execution.extra, world, job.precision, job.execution.micro_batch_rows, job.execution.compute)
-        task = Task(CausalSpec(kind="causal").loss, train, validation)
+        task = Task(_loss(job, prepared.model), _with_old(job, train, tokenizer, special), validation)
         if world.leads:
             _tell(prepared)
         result = Loop(prepared.model, task, job.train, job.optim, job.seed, place, prepared.plan).run()
         if world.leads:
+            notes.update(task.train.notes)
             _keep(job, prepared, special, result.model_copy(update={"notes": result.notes | notes}), start)
+
+
+def _loss(job: TuneJob, model: Any) -> "Callable[[Any, Batch], Tensor]":
+    """Returns what is learned, with the weights held where that is asked."""
+    plain = CausalSpec(kind="causal").loss
+    return plain if job.ewc is None else job.ewc.held(plain, model, job.fisher_dir)
+
+
+def _with_old(job: TuneJob, rows: Rows, tokenizer: Any, special: SpecialIds) -> Rows:
+    """Returns the rows, with pretraining text among them where that is asked."""
+    if job.replay is None:
+        return rows
+    return job.replay.mixed(rows, old_rows(job.corpus_dir, job.tokenizer_digest, tokenizer, special, rows.row_tokens))
 
 
 def _tell(prepared: Prepared) -> None:

@@ -11,7 +11,7 @@ from tasks.modeling.specs import AdamWSpec, ModelSpec, TrainSpec
 from tasks.pretrain import PretrainSpec, pretrain
 from tasks.tuning import FullSpec, TuneSpec, tune
 from tests.data.kit import no_base
-from tests.modeling.kit import ToySpec, in_process, toy_conversations, toy_corpus, toy_tokenizer, toy_tokens
+from tests.modeling.kit import Old, ToySpec, in_process, old_text, toy_conversations, toy_corpus, toy_tokenizer, toy_tokens
 
 SETTINGS = EvaluateSpec(
     documents_per_language=8, document_chars=120, max_new_tokens=12, precision="fp32", sample_prompts=("about <b>files</b>",)
@@ -43,6 +43,11 @@ def base(shared_site: Site) -> Checkpoint:
 
 
 @pytest.fixture(scope="package")
+def old(base: Checkpoint, shared_site: Site) -> Old:
+    return old_text(base, shared_site)
+
+
+@pytest.fixture(scope="package")
 def conversations(shared_site: Site) -> Conversations:
     return toy_conversations.build(ToySpec(size=120), site=shared_site)
 
@@ -53,12 +58,12 @@ def corpus(shared_site: Site) -> CleanCorpus:
 
 
 @pytest.fixture(scope="package")
-def tuned(base: Checkpoint, conversations: Conversations, shared_site: Site) -> Checkpoint:
+def tuned(base: Checkpoint, conversations: Conversations, old: Old, shared_site: Site) -> Checkpoint:
     train = TrainSpec(batch_rows=4, num_epochs=8, eval_every_steps=100, checkpoint_every_steps=100)
     spec = TuneSpec(
         method=FullSpec(kind="full"), train=train, optim=AdamWSpec(kind="adamw", learning_rate=1e-2), precision="fp32"
     )
-    return tune.build(spec, base, conversations, site=shared_site)
+    return tune.build(spec, base, conversations, *old, site=shared_site)
 
 
 @pytest.fixture(scope="package")

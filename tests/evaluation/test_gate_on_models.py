@@ -7,7 +7,7 @@ from tasks.modeling.specs import AdamWSpec, TrainSpec
 from tasks.tuning import FullSpec, TuneSpec, tune
 from tests.evaluation.conftest import SETTINGS
 from tests.evaluation.kit import ToyChampionSpec, toy_champion
-from tests.modeling.kit import ToySpec, toy_conversations
+from tests.modeling.kit import ToySpec, old_text, toy_conversations
 
 LARGE = ToySpec(size=480)
 # Only 17 words: what a shuffle leaves by accident is worth 0.01 to 0.03 bits a byte, the right answers are worth 1.8.
@@ -21,7 +21,7 @@ def verdict(
     spec = TuneSpec(
         method=FullSpec(kind="full"), train=train, optim=AdamWSpec(kind="adamw", learning_rate=rate), precision="fp32"
     )
-    tuned = tune.build(spec, base, toy_conversations.build(data, site=site), site=site)
+    tuned = tune.build(spec, base, toy_conversations.build(data, site=site), *old_text(base, site), site=site)
     held_out = toy_conversations.build(LARGE, site=site)
     nobody = toy_champion.build(ToyChampionSpec(digest=None), site=site)
     settings = SETTINGS.model_copy(update={"max_new_tokens": 4})

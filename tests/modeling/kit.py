@@ -15,10 +15,12 @@ import psutil
 import pytest
 from pydantic import BaseModel
 
-from tasks.contracts import SPLITS, CleanCorpus, Conversations, TokenizedCorpus, Tokenizer
+from tasks.contracts import SPLITS, Checkpoint, CleanCorpus, Conversations, Fisher, TokenizedCorpus, Tokenizer
 from tasks.core.artifact import Spec
+from tasks.core.site import Site
 from tasks.core.stage import StageContext, stage
 from tasks.core.tables import write_table
+from tasks.tuning import FisherSpec, estimate_fisher
 
 SPECIAL = {"end_of_text": "<|endoftext|>", "pad": "<|pad|>", "turn_start": "<|im_start|>", "turn_end": "<|im_end|>"}
 # What the objectives need beside them.
@@ -126,6 +128,15 @@ def toy_tokens(spec: ToySpec, tokenizer: Tokenizer, *, ctx: StageContext) -> Tok
         documents_by_split={"train": spec.size, "validation": 12, "test": 12},
         tokens_by_language={"en": sum(tokens.values())},
     )
+
+
+Old = tuple[TokenizedCorpus, Fisher]
+
+
+def old_text(base: Checkpoint, site: Site) -> Old:
+    """The text a base was pretrained on, and what there is to know of its weights where nothing is asked."""
+    tokens = toy_tokens.build(ToySpec(size=200), toy_tokenizer.build(ToySpec(), site=site), site=site)
+    return tokens, estimate_fisher.build(FisherSpec(), base, tokens, site=site)
 
 
 @stage(version=1)

@@ -9,7 +9,7 @@ from tasks.core.site import Site
 from tasks.modeling.specs import AdamWSpec, ModelSpec, TrainSpec
 from tasks.pretrain import PretrainSpec, pretrain
 from tests.data.kit import no_base
-from tests.modeling.kit import ToySpec, in_process, toy_conversations, toy_tokenizer, toy_tokens
+from tests.modeling.kit import Old, ToySpec, in_process, old_text, toy_conversations, toy_tokenizer, toy_tokens
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -34,6 +34,11 @@ def base(shared_site: Site) -> Checkpoint:
         precision="fp32",
     )
     return pretrain.build(spec, tokens, tokenizer, no_base(shared_site), site=shared_site)
+
+
+@pytest.fixture(scope="package")
+def old(base: Checkpoint, shared_site: Site) -> Old:
+    return old_text(base, shared_site)
 
 
 @pytest.fixture(scope="package")

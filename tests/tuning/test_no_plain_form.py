@@ -17,6 +17,7 @@ from tasks.modeling.specs import AdamWSpec, TrainSpec
 from tasks.tuning import LoraSpec, TuneSpec, tune
 from tasks.tuning.bottleneck import BottleneckSpec
 from tasks.tuning.virtual_tokens import PrefixSpec, PromptSpec
+from tests.modeling.kit import Old
 from tests.tuning.kit import logits, moved, snapshot, tiny, train
 
 TRAIN = TrainSpec(batch_rows=4, num_epochs=2, eval_every_steps=4, checkpoint_every_steps=4, select="best")
@@ -29,11 +30,13 @@ METHODS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module", params=METHODS)
-def tuned(request: pytest.FixtureRequest, base: Checkpoint, conversations: Conversations, shared_site: Site) -> Checkpoint:
+def tuned(
+    request: pytest.FixtureRequest, base: Checkpoint, conversations: Conversations, old: Old, shared_site: Site
+) -> Checkpoint:
     spec = TuneSpec(
         method=METHODS[request.param], train=TRAIN, optim=AdamWSpec(kind="adamw", learning_rate=1e-2), precision="fp32"
     )
-    return tune.build(spec, base, conversations, site=shared_site)
+    return tune.build(spec, base, conversations, *old, site=shared_site)
 
 
 # -- bottlenecks -------------------------------------------------------------------------------------------------------
@@ -220,6 +223,6 @@ def test_beside_another_base_the_adapter_is_refused(tuned: Checkpoint, conversat
         load_model(folder)
 
 
-def test_it_is_not_tuned_further(tuned: Checkpoint, conversations: Conversations, site: Site) -> None:
+def test_it_is_not_tuned_further(tuned: Checkpoint, conversations: Conversations, old: Old, site: Site) -> None:
     with pytest.raises(ContractError, match="has no plain form to tune further"):
-        tune.fn(TuneSpec(method=LoraSpec(kind="lora")), tuned, conversations, ctx=None)
+        tune.fn(TuneSpec(method=LoraSpec(kind="lora")), tuned, conversations, *old, ctx=None)

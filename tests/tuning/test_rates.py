@@ -15,6 +15,7 @@ from tasks.tuning import FullSpec, LoraSpec, TuneSpec, tune
 from tasks.tuning.prepared import Method
 from tasks.tuning.rates import peak_of, peak_rate, rate_warning
 from tests.data.kit import no_base
+from tests.modeling.kit import Old
 
 FULL, LORA = FullSpec(kind="full"), LoraSpec(kind="lora")
 SHORT = TrainSpec(batch_rows=4, num_epochs=0.5, eval_every_steps=4, checkpoint_every_steps=4)
@@ -56,9 +57,9 @@ def test_the_base_s_rate_is_in_its_manifest(base: Checkpoint) -> None:
 
 
 @pytest.fixture(scope="module")
-def tuned(base: Checkpoint, conversations: Conversations, shared_site: Site) -> Checkpoint:
+def tuned(base: Checkpoint, conversations: Conversations, old: Old, shared_site: Site) -> Checkpoint:
     spec = TuneSpec(method=FULL, optim=AdamWSpec(kind="adamw", learning_rate=None), train=SHORT, precision="fp32")
-    return tune.build(spec, base, conversations, site=shared_site)
+    return tune.build(spec, base, conversations, *old, site=shared_site)
 
 
 def test_a_tuning_leaves_its_figures_as_facts(tuned: Checkpoint) -> None:

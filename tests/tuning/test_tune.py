@@ -17,6 +17,7 @@ from tasks.modeling.specs import AdamWSpec, TrainSpec
 from tasks.modeling.words import chat_ids, load_tokenizer
 from tasks.tuning import FullSpec, LoraSpec, TuneSpec, tune
 from tasks.tuning.train import read_messages
+from tests.modeling.kit import Old
 
 TRAIN = TrainSpec(batch_rows=4, num_epochs=4, eval_every_steps=4, checkpoint_every_steps=4, select="best", patience_evals=3)
 OPTIM = AdamWSpec(kind="adamw", learning_rate=1e-2, weight_decay=0.0)
@@ -29,16 +30,16 @@ def weights(model: Checkpoint) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def lora(base: Checkpoint, conversations: Conversations, shared_site: Site) -> Checkpoint:
-    return tune.build(LORA, base, conversations, site=shared_site)
+def lora(base: Checkpoint, conversations: Conversations, old: Old, shared_site: Site) -> Checkpoint:
+    return tune.build(LORA, base, conversations, *old, site=shared_site)
 
 
 def first_loss(model: Checkpoint) -> float:
     return float(json.loads((model.path / "extra" / "result.json").read_text())["first_validation_loss"])
 
 
-def test_full_tuning_learns_the_answers(base: Checkpoint, conversations: Conversations, shared_site: Site) -> None:
-    tuned = tune.build(FULL, base, conversations, site=shared_site)
+def test_full_tuning_learns_the_answers(base: Checkpoint, conversations: Conversations, old: Old, shared_site: Site) -> None:
+    tuned = tune.build(FULL, base, conversations, *old, site=shared_site)
     assert (tuned.method, tuned.base_digest, tuned.tokenizer_digest) == ("full", base.digest, base.tokenizer_digest)
     assert tuned.num_parameters == tuned.num_trained_parameters == base.num_parameters
     assert tuned.validation_loss < first_loss(tuned) - 1
@@ -102,25 +103,25 @@ def test_the_adapter_names_no_place_and_no_order_by_chance(lora: Checkpoint) -> 
 
 @pytest.mark.parametrize("spec", [FULL, LORA], ids=["full", "lora"])
 def test_a_learning_rate_of_0_gives_the_base_back(
-    spec: TuneSpec, base: Checkpoint, conversations: Conversations, site: Site
+    spec: TuneSpec, base: Checkpoint, conversations: Conversations, old: Old, site: Site
 ) -> None:
     changes = {"optim": OPTIM.model_copy(update={"learning_rate": 0.0}), "train": TRAIN.model_copy(update={"num_epochs": 0.5})}
     still = spec.model_copy(update=changes)
-    tuned = tune.build(still, base, conversations, site=site)
+    tuned = tune.build(still, base, conversations, *old, site=site)
     assert all(torch.equal(value, weights(base)[name]) for name, value in weights(tuned).items())
     assert tuned.validation_loss == first_loss(tuned)
 
 
 def test_the_same_tuning_twice_gives_the_same_bytes(
-    lora: Checkpoint, base: Checkpoint, conversations: Conversations, site: Site
+    lora: Checkpoint, base: Checkpoint, conversations: Conversations, old: Old, site: Site
 ) -> None:
-    assert tune.build(LORA, base, conversations, site=site).digest == lora.digest
+    assert tune.build(LORA, base, conversations, *old, site=site).digest == lora.digest
 
 
-def test_conversations_without_a_validation_split_are_refused(base: Checkpoint, conversations: Conversations) -> None:
+def test_conversations_without_a_validation_split_are_refused(base: Checkpoint, conversations: Conversations, old: Old) -> None:
     empty = conversations.model_copy(update={"items_by_split": {"train": 3, "validation": 0, "test": 117}})
     with pytest.raises(ContractError, match="no validation conversations"):
-        tune.fn(FULL, base, empty, ctx=None)
+        tune.fn(FULL, base, empty, *old, ctx=None)
 
 
 def test_dropout_is_a_function_of_the_step(base: Checkpoint, tmp_path: Path) -> None:
@@ -179,6 +180,9 @@ def test_only_long_conversations_are_dropped_and_counted(base: Checkpoint, conve
         base_dir=base.path / "model",
         base_digest=base.digest,
         conversations_dir=conversations.path,
+        corpus_dir=tmp_path,
+        fisher_dir=tmp_path,
+        tokenizer_digest=base.tokenizer_digest,
         **FULL.model_dump(),
     )
     lengths = sorted(len(chat_ids(tokenizer, one, to_answer=False)) for one in read_messages(conversations.path, "train"))
