@@ -128,9 +128,15 @@ def show(artifact: str) -> None:
 @click.option("--reason", help="Only this reason (gopher_quality:gopher_short_doc) or this filter (gopher_quality).")
 @click.option("--n", "count", default=10, show_default=True, type=click.IntRange(1), help="Documents shown of each reason.")
 @click.option("--seed", default=0, show_default=True, help="Another number draws another sample.")
-def inspect_dropped(name: str, overrides: tuple[str, ...], reason: str | None, count: int, seed: int) -> None:
+@click.option("--show-mask", is_flag=True, help="Show instead which tokens of the first N conversations of PRESET are learned.")
+def inspect_texts(name: str, overrides: tuple[str, ...], reason: str | None, count: int, seed: int, show_mask: bool) -> None:
     """Show a sample of what each rule of cleaning dropped and masked: PRESET, or a filtered corpus of the store."""
     _prepare()
+    if show_mask:
+        from flows.mask import show_mask as show
+
+        show(name, overrides, count)
+        return
     from flows.dropped import show_dropped
 
     show_dropped(name, overrides, reason, count, seed)

@@ -126,9 +126,9 @@ def plan_recipe(recipe: Recipe, site: Site, until: str | None = None) -> list[St
     return _planned(recipe, site, until).steps
 
 
-def found_artifact(recipe: Recipe, site: Site, stage: str) -> Artifact | None:
-    """Returns the artifact of a stage that a run of `recipe` would reuse."""
-    return _planned(recipe, site, stage).found.get(stage)
+def found_artifacts(recipe: Recipe, site: Site, until: str) -> dict[str, Artifact]:
+    """Returns the artifacts that a run of `recipe` would reuse, by stage, up to that of `until`."""
+    return _planned(recipe, site, until).found
 
 
 def _planned(recipe: Recipe, site: Site, until: str | None) -> Planner:

@@ -88,3 +88,23 @@ def test_another_kind_of_artifact_is_refused(site, corpus):
     code, output = run(made.address)
     assert code == 2
     assert "inspect wants what `clean` makes" in output
+
+
+def test_the_mask_shows_what_is_learned(tmp_path):
+    from flows.mask import mask_text
+    from tasks.modeling.chat import mark_answers
+    from tests.modeling.kit import save_tokenizer
+
+    tokenizer = save_tokenizer(tmp_path)
+    messages = [{"role": "user", "content": "about files"}, {"role": "assistant", "content": "列出目录"}]
+    text = mask_text(tokenizer, mark_answers(tokenizer, messages, turn_end=3))
+    assert text.plain == "<|im_start|>user\nabout files<|im_end|>\n<|im_start|>assistant\n列出目录<|im_end|>\n"
+    spans = [(text.plain[span.start : span.end], span.style) for span in text.spans]
+    assert spans[1] == ("列出目录<|im_end|>", "bold green")
+    assert [style for _, style in spans] == ["dim", "bold green", "dim"]
+
+
+def test_a_mask_needs_conversations_and_a_tokenizer(site):
+    code, output = run("demo", "--show-mask")
+    assert code == 2
+    assert "no conversations and tokenizer yet: textmill run demo --until tokenizer" in output

@@ -54,6 +54,13 @@ def test_a_second_run_reuses_every_stage_and_starts_no_server(chain: ChainRun, a
     assert "  Q " in again.output
 
 
+def test_the_mask_of_a_preset_is_shown(chain: ChainRun) -> None:
+    shown = textmill(chain.state, "inspect", "ci", "--show-mask", "--n", "2")
+    assert shown.code == 0, shown.output
+    assert shown.output.count("tokens are learned") == 2
+    assert shown.output.count("<|im_start|>assistant") == 2
+
+
 def test_nothing_is_left_running(chain: ChainRun, again: ChainRun) -> None:
     assert processes_on(chain.state) == []
 
