@@ -390,7 +390,7 @@ class Champion(Artifact):
 
 
 class Interval(BaseModel):
-    """A mean with its 95% bootstrap interval over `num_items` items."""
+    """A figure with its 95% bootstrap interval over `num_items` items."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -406,10 +406,11 @@ class Interval(BaseModel):
 class Scores(Artifact):
     """Figures of one model: `documents.parquet`, `items.parquet` (one row a document or item), `samples.json`.
 
+    On labelled text: `predictions.parquet` (id, source, split, truth, said, scores, true_value, said_value, nats), `scored.json`.
     A role without a model (no champion yet) has `model_digest` none and no metrics.
 
     Attributes:
-        metrics: Interval of each metric, e.g. `bits_per_byte/zh`, `answer_loss`, `keyword_accuracy`, `prompt_gain`.
+        metrics: Interval of each metric, e.g. `bits_per_byte/zh`, `answer_loss`, `keyword_accuracy`, `macro_f1`, `pearson`.
     """
 
     role: Role
@@ -418,7 +419,7 @@ class Scores(Artifact):
 
     def summary(self) -> str:
         """One line for a person."""
-        shown = ("bits_per_byte", "answer_loss", "keyword_accuracy")
+        shown = ("bits_per_byte", "answer_loss", "keyword_accuracy", *_LABEL_METRICS)
         figures = ", ".join(f"{name} {self.metrics[name].mean:.3f}" for name in shown if name in self.metrics)
         return f"{self.role}: {figures or 'no model'}"
 
@@ -439,9 +440,8 @@ class EvalReport(Artifact):
 
     def summary(self) -> str:
         """One line for a person."""
-        parts = [
-            f"{name} {self.differences[name]}" for name in ("base/answer_loss", "base/bits_per_byte") if name in self.differences
-        ]
+        shown = (f"base/{name}" for name in ("answer_loss", "bits_per_byte", *_LABEL_METRICS))
+        parts = [f"{name} {self.differences[name]}" for name in shown if name in self.differences]
         return "tuned - base: " + ", ".join(parts)
 
 
@@ -499,6 +499,7 @@ class Deployment(Artifact):
 
 
 _SHOWN_REASONS = 4
+_LABEL_METRICS = ("accuracy", "macro_f1", "pearson", "rmse")
 
 
 def _reasons(counts: Counts) -> str:

@@ -18,23 +18,23 @@ _DRAWS_AT_ONCE = 4_000_000
 
 def ratio_interval(spec: BootstrapSpec, above: Numbers, below: Numbers) -> Interval:
     """Returns sum(above) / sum(below) with its percentile interval over items."""
-    return _interval(spec, float(above.sum() / below.sum()), _resampled(spec, above, below), len(above))
+    return interval_of(spec, float(above.sum() / below.sum()), _resampled(spec, above, below), len(above))
 
 
 def difference_interval(spec: BootstrapSpec, one: tuple[Numbers, Numbers], other: tuple[Numbers, Numbers]) -> Interval:
     """Returns ratio(one) - ratio(other) with its interval, both drawn from the same items."""
     mean = float(one[0].sum() / one[1].sum() - other[0].sum() / other[1].sum())
-    return _interval(spec, mean, _resampled(spec, *one) - _resampled(spec, *other), len(one[0]))
+    return interval_of(spec, mean, _resampled(spec, *one) - _resampled(spec, *other), len(one[0]))
 
 
 def _resampled(spec: BootstrapSpec, above: Numbers, below: Numbers) -> Numbers:
     both = np.stack([above, below], axis=1)
-    sums = np.concatenate([counts @ both for counts in _draws(spec, len(above))])
+    sums = np.concatenate([counts @ both for counts in draws(spec, len(above))])
     return np.asarray(sums[:, 0] / sums[:, 1])
 
 
-def _draws(spec: BootstrapSpec, num_items: int) -> Iterator[NDArray[np.int64]]:
-    """Yields how often each item is drawn, some resamples at a time; the same for equal seeds and numbers of items."""
+def draws(spec: BootstrapSpec, num_items: int) -> Iterator[NDArray[np.int64]]:
+    """Yields how often each item is drawn, (resamples, items), some resamples at a time; equal seeds give equal ones."""
     random = np.random.default_rng([spec.seed, num_items])
     step = max(1, _DRAWS_AT_ONCE // num_items)
     for start in range(0, spec.num_resamples, step):
@@ -42,7 +42,8 @@ def _draws(spec: BootstrapSpec, num_items: int) -> Iterator[NDArray[np.int64]]:
         yield random.multinomial(num_items, np.full(num_items, 1 / num_items), size=size)
 
 
-def _interval(spec: BootstrapSpec, mean: float, resampled: Numbers, num_items: int) -> Interval:
+def interval_of(spec: BootstrapSpec, mean: float, resampled: Numbers, num_items: int) -> Interval:
+    """Returns a figure with the percentile interval of its resamples."""
     tail = (1 - spec.confidence) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail])
     return Interval(mean=mean, low=float(low), high=float(high), num_items=num_items)

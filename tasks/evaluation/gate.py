@@ -5,7 +5,7 @@ interval, never about a mean; too few items give no verdict, and no verdict is a
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,12 +23,12 @@ class Rule:
 
     Attributes:
         interval: What was measured; none where it was not.
-        side: Where it must lie: `below` the limit, `above` it, or `at most` at it.
+        side: Where it must lie: `below` the limit, `above` it, or `at most` or `at least` at it.
     """
 
     name: str
     interval: Interval | None
-    side: Literal["below", "above", "at most"]
+    side: Literal["below", "above", "at most", "at least"]
     limit: float
     unit: str
 
@@ -41,6 +41,7 @@ class Rule:
             "below": high < self.limit,
             "at most": high <= self.limit,
             "above": low > self.limit,
+            "at least": low >= self.limit,
         }[self.side]
         return "yes" if holds else "no"
 
@@ -78,14 +79,23 @@ def rules(spec: GateSpec, report: EvalReport) -> list[Rule]:
 @stage(version=1, name="gate")
 def judge(spec: GateSpec, report: EvalReport, champion: Champion, *, ctx: StageContext) -> Verdict:
     """Judges the tuned model; the verdict is an artifact either way."""
+    check_champion(report, champion)
+    return commit_verdict(rules(spec, report), spec.min_items, report, ctx)
+
+
+def check_champion(report: EvalReport, champion: Champion) -> None:
+    """Raises ContractError where the report compares with another champion."""
     if champion.model_digest != report.champion_digest:
         raise ContractError(
             f"the report compares with champion {report.champion_digest}, but the champion is {champion.model_digest}; "
             "run the evaluation again"
         )
-    asked = rules(spec, report)
-    answers = [rule.answer(spec.min_items) for rule in asked]
-    reasons = tuple(rule.reason(spec.min_items) for rule in asked)
+
+
+def commit_verdict(asked: Sequence[Rule], min_items: int, report: EvalReport, ctx: StageContext) -> Verdict:
+    """Commits the answers to what was asked."""
+    answers = [rule.answer(min_items) for rule in asked]
+    reasons = tuple(rule.reason(min_items) for rule in asked)
     passed = all(answer == "yes" for answer in answers)
     (ctx.dir / "verdict.json").write_text(_as_json(passed, answers, asked, reasons), encoding="utf-8")
     return ctx.commit(Verdict, passed=passed, tuned_digest=report.tuned_digest, reasons=reasons)

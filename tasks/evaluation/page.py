@@ -14,7 +14,6 @@ from tasks.core.text import text_safe
 from tasks.evaluation.metrics import METRICS, Metric, metric_named
 from tasks.evaluation.specs import CompareSpec
 
-TEMPLATE = Path(__file__).parent / "page.html.jinja"
 _MAX_CHARS = 2_000
 
 
@@ -39,13 +38,9 @@ def render_page(
     spec: CompareSpec, models: Sequence[Scores], metrics: dict[str, Interval], differences: dict[str, Interval]
 ) -> str:
     """Renders the page."""
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["safe_text"] = lambda text: text_safe(text, _MAX_CHARS)
+    environment = page_environment(_MAX_CHARS)
     roles = [scores.role for scores in models]
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    page: str = environment.get_template("page.html.jinja").render(
         roles=roles,
         digests={scores.role: (scores.model_digest or "")[:12] for scores in models},
         rows=[
@@ -56,6 +51,23 @@ def render_page(
         items=_side_by_side([_read_items(scores, spec.num_samples) for scores in models], "id"),
         refused={scores.role: _refused(scores) for scores in models},
     )
+    return page.rstrip("\n")
+
+
+def page_environment(max_chars: int) -> Any:
+    """Returns jinja's environment of the evaluation pages, with a filter that cleans texts and cuts them at `max_chars`."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["safe_text"] = lambda text: text_safe(text, max_chars)
+    return environment
 
 
 def _table_row(name: str, metrics: dict[str, Interval], roles: Sequence[str]) -> tuple[str, Metric, list[Interval | None]]:
@@ -77,6 +89,11 @@ def bar(name: str, interval: Interval) -> Bar:
     """Returns a difference as a bar on an axis that holds it and 0."""
     role, _, metric_name = name.partition("/")
     metric = metric_named(metric_name)
+    return placed(f"{title_of(metric_name)}: tuned - {role}, {metric.unit}", interval, metric.lower_is_better)
+
+
+def placed(label: str, interval: Interval, lower_is_better: bool) -> Bar:
+    """Returns an interval as a bar on an axis that holds it and 0."""
     low, high = min(interval.low, 0.0), max(interval.high, 0.0)
     room = 0.06 * (high - low) or 1.0
     start, span = low - room, high - low + 2 * room
@@ -85,9 +102,8 @@ def bar(name: str, interval: Interval) -> Bar:
         return round(100 * (value - start) / span, 2)
 
     is_lower, is_higher = interval.high < 0, interval.low > 0
-    better, worse = (is_lower, is_higher) if metric.lower_is_better else (is_higher, is_lower)
+    better, worse = (is_lower, is_higher) if lower_is_better else (is_higher, is_lower)
     verdict = "better" if better else "worse" if worse else "unclear"
-    label = f"{title_of(metric_name)}: tuned - {role}, {metric.unit}"
     left = place(interval.low)
     return Bar(label, interval, left, max(0.6, place(interval.high) - left), place(interval.mean), place(0.0), verdict)
 

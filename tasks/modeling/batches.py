@@ -31,6 +31,7 @@ class Row:
         labels_T: Class of a pair at the position that stands for it, IGNORED elsewhere.
         source_ids_S, source_segments_S: What an encoder reads; equal numbers belong together.
         removed_T: 1 where the target was taken out of the source, 0 where it could be copied from there.
+        goals_K: What is to be said of the whole row: the number of a class, 0 or 1 for each of K labels, or a value.
     """
 
     ids_T: Ids
@@ -42,6 +43,7 @@ class Row:
     source_ids_S: Ids | None = None
     source_segments_S: Ids | None = None
     removed_T: Ids | None = None
+    goals_K: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class Batch:
     source_ids_BS: Tensor | None = None
     source_segments_BS: Tensor | None = None
     removed_BT: Tensor | None = None
+    goals_BK: Tensor | None = None
 
 
 class Rows(Protocol):

@@ -32,12 +32,24 @@ _log = logging.getLogger("textmill.checkpoint")
 
 
 class Look(BaseModel):
-    """One look at the validation split."""
+    """One look at the validation split.
+
+    Attributes:
+        figures: What was seen beside the loss.
+        criterion: What the best look has least of; none: its loss.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     step: int
     loss: float
+    figures: dict[str, float] = {}
+    criterion: float | None = None
+
+    @property
+    def rank(self) -> float:
+        """What looks are compared by: the less, the better."""
+        return self.loss if self.criterion is None else self.criterion
 
 
 class Position(BaseModel):
@@ -65,8 +77,8 @@ class Position(BaseModel):
 
     @property
     def best(self) -> Look | None:
-        """The look with the lowest loss; of equal ones the first."""
-        return min(self.looks, key=lambda look: look.loss, default=None)
+        """The look with the lowest loss, or criterion; of equal ones the first."""
+        return min(self.looks, key=lambda look: look.rank, default=None)
 
     def is_stuck(self, patience: int | None) -> bool:
         """Says whether `patience` looks have followed the best one."""

@@ -22,7 +22,7 @@ from tasks.core.errors import TransientError
 from tasks.modeling import checkpoint
 from tasks.modeling.anomalies import NUM_RECENT, diverged, find_anomaly, require_bearable
 from tasks.modeling.average import adopt_average, averaged, update_average
-from tasks.modeling.batches import Batch, Ids, make_batch, step_rows
+from tasks.modeling.batches import Batch, Ids, make_batch
 from tasks.modeling.checkpoint import Look, Position
 from tasks.modeling.compute import computed
 from tasks.modeling.head import HeadLoss, set_head_loss
@@ -37,7 +37,7 @@ from tasks.modeling.plan import WeightPlan
 from tasks.modeling.specs import OptimSpec, TrainSpec, learning_rate
 from tasks.modeling.stopwatch import Stopwatch
 from tasks.modeling.task import Place, Task
-from tasks.modeling.validation import bits_per_byte, validation_loss
+from tasks.modeling.validation import bits_per_byte, look_at
 
 _log = logging.getLogger("textmill.train")
 
@@ -45,12 +45,13 @@ _log = logging.getLogger("textmill.train")
 class _Loss(torch.nn.Module):
     """A model with its loss, as one module: what is applied to many processes."""
 
-    def __init__(self, model: Any, loss: Callable[[Any, Batch], Tensor]) -> None:
+    def __init__(self, model: Any, task: Task) -> None:
         super().__init__()
-        self.model, self.loss = model, loss
+        self.model, self.learned = model, task.loss
+        self.seen: Callable[[Any, Batch], Tensor] = task.watch.sums if task.watch else task.loss
 
     def forward(self, batch: Batch) -> Tensor:
-        return self.loss(self.model, batch)
+        return (self.learned if self.training else self.seen)(self.model, batch)
 
 
 @dataclass
@@ -67,7 +68,7 @@ class Loop:
     interrupt: Interrupt = field(default_factory=Interrupt)
 
     def __post_init__(self) -> None:
-        self._losses = _Loss(self.model, self.task.loss).train()  # a loaded model comes in the state for looking at
+        self._losses = _Loss(self.model, self.task).train()  # a loaded model comes in the state for looking at
         self._parallel = parallelize(self._losses, self.model, self.place.world, self.place.precision)
         self.optimizer = build_optimizer(self.model, self.optim, self.plan.rate_factors)
         self.num_steps = self.spec.num_steps(self.task.train.num_rows, self.task.train.row_tokens)
@@ -146,7 +147,8 @@ class Loop:
 
     def _step(self) -> None:
         step = self.position.step
-        rows = step_rows(self.seed, step + self.position.num_passed_batches, self.spec.batch_rows, self.task.train.num_rows)
+        number = step + self.position.num_passed_batches
+        rows = self.task.order(self.seed, number, self.spec.batch_rows, self.task.train.num_rows)
         num_targets = self.task.train.num_targets(rows)
         with self._stopwatch.lap("forward_backward"):
             loss = self._micro.run(lambda: self._accumulate(rows, num_targets), self.optimizer.zero_grad)
@@ -239,19 +241,24 @@ class Loop:
     def _look(self) -> None:
         is_mean = self.spec.ema_decay is not None
         with averaged(self.optimizer, trained_weights(self.model)) if is_mean else nullcontext():
-            loss = self._validation_loss(self.spec.eval_rows)
-        looks = (*self.position.looks, Look(step=self.position.step, loss=loss))
-        self.position = self.position.model_copy(update={"looks": looks})
+            loss, figures = self._look_at(self.spec.eval_rows)
+        look = Look(step=self.position.step, loss=loss, figures=figures, criterion=self._criterion(figures))
+        self.position = self.position.model_copy(update={"looks": (*self.position.looks, look)})
         bits = bits_per_byte(self.task, loss)
-        figures = {"validation_loss": loss} | ({} if bits is None else {"validation_bits_per_byte": bits})
-        self._journal.tell(self.position.step, **figures)
+        told = {f"validation_{name}": value for name, value in figures.items()}
+        told |= {} if bits is None else {"validation_bits_per_byte": bits}
+        self._journal.tell(self.position.step, validation_loss=loss, **told)
         if self.place.world.leads and self.position.best is not None:
             checkpoint.prune(self._checkpoints, self.spec.keep_last, self.position.best.step)
         self._journal.restart_clock()
 
-    def _validation_loss(self, max_rows: int | None) -> float:
+    def _look_at(self, max_rows: int | None) -> tuple[float, dict[str, float]]:
         with self._stopwatch.lap("validation"):
-            return validation_loss(self._losses, self.task, self.place, max_rows, self._micro.rows)
+            return look_at(self._losses, self.task, self.place, max_rows, self._micro.rows)
+
+    def _criterion(self, figures: dict[str, float]) -> float | None:
+        watch = self.task.watch
+        return watch.criterion(figures) if watch is not None and watch.criterion is not None else None
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -263,9 +270,9 @@ class Loop:
             checkpoint.load(checkpoint.checkpoint_folder(self._checkpoints, selected), self.model, self.optimizer)
         if self.spec.ema_decay is not None:
             adopt_average(self.optimizer, trained_weights(self.model))
-        loss = next(look.loss for look in self.position.looks if look.step == selected)
+        loss, figures = next((look.loss, look.figures) for look in self.position.looks if look.step == selected)
         if self.spec.eval_rows is not None:
-            loss = self._validation_loss(None)
+            loss, figures = self._look_at(None)
         self._journal.tell_times(self.position.step, self._stopwatch.figures(self.place.world.device))
         if not (recent := self.position.recent_losses):
             raise diverged("every batch was passed over", f"step {self.position.step}, the last")
@@ -281,6 +288,7 @@ class Loop:
             validation_loss=loss,
             validation_bits_per_byte=bits_per_byte(self.task, loss),
             notes={"anomalies": self.position.num_anomalies, "micro_batch_halvings": self._micro.num_halvings},
+            figures=figures,
         )
 
 

@@ -2,28 +2,52 @@
 """What a loop is given: what is learned, and where.
 
 In: an objective's loss and rows, a `World`. Out: frozen values. Invariant: a `Place` changes nothing but rounding.
+
+Shapes: S sums of a task's own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from tasks.modeling.batches import Batch, Rows
+from tasks.modeling.batches import Batch, Ids, Rows, step_rows
 from tasks.modeling.job import Compute
 from tasks.modeling.parallel import World
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """What a look sees beside the loss: figures that are functions of sums over rows, so that processes can share the rows.
+
+    Attributes:
+        sums: Gives the summed loss of a batch, and S sums behind it, as one vector (1 + S,).
+        figures: Makes figures of the S sums over all rows.
+        criterion: What the best look has least of, given the figures; none: the loss.
+    """
+
+    sums: Callable[[Any, Batch], Tensor]
+    figures: Callable[[Sequence[float]], dict[str, float]]
+    criterion: Callable[[dict[str, float]], float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
-    """What is learned: a summed loss, rows to learn from, rows to look at, and the bytes those stand for."""
+    """What is learned: a summed loss, rows to learn from, rows to look at, and the bytes those stand for.
+
+    Attributes:
+        order: Gives the rows of a step by seed, step, rows of a batch and rows of a pass, see `step_rows`.
+        watch: What a look sees beside the loss.
+    """
 
     loss: Callable[[Any, Batch], Tensor]
     train: Rows
     validation: Rows
     validation_bytes: int | None = None
+    order: Callable[[int, int, int, int], Ids] = step_rows
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True, slots=True)

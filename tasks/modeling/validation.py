@@ -1,8 +1,8 @@
 # ruff: noqa: TID253  (runs in training children only; holds no Spec)
 """Looking at the validation rows.
 
-In: a model with its loss, a `Task`, a `Place`. Out: the mean loss, and bits per byte. Invariant: a look changes nothing, and
-counts each target once, however many processes take part.
+In: a model with its loss, a `Task`, a `Place`. Out: the mean loss, figures of the task's own, and bits per byte. Invariant: a
+look changes nothing, and counts each target once, however many processes take part.
 """
 
 import math
@@ -16,11 +16,11 @@ from tasks.modeling.model import autocast
 from tasks.modeling.task import Place, Task
 
 
-def validation_loss(losses: Any, task: Task, place: Place, max_rows: int | None, micro_rows: int) -> float:
-    """Returns the mean loss over the targets of the validation rows, or of `max_rows` spread evenly over them.
+def look_at(losses: Any, task: Task, place: Place, max_rows: int | None, micro_rows: int) -> tuple[float, dict[str, float]]:
+    """Returns the mean loss over the targets of the validation rows, or of `max_rows` spread evenly over them, and figures.
 
     Args:
-        losses: Gives the summed loss of a batch: the model with its loss, as one module.
+        losses: Gives the summed loss of a batch, with the sums of `task.watch` behind it: the model with its loss, as one module.
         task: Has the rows.
         place: The processes that share the rows.
         max_rows: Most rows to look at; none: all.
@@ -28,7 +28,7 @@ def validation_loss(losses: Any, task: Task, place: Place, max_rows: int | None,
     """
     rows, world = task.validation, place.world
     chosen = np.unique(np.linspace(0, rows.num_rows - 1, min(max_rows or rows.num_rows, rows.num_rows)).round().astype(int))
-    total = torch.zeros(2, dtype=torch.float64, device=world.device)
+    total, num_targets = torch.zeros((), dtype=torch.float64, device=world.device), 0
     mine = chosen[world.rank :: world.size]
     losses.eval()
     with torch.no_grad(), autocast(world.device, place.precision):
@@ -36,11 +36,12 @@ def validation_loss(losses: Any, task: Task, place: Place, max_rows: int | None,
             part = mine[start : start + micro_rows]
             batch = make_batch(rows, part if len(part) else chosen[:1], world.device)
             counts = bool(len(part))
-            total[0] += losses(batch) * counts
-            total[1] += batch.num_targets * counts
+            total = total + losses(batch).double() * counts
+            num_targets += batch.num_targets * counts
     losses.train()
-    loss, num_targets = world.sum(total).tolist()
-    return float(loss / max(1, num_targets))
+    total = torch.cat([total.reshape(-1), torch.tensor([num_targets], dtype=torch.float64, device=world.device)])
+    loss, *sums, all_targets = world.sum(total).tolist()
+    return float(loss / max(1, all_targets)), task.watch.figures(sums) if task.watch else {}
 
 
 def bits_per_byte(task: Task, loss: float) -> float | None:

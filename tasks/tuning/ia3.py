@@ -4,6 +4,7 @@ In: the base model. Out: `adapter/` and the base with the scales merged. Invaria
 the base; the base's weights never move.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -11,7 +12,7 @@ from pydantic import Field
 
 from tasks.core.errors import RecipeError
 from tasks.tuning.prepared import Method, Prepared
-from tasks.tuning.through_peft import check_targets, linear_names, merge, save_adapter
+from tasks.tuning.through_peft import check_targets, linear_names, merge, peft_task, save_adapter
 
 
 class Ia3Spec(Method):
@@ -27,13 +28,13 @@ class Ia3Spec(Method):
     ] = ()
     own_rate: ClassVar[float | None] = 1e-2
 
-    def prepare(self, model: Any, seed: int) -> Prepared:
-        """Freezes the model and puts scales beside its layers."""
+    def prepare(self, model: Any, seed: int, head: Sequence[str] = ()) -> Prepared:
+        """Freezes the model, but for the modules of a new head, and puts scales beside its layers."""
         import torch
         from peft import get_peft_model
 
         torch.manual_seed(seed)
-        adapted = get_peft_model(model, self._config(model))
+        adapted = get_peft_model(model, self._config(model, head))
 
         def finish(folder: Path) -> Any:
             adapted.eval()
@@ -42,7 +43,7 @@ class Ia3Spec(Method):
 
         return Prepared(adapted.get_base_model(), finish)
 
-    def _config(self, model: Any) -> Any:
+    def _config(self, model: Any, head: Sequence[str]) -> Any:
         from peft import IA3Config
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as KNOWN
 
@@ -50,10 +51,10 @@ class Ia3Spec(Method):
             if model.config.model_type not in KNOWN:
                 names = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear_names(model)}))
                 raise RecipeError(f"tune.method.targets: peft knows none for {model.config.model_type}; choose among {names}")
-            return IA3Config(task_type="CAUSAL_LM")
+            return IA3Config(**peft_task(model, head))
         check_targets(model, self.targets)
         if strange := set(self.feedforward) - set(self.targets):
             raise RecipeError(f"tune.method.feedforward: {', '.join(sorted(strange))} must be among tune.method.targets")
         return IA3Config(
-            task_type="CAUSAL_LM", target_modules=list(self.targets), feedforward_modules=list(self.feedforward) or []
+            **peft_task(model, head), target_modules=list(self.targets), feedforward_modules=list(self.feedforward) or []
         )

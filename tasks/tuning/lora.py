@@ -6,6 +6,7 @@ does move them, is written as a plain LoRA on the untouched base; merged model a
 """
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,7 +14,7 @@ from pydantic import Field
 
 from tasks.core.errors import RecipeError
 from tasks.tuning.prepared import Method, Prepared
-from tasks.tuning.through_peft import check_targets, linear_names, merge, save_adapter
+from tasks.tuning.through_peft import check_targets, linear_names, merge, peft_task, save_adapter
 
 Targets = Annotated[
     tuple[str, ...] | None,
@@ -41,14 +42,14 @@ class LoraSpec(Method):
     ] = "plain"
     own_rate: ClassVar[float | None] = 2e-3
 
-    def prepare(self, model: Any, seed: int) -> Prepared:
-        """Freezes the model and puts adapters beside its linear layers."""
+    def prepare(self, model: Any, seed: int, head: Sequence[str] = ()) -> Prepared:
+        """Freezes the model, but for the modules of a new head, and puts adapters beside its linear layers."""
         import torch
         from peft import get_peft_model
 
         self._check(model)
         torch.manual_seed(seed)
-        adapted = get_peft_model(model, self._config())
+        adapted = get_peft_model(model, self._config(model, head))
         start = tempfile.TemporaryDirectory() if self.variant == "pissa" else None
         if start is not None:
             _save_start(adapted, Path(start.name) / "start")
@@ -69,11 +70,11 @@ class LoraSpec(Method):
             if self.rank > smallest:
                 raise RecipeError(f"tune.method.rank is {self.rank}, but pissa takes at most the smallest size, {smallest}")
 
-    def _config(self) -> Any:
+    def _config(self, model: Any, head: Sequence[str]) -> Any:
         from peft import LoraConfig
 
         return LoraConfig(
-            task_type="CAUSAL_LM",
+            **peft_task(model, head),
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,

@@ -16,6 +16,18 @@ MERGE_TOLERANCE = 1e-4
 _PROBE_TOKENS = 64
 
 
+def peft_task(model: Any, head: Sequence[str]) -> dict[str, Any]:
+    """Returns what peft is told of the model: a new head is trained and kept beside the adapter.
+
+    Args:
+        head: Names of the modules that say labels; none: a causal model.
+    """
+    if not head:
+        return {"task_type": "CAUSAL_LM"}
+    by_word = model.config.problem_type == "token_classification"
+    return {"task_type": "TOKEN_CLS" if by_word else "SEQ_CLS", "modules_to_save": list(head), "exclude_modules": list(head)}
+
+
 def check_targets(model: Any, targets: Sequence[str]) -> None:
     """Compares names of target modules with those the model has.
 
@@ -56,7 +68,7 @@ def save_adapter(adapted: Any, folder: Path, *, initial: Path | None = None) -> 
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = None
-    for name in ("target_modules", "feedforward_modules"):
+    for name in ("target_modules", "feedforward_modules", "modules_to_save", "exclude_modules"):
         if isinstance(config.get(name), list):
             config[name] = sorted(config[name])
     path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
@@ -91,5 +103,7 @@ def _logits(model: Any, ids_BT: Any) -> Any:
 
     from tasks.modeling.model import packed_mask
 
+    if getattr(model.config, "problem_type", None):
+        return model(input_ids=ids_BT).logits.float()
     mask = packed_mask(torch.zeros_like(ids_BT), torch.float32)
     return model(input_ids=ids_BT, attention_mask=mask, use_cache=False).logits.float()

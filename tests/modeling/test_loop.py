@@ -137,7 +137,7 @@ def test_patience_ends_it_and_the_best_weights_are_taken(tmp_path: Path) -> None
     with joined("cpu") as world:
         loop = tiny_loop(TinyJob(folder=tmp_path, train=spec), world)
         losses = iter([3.0, 2.0, 2.5, 2.4])
-        loop._validation_loss = lambda max_rows: next(losses)  # type: ignore[method-assign]
+        loop._look_at = lambda max_rows: (next(losses), {})  # type: ignore[method-assign]
         result = loop.run()
     assert (result.num_steps, result.selected_step, result.validation_loss) == (8, 4, 2.0)
     assert checkpoint.steps(tmp_path / "checkpoints") == [4, 8]

@@ -1,0 +1,67 @@
+"""Pictures for the evaluation page of labelled text: who is taken for whom, and how far off values are.
+
+In: predictions of test items. Out: SVG, letters as outlines, so that Chinese shows anywhere. Invariant: it draws what was said
+and computes counts only.
+"""
+
+import io
+import re
+from collections import Counter
+
+from tasks.evaluation.label_tables import Predictions
+
+_MOST_LABELS = 30
+_FONTS = ["Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "DejaVu Sans"]
+
+
+def draw_labels(found: Predictions, title: str) -> str:
+    """Returns the picture of a task; none where it has none (many labels an item), or too many labels."""
+    if found.task == "regression":
+        return _residuals(found, title)
+    if found.task == "multi_label" or len(found.label_names) > _MOST_LABELS:
+        return ""
+    return _confusion(found, title)
+
+
+def _confusion(found: Predictions, title: str) -> str:
+    from matplotlib.figure import Figure
+
+    names = found.label_names
+    counts = Counter(pair for truth, said in zip(found.truth, found.said, strict=True) for pair in zip(truth, said, strict=True))
+    table = [[counts[(true, said)] for said in names] for true in names]
+    shares = [[count / max(1, sum(row)) for count in row] for row in table]
+    size = max(3.2, 0.5 * len(names) + 1.8)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, line in enumerate(table):
+        for column, count in enumerate(line):
+            color = "white" if shares[row][column] > 0.5 else "black"
+            axes.text(column, row, str(count), ha="center", va="center", color=color, fontsize=8)
+    axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > 4 else 0)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="said", ylabel="true", title=title)
+    return _svg(figure)
+
+
+def _residuals(found: Predictions, title: str) -> str:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.scatter(found.true_value, found.said_value - found.true_value, s=8, alpha=0.4, color="#3b6ea5", linewidths=0)
+    axes.axhline(0, color="#7a7a7a", linewidth=1)
+    axes.set(xlabel="true value", ylabel="said - true", title=title)
+    axes.grid(alpha=0.25)
+    return _svg(figure)
+
+
+def _svg(figure: object) -> str:
+    """Returns the picture as an element to stand inside a page."""
+    import matplotlib
+
+    out = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "textmill", "font.family": _FONTS}):
+        figure.savefig(out, format="svg", metadata={"Date": None})  # type: ignore[attr-defined]
+    text = out.getvalue()
+    return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)

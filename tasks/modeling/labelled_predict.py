@@ -1,0 +1,103 @@
+# ruff: noqa: TID253  (runs in scoring children only; holds no Spec)
+"""What a labelled model says of items.
+
+In: a model folder and rows of `items.parquet`. Out: one `Prediction` an item, in their order. Invariants: products are in fp32,
+as the model is served; an item's prediction does not depend on what it was asked beside, but for rounding.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tasks.modeling.batches import IGNORED, Ids, make_batch
+from tasks.modeling.heads import framing_tokenizer, head_facts, load_headed
+from tasks.modeling.labelled_items import Item
+from tasks.modeling.labelled_loss import outputs
+from tasks.modeling.labelled_rows import LabelledRows, context_tokens, labelled_rows
+from tasks.modeling.labels import HeadFacts
+
+_BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
+Tell = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What is said of an item.
+
+    Attributes:
+        labels: One label; of a multi-label item any number; of words one each, none of a word beyond the model's context.
+        scores: Probability of each label in their order; of words, that of the label said.
+        value: Of a regression.
+        loss: Nats summed over what is judged (of a multi-label item the mean over labels); none for a regression.
+    """
+
+    labels: tuple[str | None, ...]
+    scores: tuple[float, ...]
+    value: float | None
+    loss: float | None
+
+
+def predict(
+    folder: Path, items: Sequence[Item], device: str, tell: Tell | None = None
+) -> tuple[list[Prediction], dict[str, int]]:
+    """Returns what the model of a folder says of items, and how many of them were too long and were cut."""
+    where, facts, tokenizer = torch.device(device), head_facts(folder), framing_tokenizer(folder)
+    model = load_headed(folder).to(where).eval()
+    rows = labelled_rows(items, tokenizer, facts, context_tokens(model, tokenizer), "truncate", "scored")
+    found: list[Prediction | None] = [None] * len(items)
+    order, size = np.argsort(rows.lengths, kind="stable"), max(1, _BATCH_TOKENS[where.type] // rows.row_tokens)
+    for start in range(0, len(order), size):
+        part = order[start : start + size]
+        with torch.inference_mode():
+            for number, one in zip(part, _of_batch(model, facts, rows, items, part, where), strict=True):
+                found[int(number)] = one
+        if tell:
+            tell(start + len(part), len(order))
+    return [one for one in found if one is not None], rows.notes
+
+
+def _of_batch(
+    model: Any, facts: HeadFacts, rows: LabelledRows, items: Sequence[Item], part: Ids, where: torch.device
+) -> list[Prediction]:
+    batch = make_batch(rows, part, where)
+    said = outputs(model, batch)
+    if facts.task == "regression":
+        return [Prediction((), (), float(value), None) for value in facts.value(said[:, 0].double().cpu().numpy())]
+    if facts.task == "token_classification":
+        num_words = [len(items[int(number)]["words"]) for number in part]
+        return [_words(facts, said[row], batch.targets_BT[row], number) for row, number in enumerate(num_words)]
+    assert batch.goals_BK is not None, "items have goals"
+    losses = _losses(facts, said, batch.goals_BK)
+    scores = (said.sigmoid() if facts.task == "multi_label" else said.softmax(dim=-1)).double().cpu().numpy()
+    return [Prediction(_labels(facts, one), tuple(map(float, one)), None, loss) for one, loss in zip(scores, losses, strict=True)]
+
+
+def _labels(facts: HeadFacts, scores_K: Any) -> tuple[str, ...]:
+    if facts.task == "multi_label":
+        return tuple(name for name, score in zip(facts.label_names, scores_K, strict=True) if score > 0.5)
+    return (facts.label_names[int(np.argmax(scores_K))],)
+
+
+def _losses(facts: HeadFacts, said_BK: Tensor, goals_BK: Tensor) -> list[float]:
+    if facts.task == "multi_label":
+        losses_B = F.binary_cross_entropy_with_logits(said_BK, goals_BK, reduction="none").mean(dim=1)
+    else:
+        losses_B = F.cross_entropy(said_BK, goals_BK[:, 0].long(), reduction="none")
+    return [float(loss) for loss in losses_B]
+
+
+def _words(facts: HeadFacts, said_TK: Tensor, targets_T: Tensor, num_words: int) -> Prediction:
+    targets_T = targets_T[: len(said_TK)]
+    judged = targets_T != IGNORED
+    chances = said_TK[judged].log_softmax(dim=-1).double().cpu().numpy()
+    numbers, truth = chances.argmax(axis=-1), targets_T[judged].cpu().numpy()
+    labels: list[str | None] = [facts.label_names[number] for number in numbers]
+    scores = np.exp(chances.max(axis=-1, initial=-np.inf))
+    nats = -float(chances[np.arange(len(truth)), truth].sum())
+    return Prediction((*labels, *[None] * (num_words - len(labels))), tuple(map(float, scores)), None, nats)

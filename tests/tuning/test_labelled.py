@@ -1,0 +1,304 @@
+"""Tuning on labelled text: every task and family learns, every option changes something, what cannot be learned is refused."""
+
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tasks.contracts import Checkpoint, Labelled
+from tasks.core.errors import ContractError, RecipeError, TransientError
+from tasks.core.site import Site
+from tasks.core.tables import read_rows
+from tasks.modeling.heads import framing_tokenizer, head_facts, load_headed, load_with_new_head
+from tasks.modeling.labelled_rows import LabelledExample, LabelledRows, labelled_rows, require_known
+from tasks.modeling.labels import BalancedWeights, GivenWeights, HeadFacts
+from tasks.modeling.loop import Loop
+from tasks.modeling.specs import AdamWSpec, TrainSpec
+from tasks.tuning.head import HeadSpec
+from tasks.tuning.ia3 import Ia3Spec
+from tasks.tuning.labelled import TuneLabelledSpec, tune_labelled
+from tasks.tuning.labelled_methods import prepare_with_head
+from tasks.tuning.layer_decay import LayerDecaySpec
+from tasks.tuning.lora import LoraSpec
+from tasks.tuning.some_layers import FreezeSpec
+from tests.tuning.labelled_kit import ToyBaseSpec, ToyLabelledSpec, toy_base, toy_labelled
+
+TRAIN = TrainSpec(batch_rows=8, num_epochs=3, eval_every_steps=6, checkpoint_every_steps=6, select="best")
+OPTIM = AdamWSpec(kind="adamw", learning_rate=5e-3)
+SPEC = TuneLabelledSpec(train=TRAIN, optim=OPTIM, precision="fp32")
+FACTS = HeadFacts(task="classification", label_names=("zh", "en"))
+
+
+@pytest.fixture(scope="module")
+def encoder(shared_site: Site) -> Checkpoint:
+    return toy_base.build(ToyBaseSpec(), site=shared_site)
+
+
+@pytest.fixture(scope="module")
+def classes(shared_site: Site) -> Labelled:
+    return toy_labelled.build(ToyLabelledSpec(), site=shared_site)
+
+
+def changed(**fields: Any) -> TuneLabelledSpec:
+    return TuneLabelledSpec.model_validate(SPEC.model_dump() | fields)
+
+
+def first_losses(model: Checkpoint, count: int = 3) -> list[float]:
+    lines = [json.loads(line) for line in (model.path / "extra" / "metrics.jsonl").read_text().splitlines()]
+    return [line["train_loss"] for line in lines if "train_loss" in line][:count]
+
+
+@pytest.mark.parametrize(
+    ("family", "task", "figure", "least"),
+    [
+        ("modernbert", "classification", "mcc", 0.9),
+        ("bert", "regression", "pearson", 0.9),
+        ("llama", "classification", "accuracy", 0.9),
+        ("modernbert", "token_classification", "accuracy", 0.7),
+        ("llama", "multi_label", "micro_f1", 0.3),
+    ],
+)
+def test_a_family_learns_a_task(shared_site: Site, family: str, task: str, figure: str, least: float) -> None:
+    base = toy_base.build(ToyBaseSpec(family=family), site=shared_site)
+    labelled = toy_labelled.build(ToyLabelledSpec(task=task), site=shared_site)
+    tuned = tune_labelled.build(changed(train=TRAIN.model_copy(update={"num_epochs": 5})), base, labelled, site=shared_site)
+    assert tuned.held_out[figure] > least
+    assert (tuned.method, tuned.base_digest) == ("full", base.digest)
+    facts = head_facts(tuned.path / "model")
+    assert (facts.task, facts.label_names) == (task, labelled.label_names)
+
+
+def test_the_folder_loads_with_plain_transformers_and_labels_alike(
+    shared_site: Site, encoder: Checkpoint, classes: Labelled
+) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tuned = tune_labelled.build(SPEC, encoder, classes, site=shared_site)
+    folder = tuned.path / "model"
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    rows = [row for row in read_rows(classes.path / "items.parquet") if row["split"] == "validation"]
+    inputs = tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt")
+    assert set(inputs) <= set(inspect.signature(model.forward).parameters)
+    assert tokenizer.convert_ids_to_tokens(inputs["input_ids"][0])[0] == "[CLS]"
+    with torch.no_grad():
+        said = [model.config.id2label[int(number)] for number in model(**inputs).logits.argmax(-1)]
+    right = np.mean([label == row["labels"][0] for label, row in zip(said, rows, strict=True)])
+    assert right == pytest.approx(tuned.held_out["accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("family", "method"),
+    [
+        ("bert", LoraSpec(kind="lora", rank=2)),
+        ("llama", Ia3Spec(kind="ia3")),
+        ("bert", HeadSpec(kind="head")),
+        ("modernbert", FreezeSpec(kind="freeze", num_layers=1)),
+        ("llama", LayerDecaySpec(kind="layer_decay")),
+    ],
+    ids=lambda value: getattr(value, "kind", value),
+)
+def test_every_method_trains_and_keeps_the_new_head(shared_site: Site, classes: Labelled, family: str, method: Any) -> None:
+    base = toy_base.build(ToyBaseSpec(family=family), site=shared_site)
+    tokenizer = framing_tokenizer(base.path / "model")
+    fresh = load_with_new_head(base.path / "model", tokenizer, FACTS, 0, None)
+    tuned = tune_labelled.build(changed(method=method.model_dump()), base, classes, site=shared_site)
+    before, after = fresh.model.state_dict(), load_headed(tuned.path / "model").state_dict()
+    head = [name for name in before if name.startswith(fresh.new)]
+    assert head
+    assert all(not torch.equal(before[name], after[name]) for name in head)
+    if method.kind in ("lora", "ia3"):
+        kept = (tuned.path / "adapter" / "adapter_config.json").read_text()
+        assert set(fresh.new) <= set(json.loads(kept)["modules_to_save"])
+    if method.kind == "head":
+        assert all(torch.equal(before[name], after[name]) for name in before if name not in head)
+    if method.kind == "freeze":
+        still = [name for name in before if "embeddings" in name or "layers.0." in name]
+        assert still
+        assert all(torch.equal(before[name], after[name]) for name in still)
+
+
+def test_a_head_that_is_there_goes_on(shared_site: Site, encoder: Checkpoint, classes: Labelled) -> None:
+    tuned = tune_labelled.build(SPEC, encoder, classes, site=shared_site)
+    again = load_with_new_head(tuned.path / "model", framing_tokenizer(tuned.path / "model"), FACTS, 0, None)
+    assert again.new == ()
+    prepare_with_head(HeadSpec(kind="head"), again.model, again.new, 0)
+    trained = {name.split(".")[0] for name, weight in again.model.named_parameters() if weight.requires_grad}
+    assert trained == {"head", "classifier"}
+    assert prepare_with_head(LoraSpec(kind="lora", rank=2), again.model, again.new, 0).model is again.model
+    other = FACTS.model_copy(update={"label_names": ("a", "b", "c")})
+    assert load_with_new_head(tuned.path / "model", framing_tokenizer(tuned.path / "model"), other, 0, None).new == (
+        "classifier",
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"class_weights": {"kind": "given", "weights": {"en": 3.0}}},
+        {"label_smoothing": 0.2},
+        {"dropout": 0.3},
+        {"max_tokens": 5},
+        {"seed": 1},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_an_option_changes_what_is_learned(shared_site: Site, encoder: Checkpoint, classes: Labelled, fields: Any) -> None:
+    short = {"train": TRAIN.model_copy(update={"num_epochs": 0.5}).model_dump()}
+    plain, other = (tune_labelled.build(changed(**short, **found), encoder, classes, site=shared_site) for found in ({}, fields))
+    assert first_losses(plain) != first_losses(other)
+
+
+def test_weights_are_balanced_by_what_the_train_items_hold() -> None:
+    from tasks.tuning.labelled_train import label_weights
+
+    ids = np.arange(3)
+    examples = [LabelledExample("i", ids, ids, ids * 0 - 100, np.array([label], dtype=np.float32)) for label in (0, 0, 0, 1)]
+
+    def weights(how: Any) -> Any:
+        job = type("Job", (), {"facts": FACTS, "class_weights": how})
+        return label_weights(job, LabelledRows(examples, 0))  # type: ignore[arg-type]
+
+    assert weights(None) is None
+    assert weights(BalancedWeights(kind="balanced")) == pytest.approx((4 / (2 * 3), 4 / (2 * 1)))
+    assert weights(GivenWeights(kind="given", weights={"en": 5.0})) == (1.0, 5.0)
+
+
+def test_long_items_are_cut_or_dropped_and_counted(shared_site: Site, encoder: Checkpoint, classes: Labelled) -> None:
+    cut, dropped = (
+        tune_labelled.build(changed(max_tokens=12, too_long=way), encoder, classes, site=shared_site)
+        for way in ("truncate", "drop")
+    )
+    notes = [json.loads((model.path / "extra" / "result.json").read_text())["notes"] for model in (cut, dropped)]
+    assert notes[0]["too_long"] == notes[1]["too_long"] > 0
+    assert [note["dropped"] for note in notes] == [0, notes[1]["too_long"]]
+    assert re.match(rf"{notes[0]['too_long']} of {notes[0]['items']} labelled items .* were cut", cut.warnings[0])
+    assert dropped.num_tokens < cut.num_tokens
+
+
+def test_the_best_look_by_the_criterion_is_kept(shared_site: Site, encoder: Checkpoint, classes: Labelled) -> None:
+    train = TRAIN.model_copy(update={"num_epochs": 6, "eval_every_steps": 3, "patience_evals": 2})
+    tuned = tune_labelled.build(changed(criterion="accuracy", train=train), encoder, classes, site=shared_site)
+    lines = [json.loads(line) for line in (tuned.path / "extra" / "metrics.jsonl").read_text().splitlines()]
+    looks = [(line["step"], line["validation_accuracy"]) for line in lines if "validation_accuracy" in line]
+    best = max(looks, key=lambda look: look[1])  # the first of equal ones
+    result = json.loads((tuned.path / "extra" / "result.json").read_text())
+    assert (result["selected_step"], tuned.held_out["accuracy"]) == best
+    assert [step for step, _ in looks if step > best[0]] == [best[0] + 3, best[0] + 6]  # patience ended it
+    assert tuned.num_steps == best[0] + 6
+
+
+def test_a_training_cut_off_ends_with_the_same_bits(
+    shared_site: Site, encoder: Checkpoint, classes: Labelled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = changed(dropout=0.1, seed=5)
+    whole = tune_labelled.build(spec, encoder, classes, site=shared_site)
+    site, step = Site(state_dir=tmp_path), Loop._step
+    base = toy_base.build(ToyBaseSpec(), site=site)
+    labelled = toy_labelled.build(ToyLabelledSpec(), site=site)
+
+    def stopping(loop: Loop) -> None:
+        step(loop)
+        if loop.position.step == 8:
+            loop.interrupt.requested = True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_step", stopping)
+        with pytest.raises(TransientError, match="asked to stop at step 8"):
+            tune_labelled.build(spec, base, labelled, site=site)
+    assert tune_labelled.build(spec, base, labelled, site=site).digest == whole.digest
+
+
+def lengths_rows(lengths: list[int]) -> LabelledRows:
+    goals = np.zeros(1, dtype=np.float32)
+    return LabelledRows([LabelledExample("i", np.ones(n, int), np.zeros(n, int), np.full(n, -100), goals) for n in lengths], 0)
+
+
+def test_each_pass_takes_every_item_once_in_an_order_of_its_own_by_length() -> None:
+    rows = lengths_rows([int(n) for n in np.random.default_rng(0).integers(4, 100, 70)])
+    taken = np.concatenate([rows.order(3, step, 8, 70) for step in range(35)])  # four passes
+    passes = [taken[start : start + 70] for start in range(0, 280, 70)]
+    for number, one in enumerate(passes):
+        assert sorted(one - number * 70) == list(range(70))
+    assert not np.array_equal(passes[0], passes[1] - 70)
+    assert np.array_equal(rows.order(3, 11, 8, 70), lengths_rows(list(rows.lengths)).order(3, 11, 8, 70))
+    assert not np.array_equal(rows.order(3, 11, 8, 70), rows.order(4, 11, 8, 70))
+    spread = [np.ptp(rows.lengths[rows.order(3, step, 8, 70) % 70]) for step in range(8)]
+    assert np.median(spread) < 30  # of 96 by chance about 80
+
+
+def test_a_pair_is_framed_as_two_parts(shared_site: Site, encoder: Checkpoint) -> None:
+    tokenizer = framing_tokenizer(encoder.path / "model")
+    item = {"id": "a", "text": "the model", "text_pair": "files", "words": None, "labels": ["en"], "value": None}
+    rows = labelled_rows([item], tokenizer, FACTS, 60, "drop", "train")
+    assert tokenizer.decode(rows.examples[0].ids) == "[CLS]the model[SEP]files[SEP]"
+    first_end = list(rows.examples[0].ids).index(tokenizer.sep_token_id)
+    assert list(rows.examples[0].types) == [0] * (first_end + 1) + [1] * (len(rows.examples[0].ids) - first_end - 1)
+
+
+def test_a_word_is_labelled_at_its_first_token(shared_site: Site, encoder: Checkpoint) -> None:
+    tokenizer = framing_tokenizer(encoder.path / "model")
+    facts = HeadFacts(task="token_classification", label_names=("no", "yes"))
+    item = {"id": "a", "text": None, "text_pair": None, "words": ["xyz", "files"], "labels": ["yes", "no"], "value": None}
+    example = labelled_rows([item], tokenizer, facts, 60, "drop", "train").examples[0]
+    assert [target for target in example.targets if target != -100] == [1, 0]
+    assert list(example.targets[:3]) == [-100, 1, -100]  # [CLS], x, y
+
+
+@pytest.mark.parametrize(
+    ("labelled", "message"),
+    [
+        (ToyLabelledSpec(one_class=True), "are all of one class \\(en\\).*add items of another class"),
+        (ToyLabelledSpec(unlabelled=True), "1 items of .* have no label, e.g. \\['i3'\\]; label them"),
+        (ToyLabelledSpec(size=6), "has no validation items"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused(shared_site: Site, encoder: Checkpoint, labelled: Any, message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        tune_labelled.build(SPEC, encoder, toy_labelled.build(labelled, site=shared_site), site=shared_site)
+
+
+@pytest.mark.parametrize(
+    ("fields", "task", "message"),
+    [
+        ({"criterion": "pearson"}, "classification", "no figure of classification; choose loss, accuracy, macro_f1, mcc"),
+        ({"label_smoothing": 0.1}, "regression", "a regression has no classes"),
+        ({"class_weights": {"kind": "given", "weights": {"de": 1.0}}}, "classification", "names de, but the labels are zh, en"),
+    ],
+)
+def test_an_option_that_does_not_fit_is_refused(
+    shared_site: Site, encoder: Checkpoint, fields: Any, task: str, message: str
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        tune_labelled.build(changed(**fields), encoder, toy_labelled.build(ToyLabelledSpec(task=task), site=shared_site))
+
+
+def test_a_budget_in_tokens_and_methods_without_a_plain_form_are_no_recipe() -> None:
+    with pytest.raises(ValueError, match=r"set train\.num_epochs"):
+        TuneLabelledSpec(train=TrainSpec(num_tokens=10))
+    with pytest.raises(ValueError, match=r"'prefix'.*does not match any of the expected tags"):
+        changed(method={"kind": "prefix"})
+
+
+def test_a_tokenizer_that_does_not_know_the_text_is_refused(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    fast = Tokenizer(models.WordLevel({"[UNK]": 0, "[PAD]": 1, "</s>": 2, "a": 3}, unk_token="[UNK]"))
+    fast.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=fast, unk_token="[UNK]", pad_token="[PAD]", eos_token="</s>").save_pretrained(
+        tmp_path
+    )
+    tokenizer = framing_tokenizer(tmp_path)
+
+    def rows(text: str) -> LabelledRows:
+        item = {"id": "a", "text": text, "text_pair": None, "labels": ["en"]}
+        return labelled_rows([item], tokenizer, FACTS, 60, "drop", "train")
+
+    require_known(rows("a " * 30 + "b"), tokenizer, 0.05)
+    with pytest.raises(ContractError, match=r"67% of the training tokens are unknown .*\[UNK\].* Take a base"):
+        require_known(rows("b b"), tokenizer, 0.05)
