@@ -21,7 +21,8 @@ def label_rules(spec: LabelGateSpec, report: EvalReport) -> list[Rule]:
         RecipeError: The metric is none of the task's.
     """
     known = [name.partition("/")[2] for name in report.metrics if name.startswith("tuned/")]
-    name = spec.metric or next(metric for metric in DEFAULT_METRICS if metric in known)
+    usual = next(metric for metric in DEFAULT_METRICS if metric in known)
+    name = spec.metric or usual
     if name not in known:
         raise RecipeError(f"gate.metric {name!r} was not measured; choose {', '.join(known)}, or off for the usual one")
     gain = _better_by(
