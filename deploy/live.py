@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy import scoring
 from deploy.serve import START_LIMIT_S, Server, ask_at, free_port, healthy, served
 from tasks.core.errors import RecipeError, StageError, TransientError
 from tasks.core.site import Site, current_site
@@ -81,8 +82,14 @@ def serve_foreground(site: Site, model: str, notify: Notify = lambda text: None)
             target = resolve(site, model)
             notify(f"starting {target} ...")
             with served(target.folder, site, port=port) as server, _announced(site, model, target, server):
-                notify(f"{target} answers at {server.url}/v1 (model name {server.model}); Ctrl-C ends it")
+                notify(f"{target} answers at {_entry(server)}; Ctrl-C ends it")
                 _wait_until_moved(site, model, target, server)
+
+
+def _entry(server: Server) -> str:
+    if server.engine == scoring.ENGINE:
+        return f'{server.url}/invocations (POST {{"dataframe_records": [{{"text": "..."}}]}})'
+    return f"{server.url}/v1 (model name {server.model})"
 
 
 def _wait_until_moved(site: Site, model: str, target: Target, server: Server) -> None:
@@ -198,11 +205,18 @@ def open_chat(site: Site, model: str) -> Iterator[Ask]:
     """
     record = live_record(site, model)
     if record is not None:
-        yield _conversation(record["url"], record["model"])
+        yield _asking(record["url"], record["model"], record["engine"])
         return
     target = resolve(site, model)
     with served(target.folder, site) as server:
-        yield _conversation(server.url, server.model)
+        yield _asking(server.url, server.model, server.engine)
+
+
+def _asking(url: str, model: str, engine: str) -> Ask:
+    """Returns the way to ask a server: within one conversation, or one text after the other for its labels."""
+    if engine != scoring.ENGINE:
+        return _conversation(url, model)
+    return lambda text, max_tokens: json.dumps(scoring.label_at(url, [{"text": text}])[0], ensure_ascii=False)
 
 
 def _conversation(url: str, model: str) -> Ask:

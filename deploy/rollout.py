@@ -6,6 +6,8 @@ touches what is live.
 """
 
 import json
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 from pydantic import Field
@@ -13,15 +15,25 @@ from pydantic import Field
 from deploy.aliases import make_live
 from deploy.live import open_chat, serve_foreground, start_detached, stop_detached
 from deploy.rollback import rollback
-from deploy.trial import Trial, try_out
+from deploy.trial import Trial, try_labels, try_out
 from tasks.contracts import Checkpoint, Deployment, ModelVersion
 from tasks.core.artifact import Spec
 from tasks.core.errors import ContractError, GateError
 from tasks.core.site import Site
 from tasks.core.stage import NETWORK, StageContext, stage
-from tasks.core.tracking import RegisteredVersion, find_alias, find_version
+from tasks.core.tracking import RegisteredVersion, find_alias, find_version, served_folder
 
-__all__ = ["DeploySpec", "deploy_model", "open_chat", "rollback", "serve_foreground", "start_detached", "stop_detached"]
+__all__ = [
+    "DeployLabelledSpec",
+    "DeploySpec",
+    "deploy_labelled",
+    "deploy_model",
+    "open_chat",
+    "rollback",
+    "serve_foreground",
+    "start_detached",
+    "stop_detached",
+]
 
 
 class DeploySpec(Spec):
@@ -40,6 +52,10 @@ class DeploySpec(Spec):
 
 def is_live(artifact: Deployment, spec: DeploySpec, version: ModelVersion, tuned: Checkpoint, *, site: Site) -> bool:
     """Whether the alias `live` points at this version of this model."""
+    return _points_at(version, tuned, site)
+
+
+def _points_at(version: ModelVersion, tuned: Checkpoint, site: Site) -> bool:
     live = find_alias(site, version.name, "live")
     return live is not None and (live.version, live.digest) == (version.version, tuned.digest)
 
@@ -53,15 +69,40 @@ def deploy_model(spec: DeploySpec, version: ModelVersion, tuned: Checkpoint, *, 
         TransientError: MLflow does not answer, or the server did not get healthy.
     """
     registered = _champion(version, tuned, ctx.site)
-    trial = try_out(
-        ctx.site,
-        registered,
-        spec.prompts,
-        spec.max_new_tokens,
-        lambda done, total: ctx.progress(done, total, "s until the server answers"),
-    )
+    trial = try_out(ctx.site, registered, spec.prompts, spec.max_new_tokens, partial(_tell, ctx))
     make_live(ctx.site, registered, f"recipe {ctx.run.recipe_name}", prefect_run_id=ctx.run.prefect_run_id)
-    return _commit(spec, registered, trial, ctx)
+    return _commit(spec.prompts, registered, trial, ctx)
+
+
+class DeployLabelledSpec(Spec):
+    """How a labelled champion is rolled out: tried with the questions its version carries (`registry.trial_items`)."""
+
+
+def is_labelled_live(
+    artifact: Deployment, spec: DeployLabelledSpec, version: ModelVersion, tuned: Checkpoint, *, site: Site
+) -> bool:
+    """Whether the alias `live` points at this version of this model."""
+    return _points_at(version, tuned, site)
+
+
+@stage(version=1, retry=NETWORK, holds=is_labelled_live)
+def deploy_labelled(spec: DeployLabelledSpec, version: ModelVersion, tuned: Checkpoint, *, ctx: StageContext) -> Deployment:
+    """Tries the labelled champion behind MLflow's scoring server and makes it live.
+
+    Raises:
+        GateError: It is not champion, was taken back, or says other labels when it is served than when it was scored.
+        TransientError: MLflow does not answer, or the server did not get healthy.
+    """
+    registered = _champion(version, tuned, ctx.site)
+    folder = served_folder(ctx.site, registered)
+    tell = partial(_tell, ctx)
+    trial = try_labels(ctx.site, registered, folder, tell)
+    make_live(ctx.site, registered, f"recipe {ctx.run.recipe_name}", prefect_run_id=ctx.run.prefect_run_id)
+    return _commit(trial.prompts, registered, trial, ctx)
+
+
+def _tell(ctx: StageContext, done: float, total: float) -> None:
+    ctx.progress(done, total, "s until the server answers")
 
 
 def _champion(version: ModelVersion, tuned: Checkpoint, site: Site) -> RegisteredVersion:
@@ -84,8 +125,8 @@ def _champion(version: ModelVersion, tuned: Checkpoint, site: Site) -> Registere
     return found
 
 
-def _commit(spec: DeploySpec, version: RegisteredVersion, trial: Trial, ctx: StageContext) -> Deployment:
-    answers = [{"prompt": prompt, "answer": answer} for prompt, answer in zip(spec.prompts, trial.answers, strict=True)]
+def _commit(prompts: Sequence[str], version: RegisteredVersion, trial: Trial, ctx: StageContext) -> Deployment:
+    answers = [{"prompt": prompt, "answer": answer} for prompt, answer in zip(prompts, trial.answers, strict=True)]
     facts = {
         "name": version.name,
         "version": version.version,

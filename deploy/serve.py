@@ -1,4 +1,4 @@
-"""A model folder behind an OpenAI-compatible server, for as long as it is wanted and no longer.
+"""A model folder behind a server, for as long as it is wanted and no longer: OpenAI-compatible, or MLflow's for labels.
 
 In: a `transformers` folder and the site (engine, device, address). Out: an address that answers. Invariants: the server is
 healthy before it is handed over; it stops surely (SIGTERM, then SIGKILL, by its mark) and dies with the process that wanted it;
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy import scoring
 from tasks.core.child import MARK, die_with_parent, stop
 from tasks.core.errors import ContractError, RecipeError, StageError, TransientError
 from tasks.core.site import Site
@@ -39,8 +40,9 @@ class Server:
     """A server that answers.
 
     Attributes:
-        url: Its address, without the `/v1`.
+        url: Its address, without the `/v1` or `/invocations`.
         model: What it calls the model.
+        engine: Program that serves it; `mlflow` for a model that labels text.
     """
 
     url: str
@@ -81,15 +83,18 @@ def served(
     server, mark = _start(folder.resolve(), site, free_port(site.host) if port is None else port)
     try:
         _await_health(server, progress or (lambda done, total: None))
-        # With continuous batching the sampling settings of the first request hold for good: it is ours, and greedy.
-        ask(server, [{"role": "user", "content": "hello"}], max_tokens=1)
+        if server.engine != scoring.ENGINE:
+            # With continuous batching the sampling settings of the first request hold for good: it is ours, and greedy.
+            ask(server, [{"role": "user", "content": "hello"}], max_tokens=1)
         yield server
     finally:
         stop(server.process, mark, _STOP_GRACE_S)
 
 
 def _start(folder: Path, site: Site, port: int) -> tuple[Server, str]:
-    command, model = engine_command(folder, site, port)
+    labels = scoring.says_labels(folder)
+    command, model = (scoring.scoring_command(folder, site, port), folder.name) if labels else engine_command(folder, site, port)
+    engine, own = (scoring.ENGINE, scoring.scoring_environment(site)) if labels else (site.engine, {})
     mark = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
     log = site.root / "logs" / f"serve-{port}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -97,14 +102,14 @@ def _start(folder: Path, site: Site, port: int) -> tuple[Server, str]:
         process = subprocess.Popen(
             command,
             cwd=folder.parent,
-            env=_environment(site) | {MARK: mark},
+            env=_environment(site) | own | {MARK: mark},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             preexec_fn=die_with_parent,
         )
-    return Server(f"http://{site.host}:{port}", model, site.engine, process, log), mark
+    return Server(f"http://{site.host}:{port}", model, engine, process, log), mark
 
 
 def _environment(site: Site) -> dict[str, str]:

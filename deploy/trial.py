@@ -1,13 +1,16 @@
 """A trial before a version goes live: serve its own files, and ask it what the registered model was asked.
 
 In: a registered version and prompts. Out: its answers. Invariants: the served text is the registered model's, character for
-character; no alias is touched here, so whatever fails, what was live stays live.
+character, and served labels are those that were scored; no alias is touched here, so whatever fails, what was live stays live.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
+from deploy import scoring
 from deploy.serve import ask, served
 from tasks.core.errors import GateError
 from tasks.core.site import Site
@@ -21,11 +24,13 @@ class Trial:
 
     Attributes:
         num_checks: Things that were right: the server's health, and each answer.
+        prompts: What it was asked, where the version itself says what.
     """
 
     answers: tuple[str, ...]
     engine: str
     num_checks: int
+    prompts: tuple[str, ...] = ()
 
 
 def try_out(
@@ -42,12 +47,41 @@ def try_out(
         TransientError: The server did not get healthy.
     """
     folder = served_folder(site, version)
+    if scoring.says_labels(folder):
+        return try_labels(site, version, folder, progress)
     with ThreadPoolExecutor(1) as pool:  # the registered model loads while the server starts
         expected = pool.submit(registered_answers, site, version, list(prompts), max_new_tokens)
         with served(folder, site, progress=progress) as server:
             answers = tuple(ask(server, [{"role": "user", "content": prompt}], max_new_tokens) for prompt in prompts)
         compare(version, prompts, answers, expected.result())
     return Trial(answers, site.engine, 1 + len(prompts))
+
+
+def try_labels(
+    site: Site, version: RegisteredVersion, folder: Path, progress: Callable[[float, float], None] | None = None
+) -> Trial:
+    """Serves a labelled version from its own files and asks it the questions it carries.
+
+    Raises:
+        GateError: It says something else than when it was scored.
+        TransientError: The server did not get healthy.
+    """
+    questions = scoring.trial_questions(folder)
+    with served(folder, site, progress=progress) as server:
+        answers = scoring.label_at(server.url, [question["record"] for question in questions])
+    for question, answer in zip(questions, answers, strict=True):
+        if not scoring.agrees(answer, question["expected"]):
+            raise GateError(
+                f"{version} is not rolled out, what was live stays live: asked {_shown(question['record'])}, it says "
+                f"{_shown(answer)} when served and said {_shown(question['expected'])} when it was scored. Compare the versions "
+                "of transformers and torch with those in its requirements.txt"
+            )
+    prompts, said = (tuple(map(_shown, records)) for records in ([one["record"] for one in questions], answers))
+    return Trial(said, server.engine, 1 + len(questions), prompts)
+
+
+def _shown(value: object) -> str:
+    return one_line(json.dumps(value, ensure_ascii=False), 300)
 
 
 def compare(version: RegisteredVersion, prompts: Sequence[str], served_answers: Sequence[str], expected: Sequence[str]) -> None:

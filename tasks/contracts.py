@@ -310,7 +310,8 @@ class Checkpoint(Artifact):
         num_steps, num_tokens: Of the training that made it, not of its base.
         train_loss, validation_loss: Mean cross entropy in nats per target token at the end; none where nothing was trained.
         validation_bits_per_byte: The validation loss in a unit that does not depend on the tokenizer.
-        held_out: Figures of a pretrained model on the validation split, `<figure>` and `<figure>/<language>`: `loss` (nats a
+        held_out: Figures on the validation split. Of a model tuned on labelled text those of its task (`accuracy`, `pearson`);
+            of a pretrained model `<figure>` and `<figure>/<language>`: `loss` (nats a
             predicted token), `accuracy`, `bits_per_byte` (causal models), those of the objective; `unigram_nats` and
             `bigram_nats` are the cross entropies of the same text under counts of the training split.
         context_tokens: Positions of the model; none where it counts none.

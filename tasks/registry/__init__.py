@@ -5,6 +5,7 @@ effects, reconciled with the registry and idempotent by the model's digest; MLfl
 """
 
 from tasks.registry.champion import ChampionSpec, resolve_champion
+from tasks.registry.labelled import RegisterLabelledSpec, register_labelled
 from tasks.registry.register import RegisterSpec, register_model
 
-__all__ = ["ChampionSpec", "RegisterSpec", "register_model", "resolve_champion"]
+__all__ = ["ChampionSpec", "RegisterLabelledSpec", "RegisterSpec", "register_labelled", "register_model", "resolve_champion"]

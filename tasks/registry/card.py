@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.contracts import Checkpoint, CleanCorpus, Conversations, EvalReport, QualityReport, Verdict
+from tasks.core.artifact import Artifact
 from tasks.core.store import read_manifest
 from tasks.core.text import one_line
 
 _SHOWN_RECIPE = 60
+_SCORED_ON = "Held-out documents and instructions, which select nothing; intervals by bootstrap over them."
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,12 @@ def model_card(name: str, purpose: str, found: Findings) -> str:
         [f"# {name}", "", cell(purpose), "", f"Digest `{found.tuned.digest[:16]}`."],
         _model(found),
         _data(found),
-        _scores(found.report),
-        _verdict(found.verdict),
+        scores_section(found.report, _SCORED_ON),
+        verdict_section(found.verdict),
         _warnings(found),
         _limits(found),
         _usage(name),
-        _recipe(found),
+        recipe_section((found.corpus, found.conversations, found.base, found.tuned)),
     ]
     return "\n".join("\n".join(lines) + "\n" for lines in sections)
 
@@ -57,14 +59,15 @@ def _model(found: Findings) -> list[str]:
         ("parameters", f"{found.tuned.num_parameters:,} ({found.tuned.num_trained_parameters:,} trained in tuning)"),
         ("context", f"{config.get('max_position_embeddings', 'unknown')} tokens"),
         ("vocabulary", f"{config.get('vocab_size', 'unknown')} entries"),
-        ("pretraining", _pretraining(found.base)),
+        ("pretraining", pretraining(found.base)),
         ("tuning", f"{found.tuned.method}, {found.tuned.num_tokens:,} tokens in {found.tuned.num_steps:,} steps"),
         ("base model", f"`{found.base.digest[:16]}`"),
     ]
     return ["## What it is", "", *table(("", ""), rows)]
 
 
-def _pretraining(base: Checkpoint) -> str:
+def pretraining(base: Checkpoint) -> str:
+    """Says how the base came to be."""
     given = f"a model that others made (licence: {base.licence})"
     if base.method == "adopted":
         return f"none here: {given}"
@@ -117,15 +120,16 @@ def _instruction_sets(conversations: Conversations) -> list[tuple[str, str, str]
     ]
 
 
-def _scores(report: EvalReport) -> list[str]:
+def scores_section(report: EvalReport, note: str) -> list[str]:
+    """Returns the section of figures and differences."""
     metrics = [(name, str(value), f"{value.num_items:,}") for name, value in sorted(report.metrics.items())]
     differences = [(f"tuned - {name}", str(value), f"{value.num_items:,}") for name, value in sorted(report.differences.items())]
     head = ("figure", "mean [95% interval]", "items")
-    note = "Held-out documents and instructions, which select nothing; intervals by bootstrap over them."
     return ["## Scores", "", note, "", *table(head, metrics), "", *table(head, differences)]
 
 
-def _verdict(verdict: Verdict) -> list[str]:
+def verdict_section(verdict: Verdict) -> list[str]:
+    """Returns the section of the verdict."""
     answer = "passed: it may be champion" if verdict.passed else "did not pass: it stays a candidate"
     return ["## Verdict", "", f"The model {answer}.", "", *bullets(verdict.reasons)]
 
@@ -173,9 +177,10 @@ def _usage(name: str) -> list[str]:
     ]
 
 
-def _recipe(found: Findings) -> list[str]:
+def recipe_section(artifacts: Iterable[Artifact]) -> list[str]:
+    """Returns the settings of the stages that made these artifacts."""
     lines: list[tuple[str, str]] = []
-    for artifact in (found.corpus, found.conversations, found.base, found.tuned):
+    for artifact in artifacts:
         manifest = read_manifest(artifact.path)
         lines += [(f"{manifest.stage}.{key}", value) for key, value in _flat(manifest.spec)]
     shown = [(f"`{cell(key)}`", value) for key, value in lines[:_SHOWN_RECIPE]]

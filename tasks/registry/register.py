@@ -5,21 +5,28 @@ version a digest, whatever dies in between; aliases are set last; `champion` mov
 to a version that was taken back.
 """
 
-import json
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from tasks.contracts import Checkpoint, CleanCorpus, Conversations, EvalReport, ModelVersion, QualityReport, Verdict
 from tasks.core.artifact import Spec
-from tasks.core.errors import ContractError
-from tasks.core.provenance import source_state
 from tasks.core.site import Site
 from tasks.core.stage import NETWORK, StageContext, stage
-from tasks.core.tracking import RegisteredVersion, aliases, find_version, set_alias, set_tags, version_by_digest
+from tasks.core.tracking import set_tags, version_by_digest
 from tasks.registry.card import Findings, model_card
 from tasks.registry.names import ModelName
-from tasks.registry.upload import describe, upload
+from tasks.registry.upload import Package, describe, upload
+from tasks.registry.version import (
+    check_plain,
+    check_same_model,
+    commit_version,
+    point_aliases,
+    same_model,
+    still_registered,
+    tags_of,
+)
 
 
 class RegisterSpec(Spec):
@@ -49,11 +56,7 @@ def is_registered(
     site: Site,
 ) -> bool:
     """Whether the version is there, holds this model, and the aliases are what the verdict asks for."""
-    version = find_version(site, spec.name, artifact.version)
-    if version is None or version.digest != tuned.digest:
-        return False
-    is_champion = "champion" in version.aliases
-    return is_champion == artifact.is_champion and (is_champion or not _may_be_champion(version, verdict, quality))
+    return still_registered(artifact, spec.name, tuned, verdict, quality, site)
 
 
 @stage(version=2, name="register", retry=NETWORK, holds=is_registered)
@@ -76,79 +79,33 @@ def register_model(
         TransientError: MLflow does not answer.
     """
     found = Findings(base, tuned, report, verdict, quality, corpus, conversations)
-    _check_same_model(found)
-    _check_plain(tuned)
+    check_same_model(same_model(base, tuned, report, verdict) | {"the checked corpus": (quality.corpus_digest, corpus.digest)})
+    check_plain(tuned)
     card = model_card(spec.name, spec.purpose, found)
-    version = version_by_digest(ctx.site, spec.name, tuned.digest) or upload(spec.name, spec.answer_tokens, found, card, ctx)
+    version = version_by_digest(ctx.site, spec.name, tuned.digest) or upload(spec.name, _package(spec, found), card, ctx)
     describe(version, card, ctx)
-    set_tags(ctx.site, version, _tags(found, ctx))
-    _point_aliases(version, found, ctx)
-    return _commit(version, card, ctx)
+    own = {"textmill.corpus_digest": corpus.digest, "textmill.conversations_digest": conversations.digest}
+    set_tags(ctx.site, version, tags_of(base, tuned, report, verdict, found.warnings, ctx) | own)
+    point_aliases(version, verdict, quality, ctx)
+    return commit_version(version, card, ctx)
 
 
-def _check_same_model(found: Findings) -> None:
-    pairs = {
-        "the verdict's model": (found.verdict.tuned_digest, found.tuned.digest),
-        "the report's model": (found.report.tuned_digest, found.tuned.digest),
-        "the report's base": (found.report.base_digest, found.base.digest),
-        "the tuned model's base": (found.tuned.base_digest, found.base.digest),
-        "the checked corpus": (found.quality.corpus_digest, found.corpus.digest),
-    }
-    for what, (said, given) in pairs.items():
-        if said != given:
-            raise ContractError(f"{what} is {str(said)[:12]}, but {given[:12]} was given; pass artifacts of one run")
+def _package(spec: RegisterSpec, found: Findings) -> Package:
+    return Package(
+        base=found.base,
+        tuned=found.tuned,
+        report=found.report,
+        used=((found.corpus, "pretraining"), (found.conversations, "tuning")),
+        script=Path(__file__).with_name("served_model.py"),
+        model_type="causal-lm",
+        signature=lambda: _signature(spec.answer_tokens),
+        requirements=("jinja2",),
+    )
 
 
-def _check_plain(tuned: Checkpoint) -> None:
-    """Refuses what neither MLflow nor a server would load: a base with an adapter beside it instead of one model."""
-    if not (tuned.path / "model" / "config.json").exists():
-        raise ContractError(
-            f"{tuned.address} ({tuned.method}) has no plain form and cannot be registered or served; its scores are in the "
-            "store. Set tune.method.kind to one that merges (lora, ia3) or moves the weights (full), or end with --until gate"
-        )
+def _signature(answer_tokens: int) -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
-
-def _tags(found: Findings, ctx: StageContext) -> dict[str, str]:
-    state, run = source_state(), ctx.run
-    tags = {
-        "textmill.digest": found.tuned.digest,
-        "textmill.fingerprint": found.tuned.fingerprint,
-        "textmill.base_digest": found.base.digest,
-        "textmill.tokenizer_digest": found.tuned.tokenizer_digest,
-        "textmill.corpus_digest": found.corpus.digest,
-        "textmill.conversations_digest": found.conversations.digest,
-        "textmill.report": found.report.address,
-        "textmill.verdict": "passed" if found.verdict.passed else "not passed",
-        "textmill.num_warnings": str(len(found.warnings)),
-        "textmill.recipe": run.recipe_name,
-        "textmill.git_commit": state["commit"],
-        "textmill.git_dirty": str(state["dirty"]).lower(),
-        "textmill.prefect_run_id": run.prefect_run_id,
-        "textmill.prefect_url": run.prefect_run_url,
-    }
-    return {name: str(value) for name, value in tags.items() if value}
-
-
-def _point_aliases(version: RegisteredVersion, found: Findings, ctx: StageContext) -> None:
-    set_alias(ctx.site, version, "candidate")
-    if _may_be_champion(version, found.verdict, found.quality):
-        set_alias(ctx.site, version, "champion")
-    elif version.rolled_back is not None:
-        ctx.log.warning("%s was taken back (%s) and is not promoted again", version, version.rolled_back)
-
-
-def _may_be_champion(version: RegisteredVersion, verdict: Verdict, quality: QualityReport) -> bool:
-    return verdict.passed and quality.passed and version.rolled_back is None
-
-
-def _commit(version: RegisteredVersion, card: str, ctx: StageContext) -> ModelVersion:
-    facts = {
-        "name": version.name,
-        "version": version.version,
-        "model_digest": version.digest,
-        "is_champion": aliases(ctx.site, version.name).get("champion") == version.version,
-        "run_id": version.run_id or "",
-    }
-    (ctx.dir / "card.md").write_text(card, encoding="utf-8")
-    (ctx.dir / "version.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
-    return ctx.commit(ModelVersion, **facts)
+    text = Schema([ColSpec("string")])  # without a name it takes a list as well as a table
+    return ModelSignature(text, text, ParamSchema([ParamSpec("max_new_tokens", "long", answer_tokens)]))

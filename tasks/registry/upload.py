@@ -7,27 +7,53 @@ with instead of begun again; nothing is pickled (models from code); the version'
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
+from tasks.contracts import Checkpoint, EvalReport
+from tasks.core.artifact import Artifact
 from tasks.core.errors import StageError, TransientError
 from tasks.core.stage import StageContext
 from tasks.core.tracking import RegisteredVersion, RunTracker, find_version
 from tasks.core.tracking.client import answering, experiment_id, mlflow_client, shown
 from tasks.core.tracking.registry import DIGEST
 from tasks.core.tracking.send import dataset_input, name_of
-from tasks.registry.card import Findings
 
-_SCRIPT = Path(__file__).with_name("served_model.py")
 _RUN_WAIT_S = 60.0
 _MAX_DESCRIPTION_CHARS = 5_000  # the column's width on PostgreSQL
 _CARD = "card.md"
+_NEEDED = ("mlflow", "torch", "transformers", "safetensors")
 
 
-def upload(name: str, answer_tokens: int, found: Findings, card: str, ctx: StageContext) -> RegisteredVersion:
+@dataclass(frozen=True, slots=True)
+class Package:
+    """What a version is made of.
+
+    Attributes:
+        used: Data it was made from, and for what.
+        script: Loads and answers where Textmill is not installed.
+        model_type: What MLflow shows as its kind.
+        signature: Makes MLflow's signature; called where MLflow is loaded.
+        requirements: Packages the script needs beside mlflow, torch, transformers and safetensors.
+        files: Further files of the version, by name.
+    """
+
+    base: Checkpoint
+    tuned: Checkpoint
+    report: EvalReport
+    used: tuple[tuple[Artifact, str], ...]
+    script: Path
+    model_type: str
+    signature: Callable[[], Any]
+    requirements: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+def upload(name: str, found: Package, card: str, ctx: StageContext) -> RegisteredVersion:
     """Makes the version that holds this checkpoint.
 
     Raises:
@@ -35,7 +61,7 @@ def upload(name: str, answer_tokens: int, found: Findings, card: str, ctx: Stage
     """
     with _run_of(name, ctx) as run_id, answering(ctx.site):
         model_id = _logged_model(name, found, run_id, ctx)
-        _store_files(model_id, run_id, answer_tokens, found, card, ctx)
+        _store_files(model_id, run_id, found, card, ctx)
         _link_to_run(model_id, run_id, found, ctx)
         return _create_version(name, model_id, run_id, found, ctx)
 
@@ -72,7 +98,7 @@ def _known(run_id: str | None, ctx: StageContext) -> str:
     return run_id
 
 
-def _logged_model(name: str, found: Findings, run_id: str, ctx: StageContext) -> str:
+def _logged_model(name: str, found: Package, run_id: str, ctx: StageContext) -> str:
     """Returns the id of the logged model of this digest, made where there is none that a killed run left."""
     client, experiment = mlflow_client(ctx.site), experiment_id(ctx.site)
     left = client.search_logged_models([experiment], f"tags.`{DIGEST}` = '{found.tuned.digest}'", max_results=1)
@@ -85,12 +111,12 @@ def _logged_model(name: str, found: Findings, run_id: str, ctx: StageContext) ->
         "precision": found.tuned.precision,
     }
     made = client.create_logged_model(
-        experiment, name=name, source_run_id=run_id, tags={DIGEST: found.tuned.digest}, params=params, model_type="causal-lm"
+        experiment, name=name, source_run_id=run_id, tags={DIGEST: found.tuned.digest}, params=params, model_type=found.model_type
     )
     return str(made.model_id)
 
 
-def _store_files(model_id: str, run_id: str, answer_tokens: int, found: Findings, card: str, ctx: StageContext) -> None:
+def _store_files(model_id: str, run_id: str, found: Package, card: str, ctx: StageContext) -> None:
     client = mlflow_client(ctx.site)
     if str(client.get_logged_model(model_id).status) == "READY":
         return
@@ -98,15 +124,16 @@ def _store_files(model_id: str, run_id: str, answer_tokens: int, found: Findings
     staging = ctx.dir / "staging"
     shutil.rmtree(staging, ignore_errors=True)
     try:
-        _save(staging, model_id, run_id, answer_tokens, found, ctx)
-        (staging / _CARD).write_text(card, encoding="utf-8")
+        _save(staging, model_id, run_id, found, ctx)
+        for file, text in {_CARD: card, **found.files}.items():
+            (staging / file).write_text(text, encoding="utf-8")
         client.log_model_artifacts(model_id, str(staging))
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     client.finalize_logged_model(model_id, "READY")
 
 
-def _save(folder: Path, model_id: str, run_id: str, answer_tokens: int, found: Findings, ctx: StageContext) -> None:
+def _save(folder: Path, model_id: str, run_id: str, found: Package, ctx: StageContext) -> None:
     """Writes the MLflow model folder: the script, the checkpoint, and the adapter where there is one."""
     import mlflow
     from mlflow.models import Model
@@ -119,10 +146,10 @@ def _save(folder: Path, model_id: str, run_id: str, answer_tokens: int, found: F
         warnings.simplefilter("ignore")  # type hints in the script would narrow what it takes
         mlflow.pyfunc.save_model(
             path=str(folder),
-            python_model=str(_SCRIPT),
+            python_model=str(found.script),
             artifacts=artifacts,
-            pip_requirements=[_requirement(name) for name in ("mlflow", "torch", "transformers", "safetensors", "jinja2")],
-            signature=_signature(answer_tokens),
+            pip_requirements=[_requirement(name) for name in (*_NEEDED, *found.requirements)],
+            signature=found.signature(),
             mlflow_model=Model(model_uuid=model_id, run_id=run_id, model_id=model_id),
             metadata={DIGEST: found.tuned.digest, "base_digest": found.base.digest},
         )
@@ -132,21 +159,12 @@ def _requirement(name: str) -> str:
     return f"{name}=={package_version(name).split('+')[0]}"
 
 
-def _signature(answer_tokens: int) -> Any:
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
-
-    text = Schema([ColSpec("string")])  # without a name it takes a list as well as a table
-    return ModelSignature(text, text, ParamSchema([ParamSpec("max_new_tokens", "long", answer_tokens)]))
-
-
-def _link_to_run(model_id: str, run_id: str, found: Findings, ctx: StageContext) -> None:
+def _link_to_run(model_id: str, run_id: str, found: Package, ctx: StageContext) -> None:
     """Shows in MLflow what the model was made from and how good it is."""
     from mlflow.entities import LoggedModelOutput, Metric
 
     client, now_ms = mlflow_client(ctx.site), int(time.time() * 1_000)
-    used = ((found.corpus, "pretraining"), (found.conversations, "tuning"))
-    client.log_inputs(run_id, datasets=[dataset_input(one.address, one.digest, one.uri, what) for one, what in used])
+    client.log_inputs(run_id, datasets=[dataset_input(one.address, one.digest, one.uri, what) for one, what in found.used])
     if any(output.model_id == model_id for output in client.get_run(run_id).outputs.model_outputs):
         return
     figures = {name_of(name): value.mean for name, value in found.report.metrics.items() if name.startswith("tuned/")}
@@ -156,7 +174,7 @@ def _link_to_run(model_id: str, run_id: str, found: Findings, ctx: StageContext)
     client.log_outputs(run_id, models=[LoggedModelOutput(model_id, step=0)])
 
 
-def _create_version(name: str, model_id: str, run_id: str, found: Findings, ctx: StageContext) -> RegisteredVersion:
+def _create_version(name: str, model_id: str, run_id: str, found: Package, ctx: StageContext) -> RegisteredVersion:
     from mlflow.exceptions import MlflowException
 
     client = mlflow_client(ctx.site)

@@ -126,6 +126,8 @@ def _commit(spec: TuneLabelledSpec, base: Checkpoint, result: TrainResult, ctx: 
         precision=spec.precision,
         train_loss=result.train_loss,
         validation_loss=result.validation_loss,
+        context_tokens=base.context_tokens,
+        licence=base.licence,
         held_out=result.figures,
         warnings=(*base.warnings, *_warnings(spec, result)),
         figures=figures,
@@ -149,6 +151,8 @@ def check_fit(spec: TuneLabelledSpec, labelled: Labelled) -> None:
 
 
 def _check(base: Checkpoint, labelled: Labelled) -> None:
+    if base.method == "none":
+        raise ContractError("there is no base to tune: give one (base), or pretrain one")
     if is_adapted(base.path / "model"):
         raise ContractError(
             f"{base.address} ({base.method}) has no plain form to tune further; give the checkpoint it was tuned from"

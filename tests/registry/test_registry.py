@@ -78,7 +78,7 @@ def test_an_emptied_store_finds_its_version_again(site: Site, chain: Chain) -> N
     assert len(versions(site, "toy")) == 1
 
 
-@pytest.mark.parametrize("dies_in", ["_store_files", "_create_version", "set_tags", "_point_aliases"])
+@pytest.mark.parametrize("dies_in", ["_store_files", "_create_version", "set_tags", "point_aliases"])
 def test_a_crash_anywhere_converges_on_the_next_run(
     site: Site, chain: Chain, dies_in: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

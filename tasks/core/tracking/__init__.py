@@ -6,7 +6,7 @@ registry calls raise `TransientError` where MLflow does not answer.
 """
 
 from tasks.core.tracking.deliver import deliver_pending, reap
-from tasks.core.tracking.model import download, registered_answers, served_folder
+from tasks.core.tracking.model import TRIAL, download, registered_answers, served_folder
 from tasks.core.tracking.registry import (
     ROLLED_BACK,
     RegisteredVersion,
@@ -26,6 +26,7 @@ from tasks.core.tracking.spool import RunTracker
 
 __all__ = [
     "ROLLED_BACK",
+    "TRIAL",
     "RegisteredVersion",
     "RunTracker",
     "aliased_digests",

@@ -20,6 +20,7 @@ from tasks.core.tracking.client import answering, mlflow_client
 from tasks.core.tracking.registry import RegisteredVersion
 
 CHECKPOINT = Path("artifacts", "model")
+TRIAL = "trial.json"  # of a labelled model: records to ask, and what it said of them when it was scored
 _WHOLE = ".whole"
 _ANSWERS_LIMIT_S = 900.0
 # Passed with -c, so that the process has no way to our code.

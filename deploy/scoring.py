@@ -1,0 +1,90 @@
+"""A labelled version behind MLflow's scoring server: the command, the question, and whether an answer is the expected one.
+
+In: the folder of a registered version, records. Out: answers of `/invocations`. Invariant: labels are compared exactly, numbers
+as fp32 in batches of another size gives them.
+"""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import ContractError, StageError, TransientError
+from tasks.core.site import Site, service_environment
+from tasks.core.text import text_safe
+from tasks.core.tracking import TRIAL
+
+ENGINE = "mlflow"
+TOLERANCE = 1e-3  # of a probability, or of a value as a share of its size
+Record = dict[str, Any]
+
+
+def says_labels(folder: Path) -> bool:
+    """Whether a model folder holds a labelled model."""
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return any(
+        name.endswith(("ForSequenceClassification", "ForTokenClassification")) for name in config.get("architectures") or ()
+    )
+
+
+def version_folder(folder: Path) -> Path:
+    """Returns the folder of the registered version that a labelled model's folder lies in.
+
+    Raises:
+        ContractError: It lies in none; a plain folder has no server.
+    """
+    found = folder.parent.parent
+    if not (found / "MLmodel").exists():
+        raise ContractError(
+            f"{folder} labels text but is no registered version, which MLflow's server needs; give a registered name"
+        )
+    return found
+
+
+def scoring_command(folder: Path, site: Site, port: int) -> list[str]:
+    """Returns the command line of MLflow's scoring server on this machine's packages."""
+    where = ["--model-uri", str(version_folder(folder)), "--host", site.host, "--port", str(port)]
+    return [sys.executable, "-m", "mlflow", "models", "serve", *where, "--env-manager", "local", "--workers", "1"]
+
+
+def scoring_environment(site: Site) -> dict[str, str]:
+    """Returns what keeps the scoring server off the network."""
+    return service_environment(site) | {"TRANSFORMERS_VERBOSITY": "error"}
+
+
+def trial_questions(folder: Path) -> list[dict[str, Record]]:
+    """Returns the questions a version carries: each a `record`, and the `expected` answer."""
+    found: list[dict[str, Record]] = json.loads((version_folder(folder) / TRIAL).read_text(encoding="utf-8"))
+    return found
+
+
+def label_at(url: str, records: list[Record], limit_s: float = 120.0) -> list[Record]:
+    """Returns what the scoring server at `url` says of records.
+
+    Raises:
+        TransientError: It does not answer.
+        StageError: It answers with an error.
+    """
+    import httpx
+
+    try:
+        response = httpx.post(f"{url}/invocations", json={"dataframe_records": records}, timeout=limit_s)
+        response.raise_for_status()
+        answers: list[Record] = response.json()["predictions"]
+    except httpx.HTTPStatusError as error:
+        raise StageError(f"the scoring server at {url} refused: {text_safe(error.response.text, 500)}") from error
+    except (httpx.HTTPError, KeyError, ValueError) as error:
+        raise TransientError(f"the scoring server at {url} gave no answer: {type(error).__name__}: {error}") from error
+    return answers
+
+
+def agrees(said: Any, expected: Any) -> bool:
+    """Whether two answers are one: names equal, numbers within `TOLERANCE`."""
+    if isinstance(expected, float) and isinstance(said, int | float):
+        return math.isclose(said, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    if isinstance(expected, dict) and isinstance(said, dict):
+        return said.keys() == expected.keys() and all(agrees(said[name], expected[name]) for name in expected)
+    if isinstance(expected, list) and isinstance(said, list):
+        return len(said) == len(expected) and all(map(agrees, said, expected))
+    return bool(said == expected)
