@@ -41,6 +41,11 @@ class Target:
     folder: Path
     version: RegisteredVersion | None = None
 
+    @property
+    def name(self) -> str:
+        """What clients call it."""
+        return self.version.name if self.version else self.folder.name
+
     def __str__(self) -> str:
         return str(self.version or self.folder)
 
@@ -81,7 +86,7 @@ def serve_foreground(site: Site, model: str, notify: Notify = lambda text: None)
         while True:
             target = resolve(site, model)
             notify(f"starting {target} ...")
-            with served(target.folder, site, port=port) as server, _announced(site, model, target, server):
+            with served(target.folder, site, name=target.name, port=port) as server, _announced(site, model, target, server):
                 notify(f"{target} answers at {_entry(server)}; Ctrl-C ends it")
                 _wait_until_moved(site, model, target, server)
 
@@ -208,7 +213,7 @@ def open_chat(site: Site, model: str) -> Iterator[Ask]:
         yield _asking(record["url"], record["model"], record["engine"])
         return
     target = resolve(site, model)
-    with served(target.folder, site) as server:
+    with served(target.folder, site, name=target.name) as server:
         yield _asking(server.url, server.model, server.engine)
 
 

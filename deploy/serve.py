@@ -58,13 +58,19 @@ class Server:
 
 @contextmanager
 def served(
-    folder: Path, site: Site, *, port: int | None = None, progress: Callable[[float, float], None] | None = None
+    folder: Path,
+    site: Site,
+    *,
+    name: str | None = None,
+    port: int | None = None,
+    progress: Callable[[float, float], None] | None = None,
 ) -> Iterator[Server]:
     """Serves a model folder inside the context.
 
     Args:
         folder: A `transformers` folder.
         site: Engine, device and address.
+        name: What clients call the model; none: the folder's name.
         port: Port to bind; none: any free one.
         progress: Told the seconds waited and the most that will be waited.
 
@@ -80,7 +86,7 @@ def served(
         )
     if port is not None:
         check_port(site.host, port)
-    server, mark = _start(folder.resolve(), site, free_port(site.host) if port is None else port)
+    server, mark = _start(folder.resolve(), site, name or folder.name, free_port(site.host) if port is None else port)
     try:
         _await_health(server, progress or (lambda done, total: None))
         if server.engine != scoring.ENGINE:
@@ -91,9 +97,10 @@ def served(
         stop(server.process, mark, _STOP_GRACE_S)
 
 
-def _start(folder: Path, site: Site, port: int) -> tuple[Server, str]:
+def _start(folder: Path, site: Site, name: str, port: int) -> tuple[Server, str]:
     labels = scoring.says_labels(folder)
-    command, model = (scoring.scoring_command(folder, site, port), folder.name) if labels else engine_command(folder, site, port)
+    place = _named(folder, site, name, port)
+    command = scoring.scoring_command(folder, site, port) if labels else engine_command(place, site, port)
     engine, own = (scoring.ENGINE, scoring.scoring_environment(site)) if labels else (site.engine, {})
     mark = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
     log = site.root / "logs" / f"serve-{port}.log"
@@ -101,7 +108,7 @@ def _start(folder: Path, site: Site, port: int) -> tuple[Server, str]:
     with log.open("wb") as out:
         process = subprocess.Popen(
             command,
-            cwd=folder.parent,
+            cwd=place.parent,
             env=_environment(site) | own | {MARK: mark},
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -109,7 +116,17 @@ def _start(folder: Path, site: Site, port: int) -> tuple[Server, str]:
             start_new_session=True,
             preexec_fn=die_with_parent,
         )
-    return Server(f"http://{site.host}:{port}", model, engine, process, log), mark
+    return Server(f"http://{site.host}:{port}", place.name, engine, process, log), mark
+
+
+def _named(folder: Path, site: Site, name: str, port: int) -> Path:
+    """Returns a link of that name to the folder: the engine calls a model what its path says, and @ would start a revision."""
+    link = site.root / "serving" / str(port) / name.replace("@", "_")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    for old in link.parent.iterdir():
+        old.unlink()
+    link.symlink_to(folder, target_is_directory=True)
+    return link
 
 
 def _environment(site: Site) -> dict[str, str]:
@@ -130,17 +147,15 @@ def _environment(site: Site) -> dict[str, str]:
     )
 
 
-def engine_command(folder: Path, site: Site, port: int) -> tuple[list[str], str]:
-    """Returns the command line of the site's engine, and the name it gives the model."""
+def engine_command(folder: Path, site: Site, port: int) -> list[str]:
+    """Returns the command line of the site's engine, to be run beside the folder, whose name becomes the model's."""
     if site.engine == "vllm":
         command = ["vllm", "serve", str(folder), "--served-model-name", folder.name, "--seed", "0"]
-        return [*command, "--host", site.host, "--port", str(port)], folder.name
-    # A relative name: the engine would take an @ in a path for the start of a revision.
-    model = f"./{folder.name}"
+        return [*command, "--host", site.host, "--port", str(port)]
     command = [sys.executable, "-m", "transformers.cli.transformers", "serve", "--continuous-batching"]
     if site.resolved_device == "cpu":
         command += ["--cb-num-blocks", str(_cache_pages(folder)), "--cb-max-batch-tokens", str(_BATCH_TOKENS)]
-    return [*command, "--device", site.resolved_device, "--host", site.host, "--port", str(port), model], model
+    return [*command, "--device", site.resolved_device, "--host", site.host, "--port", str(port), folder.name]
 
 
 def _cache_pages(folder: Path) -> int:

@@ -15,7 +15,7 @@ import pytest
 from deploy import live, trial
 from deploy.live import open_chat, resolve, start_detached, stop_detached
 from deploy.rollout import DeploySpec, deploy_model, rollback
-from deploy.serve import ask, check_port, engine_command, free_port, healthy, served
+from deploy.serve import ask, ask_at, check_port, engine_command, free_port, healthy, served
 from tasks.contracts import ModelVersion
 from tasks.core.child import marked_processes
 from tasks.core.errors import ContractError, GateError, RecipeError, StageError
@@ -70,12 +70,13 @@ def test_a_folder_without_a_model_is_said_so(site: Site, tmp_path: Path) -> None
 
 
 def test_the_engine_binds_to_the_site_and_has_bounded_memory(site: Site) -> None:
-    command, model = engine_command(cached_model(1, "llama"), site, 1234)
+    command = engine_command(cached_model(1, "llama"), site, 1234)
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[command.index("--cb-num-blocks") + 1] == "16"
-    assert model == "./model"
-    vllm, _ = engine_command(cached_model(1, "llama"), site.model_copy(update={"engine": "vllm"}), 1234)
+    assert command[-1] == "model"
+    vllm = engine_command(cached_model(1, "llama"), site.model_copy(update={"engine": "vllm"}), 1234)
     assert vllm[:2] == ["vllm", "serve"]
+    assert vllm[vllm.index("--served-model-name") + 1] == "model"
 
 
 def test_a_model_is_found_by_name_alias_version_or_folder(site: Site, first: Released, tmp_path: Path) -> None:
@@ -186,6 +187,7 @@ def test_a_killed_foreground_server_leaves_no_engine(site: Site, first: Released
 def test_a_detached_server_stays_until_it_is_stopped(site: Site, first: Released) -> None:
     url = start_detached(site, "toy")
     assert start_detached(site, "toy") == url, "one server a model"
+    assert ask_at(url, "toy", [{"role": "user", "content": "the quick"}], 4), "clients call it by its registered name"
     assert stop_detached(site, "toy")
     assert not healthy(url)
     assert not stop_detached(site, "toy")
