@@ -31,7 +31,9 @@ TABLES: dict[str, Schema] = {
     "reasons": {"stage": _STRING, "reason": _STRING, "num_documents": _INT, "share": _FLOAT},
     "data": dict.fromkeys(("num_items_in", "num_items", "num_same_items"), _INT)
     | dict.fromkeys(("num_inputs_in_two_splits", "num_groups_in_two_splits", "num_scores", "num_judged", "num_suspect"), _INT)
-    | dict.fromkeys(("dropped_share", "duplicate_share", "conflict_share", "equal_scores_share", "suspect_share"), _FLOAT)
+    | dict.fromkeys(
+        ("dropped_share", "duplicate_share", "conflict_share", "equal_scores_share", "suspect_share", "agreement_gain"), _FLOAT
+    )
     | dict.fromkeys(("chars_p50", "chars_p90", "chars_p99", "chars_max"), _FLOAT),
 }
 
@@ -129,10 +131,18 @@ def _totals(labelled: Labelled, items: Sequence[Row]) -> Row:
 
 
 def _suspects(judged: Sequence[Judged], suspect_below: float) -> Row:
-    """Counts suspect labels; where no item could be judged there is no share, and a check of it fails."""
+    """Counts suspect labels; where no item could be judged there are no shares, and a check of them fails."""
     num_suspect = sum(one.probability < suspect_below for one in judged)
     share = num_suspect / len(judged) if judged else None
-    return {"num_judged": len(judged), "num_suspect": num_suspect, "suspect_share": share}
+    return {"num_judged": len(judged), "num_suspect": num_suspect, "suspect_share": share, "agreement_gain": _agreement(judged)}
+
+
+def _agreement(judged: Sequence[Judged]) -> float | None:
+    """Returns how much of each label, on average, the model finds above what guessing would find: 0 where labels are drawn."""
+    found: defaultdict[tuple[str, ...], list[bool]] = defaultdict(list)
+    for one in judged:
+        found[tuple(one.item["labels"])].append(one.likely == tuple(one.item["labels"]))
+    return sum(sum(hits) / len(hits) for hits in found.values()) / len(found) - 1 / len(found) if found else None
 
 
 def _input(item: Row) -> str:

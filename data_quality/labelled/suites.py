@@ -25,6 +25,9 @@ class SuspectsSpec(Spec):
         0.1
     )
     max_share: Annotated[Share, Field(description="Warning: largest share of suspect labels.")] = 0.05
+    min_agreement_gain: Annotated[
+        Share, Field(description="Warning, one label an item: least share of a label the model finds above guessing, on average.")
+    ] = 0.05
     max_items: Annotated[int, Field(ge=10, description="Most items judged, drawn by the hash of their ids.")] = 20_000
     max_chars: Annotated[int, Field(ge=16, description="Characters of an input that the model reads.")] = 1_000
     num_listed: Annotated[int, Field(ge=1, description="Most suspect items that are listed in suspects.parquet.")] = 200
@@ -65,7 +68,10 @@ def rules_for(spec: CheckLabelledSpec, task: LabelledTask) -> list[Rule]:
     """Returns the rules for a task."""
     chosen = [*COMMON, *(SCORES if task == "regression" else LABELS)]
     rules = [rule(spec) for rule in chosen]
-    return [*rules, suspects_few(spec.suspects)] if spec.suspects is not None and can_judge(task) else rules
+    if spec.suspects is None or not can_judge(task):
+        return rules
+    judging = SUSPECTS if task == "classification" else SUSPECTS[:1]
+    return [*rules, *(rule(spec.suspects) for rule in judging)]
 
 
 def can_judge(task: LabelledTask) -> bool:
@@ -200,6 +206,12 @@ def suspects_few(spec: SuspectsSpec) -> Rule:
     return at_most("few suspect labels", "data", "warning", "suspect_share", spec.max_share, remedy)
 
 
+def labels_follow_text(spec: SuspectsSpec) -> Rule:
+    """Labels have something to do with the texts."""
+    remedy = "a simple model does no better than guessing: is label_column the right one? (pairs may be beyond it)"
+    return at_least("labels follow the text", "data", "warning", "agreement_gain", spec.min_agreement_gain, remedy)
+
+
 COMMON: tuple[MakeRule, ...] = (
     enough_items,
     ids_unique,
@@ -217,3 +229,4 @@ COMMON: tuple[MakeRule, ...] = (
 )
 LABELS: tuple[MakeRule, ...] = (labels_trained, labels_learnable, labels_held_out, labels_balanced, no_label_dominates)
 SCORES: tuple[MakeRule, ...] = (scores_spread, scores_many, scores_inside)
+SUSPECTS: tuple[Callable[[SuspectsSpec], Rule], ...] = (suspects_few, labels_follow_text)

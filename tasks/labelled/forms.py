@@ -23,7 +23,7 @@ class Item:
     """One input and what is to be learned of it.
 
     Attributes:
-        key: Input in the form in which inputs are compared: case, width and white space do not count.
+        key: Hash of the input in the form in which inputs are compared: case, width and white space do not count.
         group: Items of one group are never in two splits.
     """
 
@@ -72,12 +72,13 @@ def to_item(row: Any, number: int, one: LabelledSet, spec: LabelledSpec) -> Item
     labels, value = _target(row.get(one.label_column), one, spec)
     if words is not None and labels is not None and len(words) != len(labels):
         raise Refused("words_and_tags_differ")
-    key = "\x1f".join(normalized(part) for part in (text, pair) if part is not None)
+    compared = "\x1f".join(normalized(part) for part in (text, pair) if part is not None)
+    key = sha256(compared.encode("utf-8")).hexdigest()
     group = _name(row.get(one.group_column)) if one.group_column is not None else None
     name = _name(row.get(one.id_column)) if one.id_column is not None else None
     return Item(
         id=f"{one.name}/{name or number}",
-        group=group or sha256(key.encode("utf-8")).hexdigest()[:16],
+        group=group or key[:16],
         source=one.name,
         key=key,
         text=text,

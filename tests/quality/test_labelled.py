@@ -7,9 +7,9 @@ import pytest
 
 from data_quality.check import RequireQualitySpec, require_quality
 from data_quality.labelled import CheckLabelledSpec, SuspectsSpec, check_labelled
-from data_quality.labelled.profile import TABLES, profile
-from data_quality.labelled.suites import COMMON, LABELS, SCORES, rules_for
-from data_quality.labelled.suspects import judge
+from data_quality.labelled.profile import TABLES, _agreement, profile
+from data_quality.labelled.suites import COMMON, LABELS, SCORES, SUSPECTS, rules_for
+from data_quality.labelled.suspects import Judged, judge
 from data_quality.validation import validate
 from tasks.core.errors import GateError
 from tasks.core.tables import read_rows
@@ -32,7 +32,7 @@ def tables(**beyond):
     items[0] |= {"num_chars": 1 + beyond.get("num_chars", 0), "id_key": beyond.get("id_key", 0)}
     items[2]["num_broken"] = beyond.get("num_broken", 0)
     zeros = dict.fromkeys(("num_same_items", "num_inputs_in_two_splits", "num_groups_in_two_splits"), 0)
-    shares = {"dropped_share": 0.2, "duplicate_share": 0.1, "conflict_share": 0.02, "suspect_share": 0.05}
+    shares = {"dropped_share": 0.2, "duplicate_share": 0.1, "conflict_share": 0.02, "suspect_share": 0.05, "agreement_gain": 0.05}
     return {
         "items": items,
         "data": rows(1, num_items=50, chars_p99=4_000, equal_scores_share=0.5, num_scores=5, **zeros, **shares),
@@ -59,6 +59,7 @@ CLASSIFICATION = [
     ({"share": -0.491}, "warning", "no label rare"),
     ({"share": 0.401}, "warning", "no label dominates"),
     ({"suspect_share": 0.01}, "warning", "few suspect labels"),
+    ({"agreement_gain": -0.01}, "warning", "labels follow the text"),
 ]
 REGRESSION = [
     ({"equal_scores_share": 0.01}, "warning", "scores spread"),
@@ -91,7 +92,7 @@ def test_what_is_empty_is_critical():
 def test_every_rule_has_a_test_that_it_says_no():
     tested = {name for _, _, name in [*CLASSIFICATION, *REGRESSION, *EMPTY]}
     rules = {make(CheckLabelledSpec()).name for make in (*COMMON, *LABELS, *SCORES)}
-    assert tested == rules | {"few suspect labels"}
+    assert tested == rules | {make(SuspectsSpec()).name for make in SUSPECTS}
 
 
 def test_rules_are_those_of_the_task():
@@ -99,6 +100,7 @@ def test_rules_are_those_of_the_task():
         return {rule.name for rule in rules_for(CheckLabelledSpec(**settings), task)}
 
     assert "few suspect labels" in names("classification") & names("multi_label")
+    assert "labels follow the text" in names("classification") - names("multi_label")
     assert "few suspect labels" not in names("token_classification") | names("regression") | names(
         "classification", suspects=None
     )
@@ -177,7 +179,7 @@ def labelled(site, tmp_path):
 def test_a_report_tells_what_was_measured(labelled, site):
     spec = CheckLabelledSpec(min_split_items=20, suspects={"probability": 0.5})
     report = check_labelled.build(spec, labelled, site=site)
-    assert (report.corpus_digest, report.passed, report.num_checks) == (labelled.digest, True, 19)
+    assert (report.corpus_digest, report.passed, report.num_checks) == (labelled.digest, True, 20)
     assert report.warnings == ()
     rows = {name: list(read_rows(report.path / "tables" / f"{name}.parquet")) for name in TABLES}
     data = rows["data"][0]
@@ -213,6 +215,22 @@ def test_the_tables_hold_no_text_and_the_page_runs_nothing(labelled, site):
         assert needle in page
     assert page.count("<details") == len(list(read_rows(report.path / "suspects.parquet"))) == 3
     assert len(json.loads((report.path / "results.json").read_text())) == report.num_checks
+
+
+def test_labels_that_have_nothing_to_do_with_the_text_are_told(site, tmp_path):
+    choose = random.Random(0)
+    rows = [{"id": n, "text": text_of(GOOD + BAD, n), "label": choose.choice("abc")} for n in range(300)]
+    report = check_labelled.build(CheckLabelledSpec(min_split_items=1), labelled_of(site, tmp_path, rows), site=site)
+    assert {line.split(" (")[0] for line in report.warnings} == {"few suspect labels", "labels follow the text"}
+
+
+def test_agreement_is_counted_by_label():
+    def said(given, likely):
+        return Judged(item(0, [given], ""), 0.5, (likely,))
+
+    judged = [said("a", "a"), said("a", "a"), said("a", "b"), said("a", "a"), said("b", "b"), said("b", "a")]
+    assert _agreement(judged) == pytest.approx((3 / 4 + 1 / 2) / 2 - 1 / 2)
+    assert _agreement([]) is None
 
 
 def test_scores_have_a_histogram_and_bounds(site, tmp_path):
