@@ -13,17 +13,27 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from tasks.core.artifact import Spec
+from tasks.core.delimited import read_delimited, row_error
 from tasks.core.errors import ContractError
-from tasks.core.inputs import InputFile, find_files, open_binary, pin, read_lines, read_whole
+from tasks.core.inputs import InputFile, Line, find_files, open_binary, pin, read_lines, read_whole
 from tasks.core.site import Site
 
 Encoding = Literal["utf-8", "gb18030", "big5", "cp1252"]
-RowFormat = Literal["auto", "csv", "tsv", "jsonl", "json", "parquet", "saved"]
+RowFormat = Literal["auto", "csv", "tsv", "jsonl", "json", "parquet", "conll", "saved"]
 
-_SUFFIXES = {"csv": "csv", "tsv": "tsv", "jsonl": "jsonl", "ndjson": "jsonl", "json": "json", "parquet": "parquet"}
+_SUFFIXES = {
+    "csv": "csv",
+    "tsv": "tsv",
+    "jsonl": "jsonl",
+    "ndjson": "jsonl",
+    "json": "json",
+    "parquet": "parquet",
+    "conll": "conll",
+}
 _MAX_FILE_BYTES = 2_000_000_000
 _MAX_LINE_BYTES = 20_000_000
 _BATCH_ROWS = 100
+_BETWEEN_DOCUMENTS = "-DOCSTART-"
 
 
 class Refused(Exception):
@@ -40,7 +50,10 @@ class RowSet(Spec):
     licence: Annotated[str, Field(min_length=1, description="Licence of the set.")]
     format: Annotated[
         RowFormat,
-        Field(description="Format of the files; auto: by suffix; saved: a folder that `Dataset.save_to_disk` wrote."),
+        Field(
+            description="Format of the files; auto: by suffix; conll: a word and its tags a line, columns called 1, 2, 3, blank "
+            "lines between sentences; saved: a folder that `Dataset.save_to_disk` wrote."
+        ),
     ] = "auto"
     has_header: Annotated[
         bool, Field(description="csv, tsv: the first row names the columns; off: they are called by their place, 1, 2, 3.")
@@ -48,7 +61,7 @@ class RowSet(Spec):
     has_quotes: Annotated[
         bool, Field(description="csv, tsv: fields may be quoted (RFC 4180); off: quotation marks are text like any other.")
     ] = True
-    encoding: Annotated[Encoding, Field(description="csv, tsv: encoding of the text.")] = "utf-8"
+    encoding: Annotated[Encoding, Field(description="csv, tsv, conll: encoding of the text.")] = "utf-8"
     saved_split: Annotated[str, Field(description="saved: split to read, where the folder holds several.")] = "train"
     digest: Annotated[str | None, Field(description="Filled in by the pipeline: what the files' bytes are.")] = None
 
@@ -88,6 +101,8 @@ def _file(file: InputFile, rows: RowSet, needed: Sequence[str]) -> Iterator[Any]
                 yield from _delimited(file, rows, ",", needed)
             case "tsv":
                 yield from _delimited(file, rows, "\t", needed)
+            case "conll":
+                yield from _conll(file, rows, needed)
             case "parquet":
                 yield from _parquet(file, needed)
             case "json" | "jsonl" as kind:
@@ -128,66 +143,6 @@ def _parsed(data: bytes) -> Any:
         return Refused("broken_json")
 
 
-def read_delimited(
-    file: InputFile, delimiter: str, max_bytes: int, *, has_quotes: bool = True, encoding: str = "utf-8"
-) -> Iterator[list[str] | csv.Error]:
-    """Yields the rows of a table, and errors in their place; blank lines are no rows.
-
-    Bytes that are not of the encoding come as lone surrogates. A quote that is never closed costs no more than the bound.
-
-    Args:
-        max_bytes: Longest row.
-    """
-    lines = _Lines(file, max_bytes, encoding)
-    csv.field_size_limit(max_bytes)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True, quoting=csv.QUOTE_MINIMAL if has_quotes else csv.QUOTE_NONE)
-    while True:
-        lines.fed_bytes = 0
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield error
-        else:
-            if row:
-                yield row
-
-
-class _Lines:
-    """Feeds the parser with lines; refuses to feed one row more than the bound."""
-
-    def __init__(self, file: InputFile, max_bytes: int, encoding: str) -> None:
-        self._lines = read_lines(file, max_bytes)
-        self._max_bytes = max_bytes
-        self._encoding = encoding
-        self.fed_bytes = 0
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = next(self._lines)
-        self.fed_bytes += self._max_bytes + 1 if line.data is None else len(line.data)
-        if line.data is None or self.fed_bytes > self._max_bytes:
-            raise csv.Error(f"a row of more than {self._max_bytes} bytes")
-        data = line.data.removeprefix(b"\xef\xbb\xbf") if line.number == 1 else line.data
-        return data.decode(self._encoding, "surrogateescape") + "\n"
-
-
-def row_error(row: list[str] | csv.Error, num_columns: int) -> str | None:
-    """Returns why a row of `read_delimited` cannot be taken: `too_large`, `broken_csv` or `undecodable`, none where it can."""
-    if isinstance(row, csv.Error):
-        return "too_large" if "bytes" in str(row) or "limit" in str(row) else "broken_csv"
-    if len(row) != num_columns:
-        return "broken_csv"
-    try:
-        "".join(row).encode("utf-8")
-    except UnicodeEncodeError:
-        return "undecodable"
-    return None
-
-
 def _delimited(file: InputFile, of: RowSet, delimiter: str, needed: Sequence[str]) -> Iterator[Any]:
     rows = read_delimited(file, delimiter, _MAX_LINE_BYTES, has_quotes=of.has_quotes, encoding=of.encoding)
     first = next(rows, None)
@@ -201,6 +156,35 @@ def _delimited(file: InputFile, of: RowSet, delimiter: str, needed: Sequence[str
     for row in rows if of.has_header else itertools.chain([first], rows):
         reason = row_error(row, len(names))
         yield Refused(str(reason)) if reason or isinstance(row, csv.Error) else dict(zip(names, row, strict=True))
+
+
+def _conll(file: InputFile, of: RowSet, needed: Sequence[str]) -> Iterator[Any]:
+    """Yields a dict of lists a sentence; what CoNLL-2003 writes between documents is no sentence."""
+    known: list[str] = []
+    for is_blank, group in itertools.groupby(
+        read_lines(file, _MAX_LINE_BYTES), lambda line: line.data is not None and not line.data.strip()
+    ):
+        sentence = None if is_blank else _sentence(list(group), of.encoding)
+        if isinstance(sentence, dict) and not known:
+            known = list(sentence)
+            require_columns(file.name, needed, known)
+        if isinstance(sentence, dict) and sentence["1"][0] == _BETWEEN_DOCUMENTS:
+            continue
+        if sentence is not None:
+            yield Refused("broken_conll") if isinstance(sentence, dict) and list(sentence) != known else sentence
+
+
+def _sentence(lines: Sequence[Line], encoding: str) -> dict[str, list[str]] | Refused:
+    if any(line.data is None for line in lines):
+        return Refused("too_large")
+    try:
+        texts = [(line.data or b"").decode(encoding).strip("\ufeff\r") for line in lines]
+    except UnicodeDecodeError:
+        return Refused("undecodable")
+    fields = [text.split("\t") if "\t" in text else text.split() for text in texts]
+    if not all(len(row) == len(fields[0]) > 0 for row in fields):
+        return Refused("broken_conll")
+    return {str(place): list(column) for place, column in enumerate(zip(*fields, strict=True), 1)}
 
 
 def _parquet(file: InputFile, needed: Sequence[str]) -> Iterator[Any]:

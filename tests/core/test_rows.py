@@ -47,6 +47,25 @@ def test_every_format_gives_the_same_rows(tmp_path, name):
     assert read(tmp_path / name) == ROWS
 
 
+CONLL = "-DOCSTART- O\n\nNew B\nYork I\n\n \n好 O\n\nlong\n\nbroken O\nhere\n\nlast O"
+
+
+@pytest.mark.parametrize(("name", "blank"), [("a.conll", " "), ("b.conll", "\t"), ("c.conll.gz", "\t")])
+def test_a_sentence_is_a_row_of_lists(tmp_path, name, blank):
+    data = ("\ufeff" + CONLL.replace(" O", f"{blank}O").replace(" B", f"{blank}B").replace(" I", f"{blank}I")).encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    found = read(tmp_path / name, ["1", "2"])
+    assert found[:2] == [{"1": ["New", "York"], "2": ["B", "I"]}, {"1": ["好"], "2": ["O"]}]
+    assert found[2:] == ["broken_conll", "broken_conll", {"1": ["last"], "2": ["O"]}]
+
+
+def test_sentences_in_another_encoding_or_without_a_column(tmp_path):
+    (tmp_path / "a.txt").write_bytes("好 O\n\n".encode("gb18030") + b"\x81 O\n")
+    assert read(tmp_path / "a.txt", ["1"], format="conll", encoding="gb18030") == [{"1": ["好"], "2": ["O"]}, "undecodable"]
+    with pytest.raises(ContractError, match=r"a\.txt has no column '4', only 1, 2"):
+        read(tmp_path / "a.txt", ["1", "4"], format="conll", encoding="gb18030")
+
+
 def test_a_saved_data_set_is_read_by_its_split(tmp_path):
     from datasets import Dataset, DatasetDict
 

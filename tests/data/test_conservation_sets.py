@@ -3,6 +3,7 @@
 import gzip
 import json
 import tempfile
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,22 @@ def test_every_table_is_accounted_for(task, suffix, data, columns, is_cut):
         packed = gzip.compress(head + b"\n" + data) if suffix.endswith("gz") else head + b"\n" + data
         assume(not is_cut or suffix == ".csv.gz")
         accounted(labelled_of(Path(name), task, {f"a{suffix}": packed[:-5] if is_cut else packed}, columns, "drop"))
+
+
+LINES = st.lists(st.sampled_from([b"", b" ", b"w O", b"w\tO", b"\xff O", b"O", b"w x O", b"-DOCSTART- O", b"\r"]), max_size=30)
+
+
+@ANY
+@given(LINES, st.sampled_from(["utf-8", "cp1252"]))
+def test_every_sentence_is_accounted_for(lines, encoding):
+    with tempfile.TemporaryDirectory() as name:
+        columns = {"words_column": "1", "label_column": "2", "encoding": encoding}
+        data = b"\n".join([b"New B", b"York I", b"", *lines])
+        found = labelled_of(Path(name), "token_classification", {"a.conll": data}, columns, "keep")
+        accounted(found)
+        sentences = [list(group) for is_blank, group in groupby(lines, lambda line: not line.strip()) if not is_blank]
+        num_heads = sum(group[0].startswith(b"-DOCSTART-") for group in sentences)
+        assert 6 + len(sentences) - num_heads <= found.num_items_in <= 6 + len(sentences)
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"text", b"text,label\n"])

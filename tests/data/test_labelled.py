@@ -242,6 +242,14 @@ def test_files_of_any_format_make_one_set(site, tmp_path):
     assert {row["id"] for row in items(found)} == {f"set/{number}" for number in range(1, 21)}
 
 
+def test_sentences_of_a_conll_file_are_items_of_words(site, tmp_path):
+    (tmp_path / "a.conll").write_text("\n\n".join(f"New NNP B-LOC\nYork{number} NNP I-LOC\n. . O" for number in range(20)))
+    sets = [one_set("news", tmp_path / "a.conll", words_column="1", label_column="3")]
+    found = read_labelled.build(LabelledSpec.model_validate({"task": "token_classification", "train": sets}), site=site)
+    assert (found.label_names, found.items_by_label) == (("B-LOC", "I-LOC", "O"), {"B-LOC": 20, "I-LOC": 20, "O": 20})
+    assert items(found, id="news/3")[0]["words"] == ["New", "York2", "."]
+
+
 @pytest.mark.parametrize(
     ("task", "rows", "message"),
     [

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tasks.core.errors import ContractError
+from tasks.instructions.forms import conversation
 from tasks.modeling.chat import fit, mark_answers, question_and_answer
 from tasks.modeling.words import SpecialIds, chat_ids, load_tokenizer
 
@@ -28,6 +29,16 @@ def test_what_stands_before_an_answer_is_the_prompt_that_is_asked_later(tokenize
     question, answer = question_and_answer(tokenizer, TWO_TURNS, special.turn_end)
     assert question == chat_ids(tokenizer, TWO_TURNS[:-1], to_answer=True)
     assert tokenizer.decode(answer) == "users<|im_end|>"
+
+
+def test_calls_of_tools_are_learned_and_what_tools_answer_is_not(tokenizer: Any, special: SpecialIds) -> None:
+    spoken = [("human", "text"), ("function_call", '{"name": "ls"}'), ("observation", "files"), ("gpt", "users")]
+    turns = [{"from": role, "value": text} for role, text in spoken]
+    messages = list(conversation({"conversations": turns, "tools": [{"name": "ls"}]}))
+    marked = mark_answers(tokenizer, messages, special.turn_end)
+    learned = tokenizer.decode([token for token, is_target in zip(marked.ids, marked.is_target, strict=True) if is_target])
+    assert learned == '<tool_call>\n{"name": "ls", "arguments": {}}\n</tool_call><|im_end|>users<|im_end|>'
+    assert "<tool_response>\nfiles\n</tool_response>" in tokenizer.decode(marked.ids)
 
 
 def test_a_conversation_too_long_is_dropped_or_cut(tokenizer: Any, special: SpecialIds) -> None:

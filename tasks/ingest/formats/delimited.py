@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from tasks.core.delimited import read_delimited, row_error
 from tasks.core.inputs import InputFile
-from tasks.core.rows import read_delimited, row_error
 from tasks.ingest.formats.text import Reader
 from tasks.ingest.records import Record, rejected
 from tasks.ingest.rows import row_record
