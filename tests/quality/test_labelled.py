@@ -95,6 +95,22 @@ def test_every_rule_has_a_test_that_it_says_no():
     assert tested == rules | {make(SuspectsSpec()).name for make in SUSPECTS}
 
 
+BOUNDS = [name for name in CheckLabelledSpec.model_fields if name != "suspects"]
+
+
+@pytest.mark.parametrize("field", [*BOUNDS, "suspects.max_share", "suspects.min_agreement_gain"])
+def test_every_bound_changes_one_rule(field):
+    def rules(spec):
+        found = [*rules_for(spec, "classification"), *rules_for(spec, "regression")]
+        return {rule.name: rule.bound for rule in found}
+
+    name, _, inner = field.partition(".")
+    value = getattr(CheckLabelledSpec(), name)
+    value = {inner: getattr(value, inner) / 2} if inner else value / 2 if isinstance(value, float) else value + 1
+    before, after = rules(CheckLabelledSpec()), rules(CheckLabelledSpec.model_validate({name: value}))
+    assert len([rule for rule in before if before[rule] != after[rule]]) == 1
+
+
 def test_rules_are_those_of_the_task():
     def names(task, **settings):
         return {rule.name for rule in rules_for(CheckLabelledSpec(**settings), task)}
