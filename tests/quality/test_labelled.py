@@ -235,7 +235,7 @@ def test_the_tables_hold_no_text_and_the_page_runs_nothing(labelled, site):
 
 def test_labels_that_have_nothing_to_do_with_the_text_are_told(site, tmp_path):
     choose = random.Random(0)
-    rows = [{"id": n, "text": text_of(GOOD + BAD, n), "label": choose.choice("abc")} for n in range(300)]
+    rows = [{"id": n, "text": text_of(GOOD + BAD, n), "label": choose.choice("abc")} for n in range(120)]
     report = check_labelled.build(CheckLabelledSpec(min_split_items=1), labelled_of(site, tmp_path, rows), site=site)
     assert {line.split(" (")[0] for line in report.warnings} == {"few suspect labels", "labels follow the text"}
 
