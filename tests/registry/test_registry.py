@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.contracts import Champion
+from tasks.contracts import Champion, Checkpoint
 from tasks.core.errors import ContractError, TransientError
 from tasks.core.site import Site, service_environment
 from tasks.core.store import Store
@@ -200,3 +200,19 @@ def reference_answer(folder: Path, prompt: str, max_new_tokens: int) -> str:
     ids = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
     output = model.generate(ids, do_sample=False, max_new_tokens=max_new_tokens)
     return tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+
+
+def test_the_card_says_what_others_made(chain: Chain) -> None:
+    from tasks.registry.card import Findings, model_card
+
+    given = chain.base.model_copy(update={"method": "adopted", "licence": "Apache-2.0"})
+    continued = chain.base.model_copy(update={"licence": "Apache-2.0"})
+
+    def card(base: Checkpoint) -> str:
+        parts = (chain.tuned, chain.report, chain.verdict, chain.quality, chain.corpus, chain.conversations)
+        return model_card("m", "", Findings(base, *parts))
+
+    assert "Trained from scratch on 12,345 tokens" in card(chain.base)
+    assert "| pretraining | none here: a model that others made (licence: Apache-2.0) |" in card(given)
+    assert "| pretraining | 12,345 tokens in 10 steps, fp32, from a model that others made (licence: Apache-2.0) |" in card(continued)
+    assert all("from scratch" not in card(one) for one in (given, continued))
