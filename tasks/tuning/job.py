@@ -1,6 +1,6 @@
-"""What the tuning child is told.
+"""What the tuning children are told.
 
-In: a `TuneSpec` and its inputs. Out: a `TuneJob` that crosses as JSON. Invariant: nothing here imports torch.
+In: a spec and its inputs. Out: a job that crosses as JSON. Invariant: nothing here imports torch.
 """
 
 from pathlib import Path
@@ -12,30 +12,43 @@ from tasks.modeling.job import Execution
 from tasks.modeling.specs import OptimSpec, ResolvedPrecision, TrainSpec
 from tasks.tuning.ewc import EwcSpec
 from tasks.tuning.methods import MethodSpec
+from tasks.tuning.preference_losses import PreferenceLoss
 from tasks.tuning.replay import ReplaySpec
 
 FIGURES_NAME = "figures.json"
 
 
-class TuneJob(BaseModel):
-    """What to tune, on which files, and where."""
+class TuningJob(BaseModel):
+    """What every tuning is told: the base, the method, how it trains, and where."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     execution: Execution
     base_dir: Path
     base_digest: str
-    conversations_dir: Path
-    corpus_dir: Path
-    fisher_dir: Path
-    tokenizer_digest: str
     method: MethodSpec
     optim: OptimSpec
     train: TrainSpec
     row_tokens: int | None
+    precision: ResolvedPrecision
+    seed: int
+
+
+class TuneJob(TuningJob):
+    """What to tune on conversations, on which files."""
+
+    conversations_dir: Path
+    corpus_dir: Path
+    fisher_dir: Path
+    tokenizer_digest: str
     too_long: TooLong
     replay: ReplaySpec | None
     ewc: EwcSpec | None
     embedding_noise: float | None
-    precision: ResolvedPrecision
-    seed: int
+
+
+class PreferJob(TuningJob):
+    """What to train on pairs of answers."""
+
+    preferences_dir: Path
+    loss: PreferenceLoss

@@ -27,7 +27,7 @@ from tasks.modeling.task import Place, Task
 from tasks.modeling.train import write_result
 from tasks.modeling.words import SpecialIds, load_tokenizer, model_special_ids
 from tasks.tuning.figures import measure, write_figures
-from tasks.tuning.job import TuneJob
+from tasks.tuning.job import TuneJob, TuningJob
 from tasks.tuning.noise import add_noise
 from tasks.tuning.old_text import old_rows
 from tasks.tuning.prepared import Prepared
@@ -56,7 +56,7 @@ def tune_main(job: TuneJob) -> None:
         result = Loop(prepared.model, task, job.train, job.optim, job.seed, place, prepared.plan).run()
         if world.leads:
             notes.update(task.train.notes)
-            _keep(job, prepared, special, result.model_copy(update={"notes": result.notes | notes}), start)
+            keep(job, prepared, special, result.model_copy(update={"notes": result.notes | notes}), start)
 
 
 def _loss(job: TuneJob, model: Any) -> "Callable[[Any, Batch], Tensor]":
@@ -79,7 +79,7 @@ def _tell(prepared: Prepared) -> None:
         _log.info("%s", note)
 
 
-def _keep(job: TuneJob, prepared: Prepared, special: SpecialIds, result: TrainResult, start: float) -> None:
+def keep(job: TuningJob, prepared: Prepared, special: SpecialIds, result: TrainResult, start: float) -> None:
     """Writes the model, the adapter where there is one, and the results."""
     execution, adapter = job.execution, job.execution.dir / ADAPTER
     shutil.rmtree(adapter, ignore_errors=True)  # what a killed attempt left
@@ -98,7 +98,7 @@ def _keep(job: TuneJob, prepared: Prepared, special: SpecialIds, result: TrainRe
 
 def _rows(job: TuneJob, tokenizer: Any, special: SpecialIds, split: Split, config: Any, notes: Counter[str]) -> ExampleRows:
     """Packs the conversations of a split; counts what is cut or dropped."""
-    row_tokens = _row_tokens(job.row_tokens, config.max_position_embeddings)
+    row_tokens = row_length(job.row_tokens, config.max_position_embeddings)
     max_tokens = row_tokens + 1  # inputs and targets are shifted by one
     examples = []
     for messages in read_messages(job.conversations_dir, split):
@@ -115,7 +115,7 @@ def _rows(job: TuneJob, tokenizer: Any, special: SpecialIds, split: Split, confi
     return ExampleRows(examples, row_tokens, special.pad)
 
 
-def _row_tokens(asked: int | None, context_tokens: int) -> int:
+def row_length(asked: int | None, context_tokens: int) -> int:
     """Returns the length of a row: what was asked, else the whole context."""
     if asked is not None and asked > context_tokens:
         raise RecipeError(f"tune.row_tokens is {asked}, but the base's context has {context_tokens}; set that or less")

@@ -214,5 +214,7 @@ def test_the_card_says_what_others_made(chain: Chain) -> None:
 
     assert "Trained from scratch on 12,345 tokens" in card(chain.base)
     assert "| pretraining | none here: a model that others made (licence: Apache-2.0) |" in card(given)
-    assert "| pretraining | 12,345 tokens in 10 steps, fp32, from a model that others made (licence: Apache-2.0) |" in card(continued)
+    assert "| pretraining | 12,345 tokens in 10 steps, fp32, from a model that others made (licence: Apache-2.0) |" in card(
+        continued
+    )
     assert all("from scratch" not in card(one) for one in (given, continued))

@@ -1,0 +1,95 @@
+"""Preference learning: a model that answers, and pairs of answers, to one that prefers the better.
+
+In: a `Checkpoint` and paired `Preferences`. Out: a `Checkpoint`. Invariants: the reference is the base itself, whose
+log-probabilities are computed once and kept; the validation split selects, the test split is never seen.
+"""
+
+import json
+from typing import Annotated
+
+from pydantic import Field
+
+from tasks.contracts import Checkpoint, Preferences
+from tasks.core.artifact import EXTRA_DIR
+from tasks.core.errors import ContractError, RecipeError
+from tasks.core.stage import CHILD, StageContext, stage
+from tasks.modeling.adapted import is_adapted
+from tasks.modeling.job import Execution, read_result
+from tasks.modeling.specs import AdamWSpec, CosineSchedule, OptimSpec, PrecisionSpec, TrainSpec
+from tasks.tuning.job import FIGURES_NAME, PreferJob
+from tasks.tuning.lora import LoraSpec
+from tasks.tuning.methods import MethodSpec
+from tasks.tuning.preference_losses import DpoSpec, PreferenceLoss
+
+
+class PreferSpec(PrecisionSpec):
+    """A loss, what it trains, and how."""
+
+    loss: Annotated[PreferenceLoss, Field(description="What is asked of the two answers.")] = DpoSpec(kind="dpo")
+    method: Annotated[MethodSpec, Field(description="What is trained: all weights, or an adapter.")] = LoraSpec(kind="lora")
+    optim: Annotated[OptimSpec, Field(description="Optimiser and schedule; rates are a tenth of tuning's and less.")] = AdamWSpec(
+        kind="adamw",
+        learning_rate=2e-5,
+        weight_decay=0.0,
+        schedule=CosineSchedule(kind="cosine", warmup_share=0.1, final_share=0.0),
+    )
+    train: Annotated[TrainSpec, Field(description="Budget, batches of pairs, looks and checkpoints.")] = TrainSpec(
+        batch_rows=8, num_epochs=1, eval_every_steps=20, checkpoint_every_steps=20, select="best"
+    )
+    row_tokens: Annotated[
+        int | None,
+        Field(ge=16, description="Tokens of a prompt with one answer; pairs with a longer one are dropped; none: context."),
+    ] = None
+    seed: Annotated[int, Field(ge=0, lt=1 << 31, description="Seed of the adapter, data order and dropout.")] = 0
+
+
+@stage(version=1, retry=CHILD, packages=("torch", "transformers", "peft"))
+def prefer(spec: PreferSpec, base: Checkpoint, preferences: Preferences, *, ctx: StageContext) -> Checkpoint:
+    """Teaches a model on the train split of the pairs to prefer the better answers.
+
+    Raises:
+        RecipeError: No learning rate is set, or this machine cannot do the method.
+        ContractError: The preferences come without pairs, or the base has no plain form.
+    """
+    _check(spec, base, preferences)
+    spec.method.check_site(ctx.site)
+    job = PreferJob(
+        execution=Execution.of(ctx.dir, ctx.site),
+        base_dir=base.path / "model",
+        base_digest=base.digest,
+        preferences_dir=preferences.path,
+        **spec.model_dump(),
+    )
+    ctx.run_child("tasks.tuning.prefer_train:prefer_main", job, torchrun=True)
+    result = read_result(ctx)
+    return ctx.commit(
+        Checkpoint,
+        method=f"{spec.loss.kind}, {spec.method.kind}",
+        tokenizer_digest=base.tokenizer_digest,
+        base_digest=base.digest,
+        num_parameters=result.num_parameters,
+        num_trained_parameters=result.num_trained_parameters,
+        num_steps=result.num_steps,
+        num_tokens=result.num_tokens,
+        precision=spec.precision,
+        context_tokens=base.context_tokens,
+        licence=base.licence,
+        train_loss=result.train_loss,
+        validation_loss=result.validation_loss,
+        warnings=base.warnings,
+        figures=result.figures | json.loads((ctx.dir / EXTRA_DIR / FIGURES_NAME).read_text(encoding="utf-8")),
+    )
+
+
+def _check(spec: PreferSpec, base: Checkpoint, preferences: Preferences) -> None:
+    if spec.optim.learning_rate is None:
+        raise RecipeError("prefer.optim.learning_rate is off, and there is no rule to derive it by; set one, e.g. 2e-5")
+    if is_adapted(base.path / "model"):
+        raise ContractError(
+            f"{base.address} ({base.method}) has no plain form to train further; give the checkpoint it was tuned from"
+        )
+    if preferences.form != "paired":
+        raise ContractError(f"{preferences.address} is {preferences.form}, but {spec.loss.kind} learns from pairs of answers")
+    for split in ("train", "validation"):
+        if not preferences.items_by_split.get(split):
+            raise ContractError(f"{preferences.address} has no {split} pairs; add some")
