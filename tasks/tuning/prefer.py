@@ -14,12 +14,14 @@ from tasks.core.artifact import EXTRA_DIR
 from tasks.core.errors import ContractError, RecipeError
 from tasks.core.stage import CHILD, StageContext, stage
 from tasks.modeling.adapted import is_adapted
-from tasks.modeling.job import Execution, read_result
+from tasks.modeling.job import Execution, TrainResult, read_result
 from tasks.modeling.specs import AdamWSpec, CosineSchedule, OptimSpec, PrecisionSpec, TrainSpec
 from tasks.tuning.job import FIGURES_NAME, PreferJob
 from tasks.tuning.lora import LoraSpec
 from tasks.tuning.methods import MethodSpec
 from tasks.tuning.preference_losses import DpoSpec, PreferenceLoss
+
+_MANY_DROPPED = 0.05
 
 
 class PreferSpec(PrecisionSpec):
@@ -76,9 +78,16 @@ def prefer(spec: PreferSpec, base: Checkpoint, preferences: Preferences, *, ctx:
         licence=base.licence,
         train_loss=result.train_loss,
         validation_loss=result.validation_loss,
-        warnings=base.warnings,
+        warnings=(*base.warnings, *_warnings(result)),
         figures=result.figures | json.loads((ctx.dir / EXTRA_DIR / FIGURES_NAME).read_text(encoding="utf-8")),
     )
+
+
+def _warnings(result: TrainResult) -> list[str]:
+    num_dropped, num_seen = result.notes["dropped"], result.notes["items"]
+    if num_dropped <= _MANY_DROPPED * num_seen:
+        return []
+    return [f"{num_dropped} of {num_seen} pairs of answers have a text longer than a row and were dropped"]
 
 
 def _check(spec: PreferSpec, base: Checkpoint, preferences: Preferences) -> None:

@@ -159,7 +159,9 @@ def test_every_setting_changes_the_model(
 ) -> None:
     made = prefer.build(SPEC.model_copy(update=change), base, preferences, site=shared_site)
     assert made.digest != preferred.digest
-    assert (result(made)["notes"]["dropped"] > 0) == ("row_tokens" in change)
+    dropped = result(made)["notes"]["dropped"]
+    assert (dropped > 0) == ("row_tokens" in change)
+    assert any(f"{dropped} of 64 pairs of answers" in warning for warning in made.warnings) == ("row_tokens" in change)
 
 
 def test_what_does_not_fit_is_refused(base: Checkpoint, preferences: Preferences) -> None:
