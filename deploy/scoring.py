@@ -6,6 +6,7 @@ as fp32 in batches of another size gives them.
 
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,9 @@ def scoring_command(folder: Path, site: Site, port: int) -> list[str]:
 
 
 def scoring_environment(site: Site) -> dict[str, str]:
-    """Returns what keeps the scoring server off the network."""
-    return service_environment(site) | {"TRANSFORMERS_VERBOSITY": "error"}
+    """Returns what keeps the scoring server off the network, and lets it find the programs beside this Python."""
+    beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return service_environment(site) | {"TRANSFORMERS_VERBOSITY": "error", "PATH": beside}
 
 
 def trial_questions(folder: Path) -> list[dict[str, Record]]:

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from flows.display import TerminalObserver, summary_table
-from flows.pipeline import CHAINS, STAGES
-from flows.recipe import Recipe, load_recipe
+from flows.labelled_recipe import LabelledRecipe
+from flows.pipeline import AnyRecipe, chains_of, stages_of
+from flows.recipe import load_recipe
 from flows.runner import require_reach
 from flows.servers import prefect_api, wait_for_prefect
 from tasks.contracts import Deployment
@@ -30,11 +31,11 @@ def launch(preset: str, overrides: Sequence[str], until: str | None, part: str, 
         PipelineError: What the run raised.
     """
     start = time.monotonic()
-    require_choice("--part", part, list(CHAINS))
-    if until is not None:
-        require_choice("--until", until, list(STAGES))
     recipe = load_recipe(preset, overrides)
-    require_reach(CHAINS[part], recipe, until)
+    require_choice("--part", part, list(chains_of(recipe)))
+    if until is not None:
+        require_choice("--until", until, list(stages_of(recipe)))
+    require_reach(chains_of(recipe)[part], recipe, until)
     site = current_site()
     console = Console()
     console.print(
@@ -61,14 +62,14 @@ def require_choice(option: str, value: str, choices: list[str]) -> None:
         raise RecipeError(f"{option} {value!r} is not known; there are: {', '.join(choices)}")
 
 
-def _run_flow(part: str, recipe: Recipe, until: str | None, api_url: str) -> None:
+def _run_flow(part: str, recipe: AnyRecipe, until: str | None, api_url: str) -> None:
     from flows import runs  # imports Prefect, while the server starts
 
     wait_for_prefect(api_url)
-    getattr(runs, part)(recipe, until)
+    getattr(runs, "labelled" if isinstance(recipe, LabelledRecipe) else part)(recipe, until)
 
 
-def _show_outcome(console: Console, site: Site, observer: TerminalObserver, recipe: Recipe, keep_serving: bool) -> None:
+def _show_outcome(console: Console, site: Site, observer: TerminalObserver, recipe: AnyRecipe, keep_serving: bool) -> None:
     artifacts = [record.artifact for record in observer.records if record.artifact is not None]
     for deployment in (artifact for artifact in artifacts if isinstance(artifact, Deployment)):
         _show_answers(console, deployment)

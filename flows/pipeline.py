@@ -1,12 +1,15 @@
-"""The chain on one screen: raw text to a served model.
+"""The chains on one screen: raw text to a served model that answers, a base and labelled text to one that labels.
 
 In: a recipe. Out: artifacts in the store, a version in the registry, a live model. Invariant: each part builds what is
 missing above it, so any part can be started alone; what is there already is reused.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from flows.corpus import build_corpus
+from flows.labelled import build_labelled
+from flows.labelled_recipe import LabelledRecipe
 from flows.model import build_model
 from flows.recipe import Recipe
 from flows.release import release_model
@@ -29,10 +32,18 @@ def pipeline(recipe: Recipe) -> None:
     release_model(recipe, text, tuned)
 
 
-CHAINS = {"corpus": corpus, "model": model, "release": pipeline, "pipeline": pipeline}
+def labelled(recipe: LabelledRecipe) -> None:
+    """A base and labelled text to a registered model that labels."""
+    build_labelled(recipe)
+
+
+AnyRecipe = Recipe | LabelledRecipe
+Chain = Callable[[Any], None]
+
+CHAINS: dict[str, Chain] = {"corpus": corpus, "model": model, "release": pipeline, "pipeline": pipeline}
 
 # Where each chain ends.
-LAST_STAGES: dict[Callable[[Recipe], None], str] = {corpus: "encode", model: "gate", pipeline: "deploy"}
+LAST_STAGES: dict[Chain, str] = {corpus: "encode", model: "gate", pipeline: "deploy", labelled: "deploy_labelled"}
 
 # What `--until` takes, in the order of the chain; a test holds it against the chain itself.
 STAGES = (
@@ -58,3 +69,30 @@ STAGES = (
     "require_verdict",
     "deploy",
 )
+
+# What follows the base of a model that labels, see `stages_of`.
+LABELLED_FIRST = ("labelled", "check_labelled", "require_quality")
+LABELLED_LAST = (
+    "tune_labelled",
+    "champion",
+    "score_majority",
+    "score_labels",
+    "score_labels_champion",
+    "evaluate_labels",
+    "gate_labels",
+    "register_labelled",
+    "require_verdict",
+    "deploy_labelled",
+)
+
+
+def chains_of(recipe: AnyRecipe) -> dict[str, Chain]:
+    """Returns the chains a recipe can run, by the part of the chain that `--part` names."""
+    return {"pipeline": labelled} if isinstance(recipe, LabelledRecipe) else CHAINS
+
+
+def stages_of(recipe: AnyRecipe) -> tuple[str, ...]:
+    """Returns what `--until` takes, in the order of the recipe's chain."""
+    if not isinstance(recipe, LabelledRecipe):
+        return STAGES
+    return (*LABELLED_FIRST, *(name for name in recipe.base.stages if name not in LABELLED_FIRST), *LABELLED_LAST)

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from flows.launch import require_choice
 from flows.outlook import pretrain_outlook, tuning_outlook
-from flows.pipeline import STAGES, pipeline
+from flows.pipeline import AnyRecipe, chains_of, stages_of
 from flows.recipe import Recipe, load_recipe
 from flows.runner import flat_params, require_reach
 from tasks.core.artifact import Artifact, Spec
@@ -121,22 +121,22 @@ def _short(value: str | None) -> str:
     return value if len(value) <= 40 else value[:37] + "..."
 
 
-def plan_recipe(recipe: Recipe, site: Site, until: str | None = None) -> list[Step]:
+def plan_recipe(recipe: AnyRecipe, site: Site, until: str | None = None) -> list[Step]:
     """Returns what a run of `recipe` would do, stage by stage."""
     return _planned(recipe, site, until).steps
 
 
-def found_artifacts(recipe: Recipe, site: Site, until: str) -> dict[str, Artifact]:
+def found_artifacts(recipe: AnyRecipe, site: Site, until: str) -> dict[str, Artifact]:
     """Returns the artifacts that a run of `recipe` would reuse, by stage, up to that of `until`."""
     return _planned(recipe, site, until).found
 
 
-def _planned(recipe: Recipe, site: Site, until: str | None) -> Planner:
-    recipe.tune.check_site(site)
+def _planned(recipe: AnyRecipe, site: Site, until: str | None) -> Planner:
+    recipe.check_site(site)
     planner = Planner(site, until)
     try:
         with running(Run(site, recipe.name, planner=planner)):
-            pipeline(recipe.resolved())
+            chains_of(recipe)["pipeline"](recipe.resolved())
     except Stopped:
         pass
     return planner
@@ -149,15 +149,20 @@ def show_plan(preset: str, overrides: Sequence[str], until: str | None) -> None:
         RecipeError: A device has too little memory for a pretraining that has to be built, cannot do the tuning, or a stage takes
             no such model.
     """
-    if until is not None:
-        require_choice("--until", until, list(STAGES))
     recipe, site = load_recipe(preset, overrides), current_site()
-    require_reach(pipeline, recipe, until)
+    if until is not None:
+        require_choice("--until", until, list(stages_of(recipe)))
+    require_reach(chains_of(recipe)["pipeline"], recipe, until)
     planner = _planned(recipe, site, until)
     console = Console()
     _show_steps(console, recipe.name, planner.steps)
-    for warning in recipe.tune.forewarnings(recipe.pretrain.peak):
+    for warning in recipe.forewarnings():
         console.print(f"[yellow]warning[/] {escape(warning)}", highlight=False, soft_wrap=True)
+    if isinstance(recipe, Recipe):
+        _show_outlook(console, recipe, site, planner)
+
+
+def _show_outlook(console: Console, recipe: Recipe, site: Site, planner: Planner) -> None:
     to_build = {step.stage for step in planner.steps if step.action == "build"}
     if "tune" in to_build and (line := tuning_outlook(recipe, site, planner.found)) is not None:
         console.print(line, highlight=False, soft_wrap=True)

@@ -9,7 +9,7 @@ import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -19,14 +19,18 @@ from tasks.bases import BaseSpec
 from tasks.cleaning import CleanSpec, DecontaminateSpec, DedupSpec
 from tasks.core.artifact import in_order
 from tasks.core.errors import RecipeError
-from tasks.core.site import current_site
+from tasks.core.site import Site, current_site
 from tasks.evaluation import EvaluateSpec, GateSpec
 from tasks.ingest import IngestSpec
 from tasks.instructions import InstructionsSpec
+from tasks.modeling.specs import PrecisionSpec
 from tasks.pretrain import PretrainSpec
 from tasks.registry import RegisterSpec
 from tasks.tokenization import EncodeSpec, TokenizerSpec
 from tasks.tuning import TuneSpec
+
+if TYPE_CHECKING:
+    from flows.labelled_recipe import LabelledRecipe
 
 RECIPES_DIR = Path(__file__).parent / "recipes"
 PACKAGE_PREFIX = "package:"
@@ -87,7 +91,7 @@ class Recipe(BaseModel):
         Raises:
             RecipeError: A path lies in the data folder, and the site names none.
         """
-        tree = _with_paths(self.model_dump(mode="json"), Path.cwd(), RECIPES_DIR / "data")
+        tree = with_paths(self.model_dump(mode="json"), Path.cwd(), RECIPES_DIR / "data")
         source = tree["tokenizer"]["source"]
         if source["kind"] == "train":
             source["extra_special"] |= self.pretrain.objective.special_tokens()
@@ -108,7 +112,23 @@ class Recipe(BaseModel):
                 f"recipe {self.name!r} trains a {self.pretrain.model.family} for objective {objective.kind!r}; the stages after "
                 f"{objective.last_stage} take causal models only. Add `--until {objective.last_stage}`, or set "
                 "pretrain.objective.kind to causal or fill_in_the_middle"
+                + (
+                    "; a recipe of kind labelled tunes it on labelled text (base.kind = pretrained)"
+                    if objective.takes_head
+                    else ""
+                )
             )
+
+    def check_site(self, site: Site) -> None:
+        """Raises RecipeError where this machine cannot do it; asked before any work."""
+        for name in type(self).model_fields:
+            if isinstance(part := getattr(self, name), PrecisionSpec):
+                part.pinned(site)
+        self.tune.check_site(site)
+
+    def forewarnings(self) -> list[str]:
+        """Returns what should be known of the tuning before it runs."""
+        return self.tune.forewarnings(self.pretrain.peak)
 
 
 def presets() -> list[str]:
@@ -116,8 +136,8 @@ def presets() -> list[str]:
     return sorted(path.stem for path in RECIPES_DIR.glob("*.toml"))
 
 
-def load_recipe(preset: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe.
+def load_recipe(preset: str, overrides: Sequence[str] = ()) -> "Recipe | LabelledRecipe":
+    """Reads a recipe; of a model that answers, or, where it says `kind = "labelled"`, of one that labels text.
 
     Args:
         preset: Name of a shipped preset, or path to a TOML file.
@@ -127,22 +147,59 @@ def load_recipe(preset: str, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: The preset is unknown, or a key, kind or value is wrong; the message has its path.
     """
     path = preset_path(preset)
-    tree = _merge(_defaults(), _read_tree(path, ()))
+    tree = _read_tree(path, ())
+    tree = _merge(_defaults(_class_of(tree)), _expanded(tree))
     for override in overrides:
         tree = _merge(tree, _parse_override(override))
-    return parse_recipe(_with_paths(cast(Tree, _off_to_none(tree)), Path.cwd()), str(path))
+    return parse_recipe(with_paths(cast(Tree, _off_to_none(tree)), Path.cwd()), str(path))
 
 
-def parse_recipe(tree: Tree, origin: str) -> Recipe:
+def load_chat_recipe(preset: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe of a model that answers.
+
+    Raises:
+        RecipeError: As `load_recipe`, or it is one of another kind.
+    """
+    recipe = load_recipe(preset, overrides)
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"{preset!r} is a recipe of kind {recipe.kind}: it has no corpus and no conversations of its own")
+    return recipe
+
+
+def _class_of(tree: Tree) -> "type[Recipe] | type[LabelledRecipe]":
+    """Returns the class of a recipe by its `kind`; without one it is of a model that answers."""
+    kind = tree.get("kind")
+    if kind is None:
+        return Recipe
+    if kind != "labelled":
+        raise RecipeError(f"kind {kind!r} is no kind of recipe; leave it out, or set labelled")
+    from flows.labelled_recipe import LabelledRecipe
+
+    return LabelledRecipe
+
+
+def _expanded(tree: Tree) -> Tree:
+    """Returns the tree with the recipe of a pretrained base whole: what it `extends`, over a recipe's own defaults."""
+    own = tree.get("base", {}).get("recipe")
+    if not isinstance(own, dict) or "extends" not in own:
+        return tree
+    parent = _merge(_defaults(Recipe), _read_tree(preset_path(str(own["extends"])), ()))
+    whole = _merge(parent, {key: value for key, value in own.items() if key != "extends"})
+    return tree | {"base": tree["base"] | {"recipe": whole}}
+
+
+def parse_recipe(tree: Tree, origin: str) -> "Recipe | LabelledRecipe":
     """Validates a tree of plain values as a recipe.
 
     Raises:
         RecipeError: With one line for each wrong field.
     """
+    model = _class_of(tree)
     try:
-        return Recipe.model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
-        raise RecipeError(f"{origin} is no valid recipe:\n" + "\n".join(_explain(item) for item in error.errors())) from None
+        lines = [_explain(item, model) for item in error.errors()]
+        raise RecipeError(f"{origin} is no valid recipe:\n" + "\n".join(lines)) from None
 
 
 def preset_path(preset: str) -> Path:
@@ -173,18 +230,18 @@ def _read_tree(path: Path, seen: tuple[Path, ...]) -> Tree:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not TOML: {error}") from None
     parent = tree.pop("extends", None)
-    tree = _with_paths(tree, path.parent)
+    tree = with_paths(tree, path.parent)
     if parent is None:
         return tree
     beside = path.parent / str(parent)
     return _merge(_read_tree(beside if beside.is_file() else preset_path(str(parent)), (*seen, path)), tree)
 
 
-def _defaults() -> Tree:
+def _defaults(model: type[BaseModel]) -> Tree:
     """Returns what a recipe says by itself, so that a change of one field leaves the fields beside it as they were."""
     return {
         name: field.default.model_dump(mode="json")
-        for name, field in Recipe.model_fields.items()
+        for name, field in model.model_fields.items()
         if isinstance(field.default, BaseModel)
     }
 
@@ -222,7 +279,7 @@ def _off_to_none(value: Any) -> Any:
     return None if value == "off" else value
 
 
-def _with_paths(tree: Tree, base: Path, package_data: Path | None = None) -> Tree:
+def with_paths(tree: Tree, base: Path, package_data: Path | None = None) -> Tree:
     """Makes the paths under `path` and `paths` keys absolute; those with a prefix only where the package's folder is given."""
 
     def walk(value: Any, key: str = "") -> Any:
@@ -252,10 +309,10 @@ def _data_dir(path: str) -> Path:
     return folder.absolute()
 
 
-def _explain(item: Any) -> str:
+def _explain(item: Any, root: type[BaseModel]) -> str:
     where = ".".join(str(part) for part in item["loc"]) or "recipe"
     if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(item["loc"][-1]), _known_keys(item["loc"][:-1]), n=1)
+        near = difflib.get_close_matches(str(item["loc"][-1]), _known_keys(root, item["loc"][:-1]), n=1)
         return f"  {where}: no such key" + (f"; did you mean {near[0]!r}?" if near else "")
     if item["type"] == "missing":
         return f"  {where}: is not set, and has no default"
@@ -263,9 +320,9 @@ def _explain(item: Any) -> str:
     return f"  {where}: {item['msg']}" + ("" if not item["loc"] else f" (got {shown if len(shown) < 80 else shown[:77] + '...'})")
 
 
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+def _known_keys(root: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """Returns the field names at a location, as far as plain nesting leads there."""
-    model: Any = Recipe
+    model: Any = root
     for part in location:
         field = getattr(model, "model_fields", {}).get(part)
         if field is None:

@@ -7,15 +7,14 @@ Ctrl-C KILLED.
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, Literal
 
-from flows.pipeline import LAST_STAGES, STAGES
-from flows.recipe import Recipe
+from flows.pipeline import LAST_STAGES, AnyRecipe, Chain, stages_of
 from flows.servers import running_ui
 from flows.watch import owned
 from tasks.contracts import ModelVersion
@@ -26,9 +25,7 @@ from tasks.core.run import Run, StageRecord, running, watchers
 from tasks.core.site import Site, current_site
 from tasks.core.stage import Stopped
 from tasks.core.tracking import RunTracker
-from tasks.modeling.specs import PrecisionSpec
 
-Chain = Callable[[Recipe], None]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 _REPORTS = ("*.html", "*.md", "verdict.json", "comparison.json", "results.json", "answers.json", "samples.json")
 
@@ -60,7 +57,7 @@ class TrackerObserver:
         self.tracker.metrics(0, {f"{stage}/{name}": value for name, value in numbers(artifact.facts()).items()})
         for path in _reports(artifact.path):
             self.tracker.artifact(path, stage)
-        if artifact.kind() in ("clean-corpus", "tokenized-corpus", "conversations"):
+        if artifact.kind() in ("clean-corpus", "tokenized-corpus", "conversations", "labelled"):
             self.tracker.dataset(artifact.address, artifact.digest, artifact.uri, artifact.kind())
 
 
@@ -80,7 +77,7 @@ def numbers(facts: dict[str, Any], prefix: str = "") -> dict[str, float]:
     return found
 
 
-def run_chain(chain: Chain, recipe: Recipe, until: str | None) -> Run:
+def run_chain(chain: Chain, recipe: AnyRecipe, until: str | None) -> Run:
     """Runs the stages of `chain` as tasks of the current flow run.
 
     Raises:
@@ -90,8 +87,7 @@ def run_chain(chain: Chain, recipe: Recipe, until: str | None) -> Run:
 
     require_reach(chain, recipe, until)
     site = current_site()
-    require_precisions(recipe, site)
-    recipe.tune.check_site(site)
+    recipe.check_site(site)
     run = Run(site, recipe.name, recipe.model_dump(mode="json"), until, flow_run.get_id(), flow_run.get_flow_run_ui_url())
     run.observers = [*watchers(), PrefectObserver()]
     with owned(site, run.prefect_run_id), _tracked(run), running(run):
@@ -99,24 +95,13 @@ def run_chain(chain: Chain, recipe: Recipe, until: str | None) -> Run:
     return run
 
 
-def require_precisions(recipe: Recipe, site: Site) -> None:
-    """Ends a run before its first stage where a later one asks for a precision that this device lacks.
-
-    Raises:
-        RecipeError: Names the precision and the device.
-    """
-    for name in Recipe.model_fields:
-        if isinstance(part := getattr(recipe, name), PrecisionSpec):
-            part.pinned(site)
-
-
-def require_reach(chain: Chain, recipe: Recipe, until: str | None) -> None:
+def require_reach(chain: Chain, recipe: AnyRecipe, until: str | None) -> None:
     """Checks before any work that every stage of the run takes the recipe's models.
 
     Raises:
         RecipeError: One of them does not.
     """
-    recipe.require_reach(until or LAST_STAGES[chain], STAGES)
+    recipe.require_reach(until or LAST_STAGES[chain], stages_of(recipe))
 
 
 @contextmanager

@@ -4,22 +4,25 @@ In: a recipe (the form in the UI is drawn from it) and the stage to end after. O
 Stopped (ended on request), or Failed. Invariant: no logic here.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from prefect import flow
 from prefect.states import Completed
 from pydantic import Field
 
 from flows import pipeline as chains
-from flows.recipe import Recipe, load_recipe
-from flows.runner import Chain, run_chain
+from flows.labelled_recipe import LabelledRecipe
+from flows.pipeline import AnyRecipe, Chain
+from flows.recipe import Recipe, load_chat_recipe, load_recipe
+from flows.runner import run_chain
 from tasks.core.stage import Stopped
 
 Until = Annotated[str | None, Field(description="Stage to end after; none: run to the end.")]
-DEMO = load_recipe("demo")
+DEMO = load_chat_recipe("demo")
+LABELS = cast(LabelledRecipe, load_recipe("labels-toy"))
 
 
-def _as_state(chain: Chain, recipe: Recipe, until: str | None) -> Any:
+def _as_state(chain: Chain, recipe: AnyRecipe, until: str | None) -> Any:
     try:
         run = run_chain(chain, recipe, until)
     except Stopped as stopped:
@@ -50,3 +53,9 @@ def release(recipe: Recipe = DEMO, until: Until = None) -> Any:
 def pipeline(recipe: Recipe = DEMO, until: Until = None) -> Any:
     """Raw text to a registered, served model."""
     return _as_state(chains.pipeline, recipe, until)
+
+
+@flow(name="labelled", flow_run_name="{recipe.name}", validate_parameters=True)
+def labelled(recipe: LabelledRecipe = LABELS, until: Until = None) -> Any:
+    """A base and labelled text to a registered, served model that labels."""
+    return _as_state(chains.labelled, recipe, until)

@@ -26,14 +26,15 @@ class Objective(Spec):
     Attributes:
         families: Model families it can train.
         auto_class: Class of `transformers` that knows the model with the heads it needs.
-        last_stage: Last stage of the chain that takes its models; none: all of them do. Encoders are to flow into tuning for
-            classification: that will be said here.
+        last_stage: Last stage of the chain to a model that answers which takes its models; none: all of them do.
+        takes_head: Whether its models take a head for labels, see `tasks.tuning.labelled`.
         counts_bytes: Whether every token of the text is predicted once, so that a loss can be stated in bits per byte.
     """
 
     families: ClassVar[tuple[Family, ...]] = ("llama", "qwen3", "gpt2")
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
     last_stage: ClassVar[str | None] = None
+    takes_head: ClassVar[bool] = True
     counts_bytes: ClassVar[bool] = False
 
     def special_tokens(self) -> dict[str, str]:

@@ -1,0 +1,168 @@
+"""The recipe of a model that labels text: where its base comes from, the labelled data, and what each stage is asked to make.
+
+In: a TOML preset of kind `labelled`, see `flows.recipe.load_recipe`. Out: a validated `LabelledRecipe`, cut into one spec a
+stage.
+Invariants: those of `flows.recipe`; a base of one's own comes out of the very chain its recipe runs alone, so it is reused.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from data_quality.labelled import CheckLabelledSpec
+from deploy.rollout import DeployLabelledSpec
+from flows.corpus import build_corpus
+from flows.recipe import RECIPES_DIR, Recipe, with_paths
+from tasks.bases import BaseSpec, adopt_base
+from tasks.contracts import Checkpoint
+from tasks.core.artifact import in_order
+from tasks.core.errors import RecipeError
+from tasks.core.site import Site
+from tasks.evaluation import EvaluateLabelledSpec, LabelGateSpec
+from tasks.labelled import LabelledSpec
+from tasks.pretrain import pretrain
+from tasks.registry import RegisterLabelledSpec
+from tasks.tuning.labelled import TuneLabelledSpec
+
+_STRICT = ConfigDict(frozen=True, extra="forbid", validate_default=True, json_schema_extra=in_order)
+
+
+class AdoptedBase(BaseModel):
+    """A model that others made."""
+
+    model_config = _STRICT
+
+    kind: Literal["adopted"]
+    spec: Annotated[BaseSpec, Field(description="Where it comes from.")]
+
+    @model_validator(mode="after")
+    def _is_named(self) -> Self:
+        if self.spec.source.kind == "none":
+            raise ValueError(
+                "base.spec.source.kind is none: name a folder, a package or a model of the hub, or set base.kind pretrained"
+            )
+        return self
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Stages that make it."""
+        return ("base",)
+
+    @property
+    def peak(self) -> float | None:
+        """Its peak learning rate, as far as that is known."""
+        return None
+
+    def build(self) -> Checkpoint:
+        """Adopts it."""
+        return adopt_base(self.spec)
+
+    def resolved(self) -> Self:
+        """Returns it as stages need it."""
+        return self
+
+
+class PretrainedBase(BaseModel):
+    """A model pretrained here, by a recipe of its own."""
+
+    model_config = _STRICT
+
+    kind: Literal["pretrained"]
+    recipe: Annotated[Recipe, Field(description="Recipe whose pretrained model it is; in TOML `extends` names a preset.")]
+
+    @model_validator(mode="after")
+    def _takes_a_head(self) -> Self:
+        objective = self.recipe.pretrain.objective
+        if not objective.takes_head:
+            raise ValueError(f"a model of objective {objective.kind!r} takes no head for labels; use causal or masked")
+        return self
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Stages that make it."""
+        from flows.pipeline import STAGES
+
+        return STAGES[: STAGES.index("pretrain") + 1]
+
+    @property
+    def peak(self) -> float | None:
+        """Its peak learning rate, as far as that is known."""
+        return self.recipe.pretrain.peak
+
+    def build(self) -> Checkpoint:
+        """Makes its corpus and pretrains it."""
+        corpus = build_corpus(self.recipe)
+        return pretrain(self.recipe.pretrain, corpus.tokens, corpus.tokenizer, corpus.given)
+
+    def resolved(self) -> Self:
+        """Returns it as stages need it."""
+        return self.model_copy(update={"recipe": self.recipe.resolved()})
+
+
+LabelBase = Annotated[AdoptedBase | PretrainedBase, Field(discriminator="kind")]
+
+
+class LabelledRecipe(BaseModel):
+    """From a base and labelled text to a served model that labels: what each stage is asked to make, in the chain's order."""
+
+    model_config = _STRICT
+
+    kind: Literal["labelled"]
+    name: Annotated[
+        str,
+        Field(
+            description="Name of the recipe: labels its artifacts and its run in MLflow.",
+            pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
+        ),
+    ]
+    base: Annotated[LabelBase, Field(title="Base", description="The model that is tuned: pretrained here, or adopted.")]
+    labelled: Annotated[LabelledSpec, Field(title="Labelled", description="Labelled data and its held-out part.")]
+    check: Annotated[CheckLabelledSpec, Field(title="Check", description="Quality checks of the labelled data.")] = (
+        CheckLabelledSpec()
+    )
+    tune: Annotated[TuneLabelledSpec, Field(title="Tune", description="How the model is tuned.")] = TuneLabelledSpec()
+    evaluate: Annotated[EvaluateLabelledSpec, Field(title="Evaluate", description="How models are evaluated.")] = (
+        EvaluateLabelledSpec()
+    )
+    gate: Annotated[LabelGateSpec, Field(title="Gate", description="What a model must reach to become champion.")] = (
+        LabelGateSpec()
+    )
+    registry: Annotated[RegisterLabelledSpec, Field(title="Registry", description="Name of the model in the registry.")]
+    deploy: Annotated[DeployLabelledSpec, Field(title="Deploy", description="How the champion is rolled out.")] = (
+        DeployLabelledSpec()
+    )
+
+    def resolved(self) -> "LabelledRecipe":
+        """Returns the recipe as stages need it: `package:` and `data:` paths absolute.
+
+        Raises:
+            RecipeError: A path lies in the data folder, and the site names none.
+        """
+        tree = with_paths(self.model_dump(mode="json"), Path.cwd(), RECIPES_DIR / "data")
+        found = type(self).model_validate(tree)
+        return found.model_copy(update={"base": found.base.resolved()})
+
+    def check_site(self, site: Site) -> None:
+        """Raises RecipeError where this machine cannot do it; asked before any work."""
+        self.tune.check_site(site)
+        self.tune.pinned(site)
+        if isinstance(self.base, PretrainedBase):
+            self.base.recipe.pretrain.pinned(site)
+
+    def forewarnings(self) -> list[str]:
+        """Returns what should be known of the tuning before it runs."""
+        return self.tune.forewarnings(self.base.peak)
+
+    def require_reach(self, last: str | None, stages: Sequence[str]) -> None:
+        """Checks that a rate is known for the tuning, where the run gets there.
+
+        Raises:
+            RecipeError: Neither recipe nor base says any.
+        """
+        reaches = last is None or list(stages).index(last) >= list(stages).index("tune_labelled")
+        if reaches and self.tune.optim.learning_rate is None and self.tune.method.own_rate is None and self.base.peak is None:
+            raise RecipeError(
+                "the adopted base records no peak learning rate to derive the tuning's from; set tune.optim.learning_rate"
+            )
