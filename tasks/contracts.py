@@ -318,7 +318,7 @@ class Checkpoint(Artifact):
         licence: Licence of the weights that others made and this model holds or started from.
         warnings: What a reader of this model's figures must know; they travel to the model card.
         figures: Of a tuning: peak learning rate, share of the weights trained, bytes kept, seconds, peak memory in bytes,
-            targets a second, validation minus training loss.
+            targets a second, validation minus training loss; `folds/<figure>` and its `_spread` (standard deviation) over folds.
     """
 
     method: str

@@ -22,6 +22,7 @@ from tasks.core.tables import read_rows
 from tasks.evaluation.label_metrics import measure
 from tasks.evaluation.label_specs import ScoreLabelsSpec
 from tasks.evaluation.label_tables import read_predictions, scored_items, write_predictions
+from tasks.modeling.labels import PROBLEMS
 
 
 class PredictJob(BaseModel):
@@ -93,12 +94,12 @@ def _require_test(labelled: Labelled) -> None:
 
 def _check_labels(champion: Champion, labelled: Labelled) -> None:
     config = json.loads((champion.path / "model" / "config.json").read_text(encoding="utf-8"))
-    problem = str(config.get("problem_type"))
-    known = tuple(config.get("id2label", {}).get(str(number)) for number in range(len(config.get("id2label", {}))))
+    problem, names = config.get("problem_type"), config.get("id2label") or {}
+    known = [names[number] for number in sorted(names, key=int)]
     wanted = labelled.label_names or ("value",)
-    if (labelled.task not in problem and not problem.endswith(f"label_{labelled.task}")) or set(known) != set(wanted):
+    if problem != PROBLEMS[labelled.task] or set(known) != set(wanted):
         raise ContractError(
-            f"the champion {champion.model_name} version {champion.version} says {', '.join(map(str, known)) or 'no labels'} "
+            f"the champion {champion.model_name} version {champion.version} says {', '.join(known) or 'no labels'} "
             f"({problem}), not {', '.join(wanted)} ({labelled.task}); set registry.name to another name"
         )
 

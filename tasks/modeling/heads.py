@@ -13,15 +13,8 @@ from typing import Any
 import torch
 
 from tasks.core.errors import ContractError
-from tasks.modeling.labels import HeadFacts
+from tasks.modeling.labels import PROBLEMS, HeadFacts
 from tasks.modeling.words import load_tokenizer
-
-_PROBLEMS = {
-    "classification": "single_label_classification",
-    "multi_label": "multi_label_classification",
-    "regression": "regression",
-    "token_classification": "token_classification",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +44,7 @@ def load_with_new_head(folder: Path, tokenizer: Any, facts: HeadFacts, seed: int
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     names = facts.label_names or ("value",)
     config.id2label, config.label2id = dict(enumerate(names)), {name: number for number, name in enumerate(names)}
-    config.problem_type, config.pad_token_id = _PROBLEMS[facts.task], tokenizer.pad_token_id
+    config.problem_type, config.pad_token_id = PROBLEMS[facts.task], tokenizer.pad_token_id
     config.value_mean, config.value_spread = facts.mean, facts.spread
     if dropout is not None:
         _set_dropout(config, dropout)
@@ -111,7 +104,7 @@ def head_facts(folder: Path) -> HeadFacts:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    task = next((task for task, problem in _PROBLEMS.items() if problem == config.problem_type), None)
+    task = next((task for task, problem in PROBLEMS.items() if problem == config.problem_type), None)
     if task is None:
         raise ContractError(f"{folder} holds a {config.model_type} without a head for labels; tune one on labelled text first")
     names = () if task == "regression" else tuple(config.id2label[number] for number in range(len(config.id2label)))

@@ -45,9 +45,15 @@ class Journal:
     """The records of one training."""
 
     def __init__(
-        self, path: Path, world: World, num_steps: int, each_step: bool = False, norm_may_overflow: bool = False
+        self,
+        path: Path,
+        world: World,
+        num_steps: int,
+        each_step: bool = False,
+        norm_may_overflow: bool = False,
+        prefix: str = "",
     ) -> None:
-        self._path, self._world, self._num_steps = path, world, num_steps
+        self._path, self._world, self._num_steps, self._prefix = path, world, num_steps, prefix
         self._steps_per_read = 1 if each_step else STEPS_PER_READ[world.device.type]
         self._norm_may_overflow = norm_may_overflow
         self._waiting: list[Measured] = []
@@ -93,7 +99,7 @@ class Journal:
         """Records figures of a step."""
         if not self._world.leads:
             return
-        child.metrics(step, **values)
+        child.metrics(step, **{self._prefix + name: value for name, value in values.items()})
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
 

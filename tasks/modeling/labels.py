@@ -18,6 +18,13 @@ FIGURES: dict[LabelledTask, tuple[Criterion, ...]] = {
     "regression": ("pearson", "rmse"),
     "token_classification": ("accuracy", "macro_f1", "mcc"),
 }
+# What a model's configuration says of its head (`problem_type` of transformers, which knows none for words).
+PROBLEMS: dict[LabelledTask, str] = {
+    "classification": "single_label_classification",
+    "multi_label": "multi_label_classification",
+    "regression": "regression",
+    "token_classification": "token_classification",
+}
 TooLong = Literal["truncate", "drop"]
 
 

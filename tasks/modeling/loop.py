@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from tasks.core.errors import TransientError
 from tasks.modeling import checkpoint
 from tasks.modeling.anomalies import NUM_RECENT, diverged, find_anomaly, require_bearable
 from tasks.modeling.average import adopt_average, averaged, update_average
-from tasks.modeling.batches import Batch, Ids, make_batch
+from tasks.modeling.batches import Batch, Ids, Rows, make_batch
 from tasks.modeling.checkpoint import Look, Position
 from tasks.modeling.compute import computed
 from tasks.modeling.head import HeadLoss, set_head_loss
@@ -78,7 +78,8 @@ class Loop:
         self._scaler = torch.amp.GradScaler(self.place.world.device.type, enabled=self.place.precision == "fp16")
         self._stopwatch = Stopwatch()
         path, watched = self.place.folder / METRICS_NAME, self.spec.anomalies.looks_at_each_step
-        self._journal = Journal(path, self.place.world, self.num_steps, watched, self._scaler.is_enabled())
+        overflows = self._scaler.is_enabled()
+        self._journal = Journal(path, self.place.world, self.num_steps, watched, overflows, self.place.prefix)
 
     def run(self) -> TrainResult:
         """Trains to the end of the budget, or of the patience.
@@ -100,6 +101,11 @@ class Loop:
         result = self._finish()
         self._parallel.unite()
         return result
+
+    def figures_on(self, rows: Rows) -> dict[str, float]:
+        """Returns what the trained model makes of other rows: the loss, and the figures of the task's watch."""
+        loss, figures = look_at(self._losses, replace(self.task, validation=rows), self.place, None, self._micro.rows)
+        return {"loss": loss} | figures
 
     # -- where it stands -------------------------------------------------------------------------------------------
 

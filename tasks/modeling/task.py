@@ -52,10 +52,15 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where and how it runs; changes nothing but rounding."""
+    """Where and how it runs; changes nothing but rounding.
+
+    Attributes:
+        prefix: Put before the names of the figures that are told to whoever watches, where one child trains several times.
+    """
 
     folder: Path
     world: World
     precision: str
     micro_rows: int | None = None
     compute: Compute = field(default_factory=Compute)
+    prefix: str = ""

@@ -67,7 +67,14 @@ def _model(found: LabelFindings) -> list[str]:
         ("tuning", f"{tuned.method}, {tuned.num_tokens:,} items or words in {tuned.num_steps:,} steps"),
         ("base model", f"`{found.base.digest[:16]}`"),
     ]
-    return ["## What it is", "", *table(("", ""), rows)]
+    return ["## What it is", "", *table(("", ""), [*rows, *_folds(tuned)])]
+
+
+def _folds(tuned: Checkpoint) -> list[tuple[str, str]]:
+    """Returns the figures over folds of the training items, where there were any."""
+    figures = tuned.figures
+    names = [name for name in figures if name.startswith("folds/") and f"{name}_spread" in figures]
+    return [(f"over {name}", f"{figures[name]:.3f}, standard deviation {figures[f'{name}_spread']:.3f}") for name in names]
 
 
 def _data(found: LabelFindings) -> list[str]:

@@ -62,7 +62,16 @@ class TuneLabelledSpec(PrecisionSpec):
         int | None, Field(ge=4, description="Longest item in tokens, special ones included; none: the base's context.")
     ] = None
     too_long: Annotated[TooLong, Field(description="Longer items: cut at the end, or dropped; both are counted.")] = "truncate"
-    seed: Annotated[int, Field(ge=0, lt=1 << 31, description="Seed of head, adapter, data order and dropout.")] = 0
+    num_folds: Annotated[
+        int | None,
+        Field(
+            ge=2,
+            le=20,
+            description="Train so many more times, each time without one fold of the training items, and be judged by it: mean "
+            "and spread go to the figures. Folds hold labels alike and groups whole; none: no folds.",
+        ),
+    ] = None
+    seed: Annotated[int, Field(ge=0, lt=1 << 31, description="Seed of head, adapter, data order, dropout and folds.")] = 0
 
     @model_validator(mode="after")
     def _budget_is_passes(self) -> Self:

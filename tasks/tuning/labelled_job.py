@@ -32,5 +32,6 @@ class TuneLabelledJob(BaseModel):
     dropout: float | None
     max_tokens: int | None
     too_long: TooLong
+    num_folds: int | None
     precision: ResolvedPrecision
     seed: int

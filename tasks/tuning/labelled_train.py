@@ -4,10 +4,12 @@ In: a `TuneLabelledJob`. Out: `model/`, `adapter/` where the method makes one, `
 what the loop leaves. Invariant: the test split is never read into a row.
 """
 
+import json
 import logging
 import shutil
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,16 @@ from tasks.contracts import Split
 from tasks.core.tables import read_rows
 from tasks.modeling.adapted import ADAPTER, bind
 from tasks.modeling.batches import IGNORED
+from tasks.modeling.folds import deal_out, mean_and_spread, value_strata
 from tasks.modeling.heads import Headed, framing_tokenizer, load_with_new_head, save_headed
 from tasks.modeling.job import TrainResult
-from tasks.modeling.labelled_items import ITEM_COLUMNS
+from tasks.modeling.labelled_items import ITEM_COLUMNS, Item
 from tasks.modeling.labelled_loss import LabelLoss, watch_labels
 from tasks.modeling.labelled_rows import LabelledRows, context_tokens, labelled_rows, require_known
 from tasks.modeling.labels import GivenWeights
 from tasks.modeling.loop import Loop
 from tasks.modeling.model import num_parameters
-from tasks.modeling.parallel import joined
+from tasks.modeling.parallel import World, joined
 from tasks.modeling.task import Place, Task
 from tasks.modeling.train import write_result
 from tasks.tuning.figures import measure, write_figures
@@ -34,33 +37,99 @@ from tasks.tuning.labelled_methods import prepare_with_head
 from tasks.tuning.prepared import Prepared
 
 _MOST_UNKNOWN = 0.05
+_SPLITS: tuple[Split, ...] = ("train", "validation")
+_COLUMNS = (*ITEM_COLUMNS, "group")
+Items = dict[Split, list[Item]]
 _log = logging.getLogger("textmill.tune")
 
 
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """A training on some items, ready to run."""
+
+    tokenizer: Any
+    headed: Headed
+    prepared: Prepared
+    task: Task
+
+    @property
+    def notes(self) -> dict[str, int]:
+        """What was too long, counted over both splits."""
+        notes = Counter(self.task.train.notes) + Counter(self.task.validation.notes)
+        return {name: notes[name] for name in self.task.train.notes}
+
+
 def tune_labelled_main(job: TuneLabelledJob) -> None:
-    """Tunes a model on labelled text."""
+    """Tunes a model on labelled text, and before that on folds of it where the job says so."""
     start = time.monotonic()
+    items = {split: [row for row in read_rows(job.items, _COLUMNS) if row["split"] == split] for split in _SPLITS}
+    with joined(job.execution.device, job.execution.sharding) as world:
+        folds = fold_figures(job, items, world) if job.num_folds is not None else {}
+        training = _set_up(job, items)
+        if world.leads:
+            _tell(training)
+        result = _loop(job, training, world, job.execution.extra).run()
+        if world.leads:
+            _keep(job, training, result.model_copy(update={"notes": result.notes | training.notes}), folds, start)
+
+
+def _set_up(job: TuneLabelledJob, items: Items) -> _Training:
+    """Returns a fresh model and its rows.
+
+    Raises:
+        ContractError: The tokenizer does not know the text, or no item fits.
+    """
     tokenizer = framing_tokenizer(job.base_dir)
     headed = load_with_new_head(job.base_dir, tokenizer, job.facts, job.seed, job.dropout)
-    train, validation = (_rows(job, headed, tokenizer, split) for split in ("train", "validation"))
+    train, validation = (_rows(job, headed.model, tokenizer, items[split], split) for split in _SPLITS)
     require_known(train, tokenizer, _MOST_UNKNOWN)
-    prepared = prepare_with_head(job.method, headed.model, headed.new, job.seed)
     loss = LabelLoss(job.facts, label_weights(job, train), job.label_smoothing)
-    with joined(job.execution.device, job.execution.sharding) as world:
-        place = Place(job.execution.extra, world, job.precision, job.execution.micro_batch_rows, job.execution.compute)
-        task = Task(loss, train, validation, order=train.order, watch=watch_labels(loss, job.criterion))
-        if world.leads:
-            _tell(headed, prepared)
-        result = Loop(prepared.model, task, job.train, job.optim, job.seed, place, prepared.plan).run()
-        if world.leads:
-            notes = Counter(train.notes) + Counter(validation.notes)
-            counted = {name: notes[name] for name in train.notes}
-            _keep(job, prepared, tokenizer, result.model_copy(update={"notes": result.notes | counted}), start)
+    task = Task(loss, train, validation, order=train.order, watch=watch_labels(loss, job.criterion))
+    return _Training(tokenizer, headed, prepare_with_head(job.method, headed.model, headed.new, job.seed), task)
 
 
-def _rows(job: TuneLabelledJob, headed: Headed, tokenizer: Any, split: Split) -> LabelledRows:
-    items = (row for row in read_rows(job.items, ITEM_COLUMNS) if row["split"] == split)
-    return labelled_rows(items, tokenizer, job.facts, _longest(job, headed.model, tokenizer), job.too_long, split)
+def _loop(job: TuneLabelledJob, training: _Training, world: World, folder: Path, prefix: str = "") -> Loop:
+    execution, prepared = job.execution, training.prepared
+    place = Place(folder, world, job.precision, execution.micro_batch_rows, execution.compute, prefix)
+    return Loop(prepared.model, training.task, job.train, job.optim, job.seed, place, prepared.plan)
+
+
+def fold_figures(job: TuneLabelledJob, items: Items, world: World) -> dict[str, float]:
+    """Trains without each fold of the training items in turn, and returns mean and spread of what they are judged by it.
+
+    The validation items select, as in the training itself. A fold that is done is not trained again by a resumed job.
+    """
+    assert job.num_folds is not None
+    train = items["train"]
+    strata = value_strata([row["value"] for row in train]) if job.facts.task == "regression" else [row["labels"] for row in train]
+    folds = deal_out([row["group"] for row in train], strata, job.num_folds, job.seed)
+    found = []
+    for number in range(job.num_folds):
+        folder = job.execution.extra / "folds" / str(number)
+        done = folder / "figures.json"
+        if not done.exists():
+            parts = [[row for row, fold in zip(train, folds, strict=True) if (fold == number) == held] for held in (False, True)]
+            figures = _judged(job, items | {"train": parts[0]}, parts[1], world, folder)
+            if world.leads:
+                shutil.rmtree(folder / "checkpoints")
+                done.write_text(json.dumps(figures), encoding="utf-8")
+            world.wait()
+        found.append(json.loads(done.read_text(encoding="utf-8")))
+        if world.leads:
+            _log.info("fold %d of %d: %s", number + 1, job.num_folds, found[-1])
+    return mean_and_spread(found)
+
+
+def _judged(job: TuneLabelledJob, items: Items, held: list[Item], world: World, folder: Path) -> dict[str, float]:
+    folder.mkdir(parents=True, exist_ok=True)
+    training = _set_up(job, items)
+    loop = _loop(job, training, world, folder, f"fold-{folder.name}/")
+    loop.run()
+    return loop.figures_on(_rows(job, training.headed.model, training.tokenizer, held, "train"))
+
+
+def _rows(job: TuneLabelledJob, model: Any, tokenizer: Any, items: list[Item], split: Split) -> LabelledRows:
+    return labelled_rows(items, tokenizer, job.facts, _longest(job, model, tokenizer), job.too_long, split)
 
 
 def _longest(job: TuneLabelledJob, model: Any, tokenizer: Any) -> int:
@@ -87,23 +156,24 @@ def label_weights(job: TuneLabelledJob, train: LabelledRows) -> tuple[float, ...
     return tuple(float(len(numbers) / (np.sum(counts > 0) * count)) if count else 1.0 for count in counts)
 
 
-def _tell(headed: Headed, prepared: Prepared) -> None:
-    num_trained = num_parameters(prepared.model, trained_only=True)
-    _log.info("%s of %s weights are trained", f"{num_trained:,}", f"{num_parameters(prepared.model):,}")
-    _log.info("new: %s", ", ".join(headed.new) or "nothing, the base's head goes on")
-    for note in prepared.notes:
+def _tell(training: _Training) -> None:
+    model, new = training.prepared.model, training.headed.new
+    _log.info("%s of %s weights are trained", f"{num_parameters(model, trained_only=True):,}", f"{num_parameters(model):,}")
+    _log.info("new: %s", ", ".join(new) or "nothing, the base's head goes on")
+    for note in training.prepared.notes:
         _log.info("%s", note)
 
 
-def _keep(job: TuneLabelledJob, prepared: Prepared, tokenizer: Any, result: TrainResult, start: float) -> None:
+def _keep(job: TuneLabelledJob, training: _Training, result: TrainResult, folds: dict[str, float], start: float) -> None:
     """Writes the model, the adapter where there is one, and the results."""
-    execution, adapter = job.execution, job.execution.dir / ADAPTER
+    execution, prepared, adapter = job.execution, training.prepared, job.execution.dir / ADAPTER
     shutil.rmtree(adapter, ignore_errors=True)  # what a killed attempt left
     tuned = prepared.finish(adapter)
     if adapter.exists():
-        bind(adapter, Path(job.base_dir), job.base_digest)
+        bind(adapter, job.base_dir, job.base_digest)
     result = result.model_copy(update={"num_parameters": num_parameters(tuned)})
     seconds = time.monotonic() - start
-    write_figures(execution.extra, measure(prepared.model, result, job.optim.peak, seconds, adapter, execution.extra))
-    save_headed(tuned, tokenizer, _longest(job, tuned, tokenizer), execution.model)
+    figures = measure(prepared.model, result, job.optim.peak, seconds, adapter, execution.extra)
+    write_figures(execution.extra, figures | folds)
+    save_headed(tuned, training.tokenizer, _longest(job, tuned, training.tokenizer), execution.model)
     write_result(execution, result)

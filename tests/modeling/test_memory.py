@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from flows.recipe import load_recipe
-from flows.runner import require_precisions
 from tasks.core.errors import RecipeError, StageError
 from tasks.core.site import Site
 from tasks.modeling.batches import Batch
@@ -112,8 +111,8 @@ def test_what_the_site_says_reaches_the_training() -> None:
 def test_fp16_without_a_gpu_ends_a_run_before_its_first_stage() -> None:
     recipe = load_recipe("demo", ["pretrain.precision=fp16"])
     with pytest.raises(RecipeError, match="fp16 needs a GPU, but the device is cpu"):
-        require_precisions(recipe, Site(device="cpu"))
-    require_precisions(recipe, Site(device="cuda"))
+        recipe.check_site(Site(device="cpu"))
+    recipe.check_site(Site(device="cuda"))
 
 
 def test_gradients_that_overflow_fp16_at_every_scale_end_it(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tasks.contracts import Checkpoint, Labelled
 from tasks.core.errors import ContractError, RecipeError, TransientError
 from tasks.core.site import Site
 from tasks.core.tables import read_rows
+from tasks.modeling.folds import deal_out, mean_and_spread, value_strata
 from tasks.modeling.heads import framing_tokenizer, head_facts, load_headed, load_with_new_head
 from tasks.modeling.labelled_rows import LabelledExample, LabelledRows, labelled_rows, require_known
 from tasks.modeling.labels import BalancedWeights, GivenWeights, HeadFacts
@@ -302,3 +303,51 @@ def test_a_tokenizer_that_does_not_know_the_text_is_refused(tmp_path: Path) -> N
     require_known(rows("a " * 30 + "b"), tokenizer, 0.05)
     with pytest.raises(ContractError, match=r"67% of the training tokens are unknown .*\[UNK\].* Take a base"):
         require_known(rows("b b"), tokenizer, 0.05)
+
+
+def test_folds_hold_labels_alike_and_groups_whole() -> None:
+    random = np.random.default_rng(0)
+    groups = [str(group) for group in random.integers(0, 60, 300)]
+    labels = [("a",) if random.random() < 0.2 else ("b",) for _ in groups]
+    folds = deal_out(groups, labels, 5, seed=1)
+    assert all(len({fold for fold, own in zip(folds, groups, strict=True) if own == group}) == 1 for group in set(groups))
+    dealt = [(int(fold), own) for fold, (own,) in zip(folds, labels, strict=True)]
+    counts = np.array([[dealt.count((number, name)) for name in "ab"] for number in range(5)])
+    assert np.ptp(counts.sum(axis=1)) <= 8
+    assert np.ptp(counts[:, 0]) <= 4
+    assert list(folds) == list(deal_out(groups, labels, 5, seed=1))
+    assert list(folds) != list(deal_out(groups, labels, 5, seed=2))
+    with pytest.raises(RecipeError, match="num_folds is 3, but the training items are 2 groups; set 2 or less"):
+        deal_out(["x", "y"], [("a",), ("b",)], 3, seed=0)
+
+
+def test_values_are_dealt_out_by_their_quantile() -> None:
+    assert value_strata([0.0, 1, 2, 3, 4, 5, 6, 7, 8, 9], 2) == [("0",)] * 5 + [("1",)] * 5
+
+
+def test_mean_and_spread_by_hand() -> None:
+    found = mean_and_spread([{"accuracy": 0.8}, {"accuracy": 0.9}])
+    assert found == pytest.approx({"folds/accuracy": 0.85, "folds/accuracy_spread": np.sqrt(2) * 0.05})
+
+
+def test_folds_are_judged_and_change_nothing_of_the_model(shared_site: Site, encoder: Checkpoint, classes: Labelled) -> None:
+    plain, folded = (tune_labelled.build(changed(num_folds=k), encoder, classes, site=shared_site) for k in (None, 3))
+    assert folded.digest == plain.digest
+    assert 0.8 < folded.figures["folds/accuracy"] <= 1
+    assert folded.figures["folds/loss_spread"] > 0
+    kept = sorted(path.name for path in (folded.path / "extra" / "folds" / "2").iterdir())
+    assert kept == ["figures.json", "metrics.jsonl"]
+    assert "folds/accuracy" not in plain.figures
+
+
+def test_a_fold_that_is_done_is_not_trained_again(tmp_path: Path, encoder: Checkpoint, classes: Labelled) -> None:
+    from tasks.modeling.parallel import joined
+    from tasks.tuning.labelled_train import fold_figures
+
+    for number, accuracy in enumerate((0.5, 0.7)):
+        (tmp_path / "folds" / str(number)).mkdir(parents=True)
+        (tmp_path / "folds" / str(number) / "figures.json").write_text(json.dumps({"accuracy": accuracy}))
+    items = {"train": [{"group": str(n), "labels": ["en"]} for n in range(4)], "validation": []}
+    job = type("Job", (), {"num_folds": 2, "facts": FACTS, "seed": 0, "execution": type("E", (), {"extra": tmp_path})})
+    with joined("cpu") as world:
+        assert fold_figures(job, items, world)["folds/accuracy"] == pytest.approx(0.6)  # type: ignore[arg-type]
