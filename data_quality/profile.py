@@ -1,11 +1,12 @@
 """Profile: a corpus as small tables of numbers.
 
-In: `RawCorpus`, `FilteredCorpus`, `CleanCorpus`. Out: the tables `documents`, `sources`, `languages`, `splits`, `reasons`
-and `corpus`. Invariant: numbers and names only; no text of a document ever enters a table.
+In: `RawCorpus`, `FilteredCorpus`, `CleanCorpus`. Out: the tables of `TABLES`: a row a document of each corpus (`documents` is the
+clean one), a row a source, language, split and reason, and the totals (`corpus`). Invariant: numbers and names only; no text of a
+document ever enters a table.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from tasks.core.text import normalized
 _INT, _FLOAT, _STRING = "int64", "float64", "string"
 
 TABLES: dict[str, Schema] = {
+    "raw_documents": {"source": _STRING, "num_chars": _INT, "num_bytes": _INT},
+    "filtered_documents": {"lang": _STRING, "source": _STRING, "num_chars": _INT, "num_bytes": _INT, "lang_score": _FLOAT},
     "documents": {"lang": _STRING, "source": _STRING, "split": _STRING}
     | dict.fromkeys(("id_key", "text_key", "num_chars", "num_bytes", "num_lines"), _INT)
     | dict.fromkeys(("mean_line_chars", "han_share", "letter_share", "digit_share", "broken_share"), _FLOAT),
@@ -32,12 +35,17 @@ TABLES: dict[str, Schema] = {
 }
 
 Tables = dict[str, list[Row]]
+# Columns of the clean documents whose drift can be measured.
+COMPARED = tuple(name for name in TABLES["documents"] if name not in ("split", "id_key", "text_key"))
+DRIFT = "drift"  # one row, a column a measure; made where a suite compares with the registered corpus
 
 
 def profile(raw: RawCorpus, filtered: FilteredCorpus, corpus: CleanCorpus) -> Tables:
     """Returns the rows of every table."""
     documents, clusters = _documents(corpus)
     return {
+        "raw_documents": _lengths(raw.path / "documents", ("source",)),
+        "filtered_documents": _lengths(filtered.path / "documents", ("lang", "source", "lang_score")),
         "documents": documents,
         "sources": _sources(raw, filtered, documents),
         "languages": _grouped(documents, "lang", sum(row["num_bytes"] for row in documents)),
@@ -53,6 +61,14 @@ def write_tables(tables: Tables, folder: Path, schemas: dict[str, Schema]) -> No
         write_table(folder / f"{name}.parquet", schema, tables[name])
 
 
+def _lengths(documents: Path, columns: Sequence[str]) -> list[Row]:
+    """Returns a row for each document: some of its columns, and how long it is."""
+    return [
+        {name: row[name] for name in columns} | {"num_chars": len(row["text"]), "num_bytes": len(row["text"].encode("utf-8"))}
+        for row in read_rows(documents, [*columns, "text"])
+    ]
+
+
 def _documents(corpus: CleanCorpus) -> tuple[list[Row], dict[str, set[str]]]:
     """Returns a row of numbers for each document, and the splits of each cluster."""
     rows: list[Row] = []
@@ -65,7 +81,9 @@ def _documents(corpus: CleanCorpus) -> tuple[list[Row], dict[str, set[str]]]:
 
 def _numbers(id: str, text: str) -> Row:
     num_chars = max(1, len(text))
-    kinds = Counter(map(_kind, text))
+    kinds: Counter[str] = Counter()
+    for char, count in Counter(text).items():
+        kinds[_kind(char)] += count
     lines = [line for line in text.splitlines() if line.strip()]
     return {
         "id_key": text_key(id),

@@ -11,9 +11,9 @@ from math import floor, log10
 from pathlib import Path
 from typing import Any
 
-from data_quality.profile import Tables
+from data_quality.profile import DRIFT, Tables
 from data_quality.validation import Result
-from tasks.contracts import CleanCorpus, FilteredCorpus, RawCorpus
+from tasks.contracts import Baseline, CleanCorpus, FilteredCorpus, RawCorpus
 from tasks.core.tables import read_rows
 from tasks.core.text import text_safe
 
@@ -24,7 +24,14 @@ _MAX_CLUSTERS = 6
 _BINS_PER_DECADE = 4
 
 
-def render(results: Sequence[Result], tables: Tables, raw: RawCorpus, filtered: FilteredCorpus, corpus: CleanCorpus) -> str:
+def render(
+    results: Sequence[Result],
+    tables: Tables,
+    raw: RawCorpus,
+    filtered: FilteredCorpus,
+    corpus: CleanCorpus,
+    baseline: Baseline,
+) -> str:
     """Returns the page of a corpus."""
     return page(
         "report.jinja",
@@ -40,6 +47,8 @@ def render(results: Sequence[Result], tables: Tables, raw: RawCorpus, filtered: 
         sources=tables["sources"],
         splits=tables["splits"],
         masked=dict(filtered.masked),
+        drift=_drift(results, tables),
+        baseline=baseline,
         dropped=_dropped(filtered),
         clusters=_clusters(corpus),
     )
@@ -57,12 +66,27 @@ def page(template: str, results: Sequence[Result], **facts: Any) -> str:
         lstrip_blocks=True,
     )
     failed = [result for result in results if not result.passed]
-    return environment.get_template(template).render(results=_by_urgency(results), failed=failed, **facts)
+    suites = [(name, _by_urgency(results, name)) for name in dict.fromkeys(result.rule.artifact for result in results)]
+    num_checks = sum(not result.skipped for result in results)
+    return environment.get_template(template).render(suites=suites, num_checks=num_checks, failed=failed, **facts)
 
 
-def _by_urgency(results: Sequence[Result]) -> list[Result]:
+def _by_urgency(results: Sequence[Result], artifact: str) -> list[Result]:
     order = {"critical": 0, "warning": 1, "info": 2}
-    return sorted(results, key=lambda result: (result.passed, order[result.severity]))
+    own = [result for result in results if result.rule.artifact == artifact]
+    return sorted(own, key=lambda result: (result.passed, order[result.severity]))
+
+
+def _drift(results: Sequence[Result], tables: Tables) -> list[dict[str, Any]]:
+    """Returns each measured drift beside its bound."""
+    (row,) = tables.get(DRIFT) or [{}]
+    rules = [result.rule for result in results if result.rule.settings.get("column") in row]
+    seen = [(rule, row[rule.settings["column"]], rule.settings["max_value"]) for rule in rules if rule.table == DRIFT]
+    return [
+        {"name": rule.name, "bound": rule.bound, "value": value, "fill": min(1.0, value / bound if bound else 1.0)}
+        | {"passed": value <= bound, "severity": rule.severity}
+        for rule, value, bound in seen
+    ]
 
 
 def _steps(raw: RawCorpus, filtered: FilteredCorpus, corpus: CleanCorpus) -> list[dict[str, Any]]:

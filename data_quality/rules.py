@@ -15,6 +15,7 @@ class Rule:
     """One check.
 
     Attributes:
+        artifact: What it is about, where a suite has checks of several artifacts.
         expectation: Name of a Great Expectations class.
         bound: What is asked for, for people.
         remedy: What to do when it fails.
@@ -27,6 +28,7 @@ class Rule:
     settings: dict[str, Any]
     bound: str
     remedy: str
+    artifact: str = ""
 
 
 def figure(value: float) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from data_quality.profile import Tables
+from data_quality.profile import DRIFT, Tables
 from data_quality.rules import Rule, Severity, figure
 from tasks.core.errors import ContractError
 from tasks.core.text import one_line
@@ -24,12 +24,14 @@ class Result:
     Attributes:
         seen: The value seen, for people.
         broken: The check itself failed; it counts as critical whatever the rule's severity.
+        skipped: There was nothing to compare with; it counts neither as passed nor as failed.
     """
 
     rule: Rule
     passed: bool
     seen: str
     broken: bool = False
+    skipped: bool = False
 
     @property
     def severity(self) -> Severity:
@@ -43,29 +45,40 @@ class Result:
 
     def row(self) -> dict[str, Any]:
         """Returns plain values, for results.json."""
-        return asdict(self.rule) | {"severity": self.severity, "passed": self.passed, "seen": self.seen, "broken": self.broken}
+        return (
+            asdict(self.rule)
+            | {"severity": self.severity, "passed": self.passed, "seen": self.seen, "broken": self.broken}
+            | {"skipped": self.skipped}
+        )
 
 
-def validate(rules: Sequence[Rule], tables: Tables) -> list[Result]:
+def validate(rules: Sequence[Rule], tables: Tables, compared: bool = True) -> list[Result]:
     """Checks every rule.
 
+    Args:
+        rules: What to check.
+        tables: What the rules are about.
+        compared: Whether there is a registered corpus; without one rules of drift are passed over.
+
     Raises:
-        ContractError: There are no rules; nothing checked is not the same as nothing wrong.
+        ContractError: No rule could be decided; nothing checked is not the same as nothing wrong.
     """
-    if not rules:
-        raise ContractError("the quality suite is empty: nothing would be checked; give it rules")
-    by_table: defaultdict[str, list[Rule]] = defaultdict(list)
-    for rule in rules:
-        by_table[rule.table].append(rule)
-    found = {rule.name: result for table, some in by_table.items() for rule, result in _validate_table(table, some, tables)}
-    return [found.get(rule.name) or _broken(rule, "gave no result") for rule in rules]
+    decided = [rule for rule in rules if compared or rule.table != DRIFT]
+    if not decided:
+        raise ContractError("the quality suite is empty: nothing would be checked; give it checks that compare with nothing")
+    suites: defaultdict[tuple[str, str], list[Rule]] = defaultdict(list)
+    for rule in decided:
+        suites[rule.artifact, rule.table].append(rule)
+    found = {rule.name: result for suite, some in suites.items() for rule, result in _validate_table(*suite, some, tables)}
+    skipped = {rule.name: _skipped(rule) for rule in rules if rule not in decided}
+    return [(found | skipped).get(rule.name) or _broken(rule, "gave no result") for rule in rules]
 
 
-def _validate_table(table: str, rules: list[Rule], tables: Tables) -> list[tuple[Rule, Result]]:
+def _validate_table(artifact: str, table: str, rules: list[Rule], tables: Tables) -> list[tuple[Rule, Result]]:
     rows = tables.get(table)
     if not rows:
         return [(rule, _broken(rule, f"table {table} is {'missing' if rows is None else 'empty'}")) for rule in rules]
-    results = _run(table, rules, rows)
+    results = _run(artifact, table, rules, rows)
     return [(rule, _result(rule, results[number], rows)) for number, rule in enumerate(rules) if number in results]
 
 
@@ -74,7 +87,7 @@ def _num_missing(column: str, rows: list[dict[str, Any]]) -> int:
     return sum(value is None or value != value for value in (row.get(column) for row in rows))
 
 
-def _run(table: str, rules: list[Rule], rows: list[dict[str, Any]]) -> dict[int, Any]:
+def _run(artifact: str, table: str, rules: list[Rule], rows: list[dict[str, Any]]) -> dict[int, Any]:
     """Returns what Great Expectations answers, by the number of the rule."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
@@ -86,7 +99,7 @@ def _run(table: str, rules: list[Rule], rows: list[dict[str, Any]]) -> dict[int,
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     asset = context.data_sources.add_pandas("profile").add_dataframe_asset(table)
     batch = asset.add_batch_definition_whole_dataframe("all").get_batch(batch_parameters={"dataframe": pd.DataFrame(rows)})
-    suite = context.suites.add(gx.ExpectationSuite(name=table))
+    suite = context.suites.add(gx.ExpectationSuite(name=f"{artifact}.{table}"))
     for number, rule in enumerate(rules):
         kind = getattr(gx.expectations, rule.expectation)
         suite.add_expectation(kind(**rule.settings, severity=rule.severity, meta={"number": number}))
@@ -99,8 +112,9 @@ def _result(rule: Rule, answer: Any, rows: list[dict[str, Any]]) -> Result:
         return _broken(rule, error)
     if answer.success is None or not answer.result:
         return _broken(rule, "gave no answer")
-    if num_missing := _num_missing(rule.settings["column"], rows):
-        return _broken(rule, f"{num_missing} of {len(rows)} values of {rule.settings['column']} are missing")
+    column = rule.settings.get("column")
+    if column is not None and (num_missing := _num_missing(column, rows)):
+        return _broken(rule, f"{num_missing} of {len(rows)} values of {column} are missing")
     return Result(rule, bool(answer.success), _seen(rule, answer.result, rows))
 
 
@@ -115,10 +129,28 @@ def _exception(info: Any) -> str | None:
 
 def _seen(rule: Rule, result: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """Returns the value a person asks for: the worst value, and how many rows break the bound."""
-    values = [row[rule.settings["column"]] for row in rows]
     broken = int(result.get("unexpected_count") or 0)
+    if rule.expectation == "ExpectTableRowCountToBeBetween":
+        return f"{len(rows):,} rows, {_rows_asked(rule)} asked for"
+    if rule.expectation == "ExpectColumnQuantileValuesToBeBetween":
+        return f"{rule.settings['column']} is {figure(result['observed_value']['values'][0])} there"
     if rule.expectation == "ExpectColumnValuesToBeUnique":
-        return f"{broken} of {len(values)} not unique"
+        return f"{broken} of {len(rows)} not unique"
+    if rule.expectation in _SETS:
+        found = broken if _SETS[rule.expectation] else len(rows) - broken
+        return f"{found} of {len(rows)}, {figure(found / len(rows))}"
+    return _worst(rule, [row[rule.settings["column"]] for row in rows], broken)
+
+
+_SETS = {"ExpectColumnValuesToBeInSet": False, "ExpectColumnValuesToNotBeInSet": True}  # whether what is counted is unexpected
+
+
+def _rows_asked(rule: Rule) -> str:
+    bounds = (("at least", rule.settings.get("min_value")), ("at most", rule.settings.get("max_value")))
+    return " and ".join(f"{word} {figure(bound)}" for word, bound in bounds if bound is not None)
+
+
+def _worst(rule: Rule, values: list[float], broken: int) -> str:
     worst = min(values) if "min_value" in rule.settings else max(values)
     shown = (
         f"{rule.settings['column']} is {figure(worst)}"
@@ -126,6 +158,10 @@ def _seen(rule: Rule, result: dict[str, Any], rows: list[dict[str, Any]]) -> str
         else f"worst {rule.settings['column']} {figure(worst)}"
     )
     return shown + (f", {broken} of {len(values)} outside" if broken and len(values) > 1 else "")
+
+
+def _skipped(rule: Rule) -> Result:
+    return Result(rule, passed=True, seen="no corpus is registered yet: nothing to compare with", skipped=True)
 
 
 def _broken(rule: Rule, why: str) -> Result:

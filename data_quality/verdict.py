@@ -31,7 +31,7 @@ def commit_report(ctx: StageContext, results: Sequence[Result], page: str, diges
         QualityReport,
         corpus_digest=digest,
         passed=not failures,
-        num_checks=len(results),
+        num_checks=sum(not result.skipped for result in results),
         failures=failures,
         warnings=_lines(results, "warning"),
     )

@@ -6,6 +6,7 @@ base, whose tokenizer it may be encoded with. Invariant: calls only; what is opt
 
 from typing import NamedTuple
 
+from data_quality.baseline import BaselineSpec, resolve_baseline
 from data_quality.check import RequireQualitySpec, check, require_quality
 from flows.recipe import Recipe
 from tasks.bases import adopt_base
@@ -34,7 +35,8 @@ def build_corpus(recipe: Recipe) -> Corpus:
     unique = dedup(recipe.dedup, filtered)
     conversations = read_conversations(recipe.instructions)
     corpus = decontaminate(recipe.decontaminate, unique, conversations)
-    quality = require_quality(RequireQualitySpec(), check(recipe.check, raw, filtered, corpus))
+    baseline = resolve_baseline(BaselineSpec(name=recipe.registry.name, check=recipe.check), corpus)
+    quality = require_quality(RequireQualitySpec(), check(recipe.check, raw, filtered, corpus, baseline))
     given = adopt_base(recipe.base)
     tokenizer = make_tokenizer(recipe.tokenizer, corpus, given)
     return Corpus(corpus, conversations, quality, given, tokenizer, encode(recipe.encode, corpus, tokenizer))

@@ -52,6 +52,7 @@ STAGES = (
     "dedup",
     "instructions",
     "decontaminate",
+    "baseline",
     "check",
     "require_quality",
     "base",

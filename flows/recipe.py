@@ -36,6 +36,7 @@ RECIPES_DIR = Path(__file__).parent / "recipes"
 PACKAGE_PREFIX = "package:"
 DATA_PREFIX = "data:"
 _PATH_KEYS = ("path", "paths")
+_FILE_KEY = "suite"  # the name of a shipped one, or a path
 
 Tree = dict[str, Any]
 
@@ -287,9 +288,13 @@ def with_paths(tree: Tree, base: Path, package_data: Path | None = None) -> Tree
             return {name: walk(item, name) for name, item in value.items()}
         if isinstance(value, list | tuple):
             return [walk(item, key) for item in value]
-        return _absolute(value, base, package_data) if key in _PATH_KEYS and isinstance(value, str) else value
+        return _absolute(value, base, package_data) if isinstance(value, str) and _is_path(key, value) else value
 
     return cast(Tree, walk(tree))
+
+
+def _is_path(key: str, value: str) -> bool:
+    return key in _PATH_KEYS or (key == _FILE_KEY and value.endswith(".toml"))
 
 
 def _absolute(path: str, base: Path, package_data: Path | None) -> str:

@@ -4,6 +4,7 @@
                                                    ^           |-> Tokenizer -> TokenizedCorpus -> Checkpoint (base)
     Conversations ---------------------------------+----------------------------------------------> Checkpoint (tuned)
     Preferences, Labelled (QualityReport) --------------------------------------------------------> Checkpoint (tuned)
+    Baseline -> QualityReport
     Champion, Checkpoint, Checkpoint -> Scores -> EvalReport -> Verdict -> ModelVersion -> Deployment
 
 In: what stages measured. Out: frozen values whose facts the next stage checks. Invariant: counts add up wherever
@@ -136,12 +137,38 @@ class CleanCorpus(Artifact):
         )
 
 
+class Baseline(Artifact):
+    """Small profile of the corpus behind the last registered model, or nothing: `quantiles.parquet`, `shares.parquet`.
+
+    Attributes:
+        model_name: Registered name; none where no check compares with it.
+        version: Version that keeps the profile, none where there is none.
+        corpus_digest: Digest of the corpus it was registered with.
+        has_profile: Whether there is something to compare with.
+    """
+
+    model_name: str | None
+    version: int | None
+    corpus_digest: str | None
+    has_profile: bool
+
+    def summary(self) -> str:
+        """One line for a person."""
+        if self.model_name is None:
+            return "no check compares with a registered corpus"
+        if not self.has_profile:
+            return f"{self.model_name} has no corpus to compare with yet"
+        return f"corpus {str(self.corpus_digest)[:12]} of {self.model_name} version {self.version}"
+
+
 class QualityReport(Artifact):
-    """Verdict on a corpus: `report.html`, `results.json` (every check), `tables/*.parquet` (what was checked).
+    """Verdict on a corpus: `report.html`, `results.json` (every check), `tables/*.parquet` (what was checked), `profile/`.
+
+    `profile/` is what a registered model keeps of its corpus, for later ones to be compared with.
 
     Attributes:
         passed: No critical check failed.
-        num_checks: Checks that ran; never 0.
+        num_checks: Checks that were decided; never 0.
         failures: One line for each failed critical check: expectation, value seen, bound.
         warnings: The same for warnings; they mark the model.
     """

@@ -14,7 +14,7 @@ from tasks.contracts import Checkpoint, CleanCorpus, Conversations, EvalReport, 
 from tasks.core.artifact import Spec
 from tasks.core.site import Site
 from tasks.core.stage import NETWORK, StageContext, stage
-from tasks.core.tracking import set_tags, version_by_digest
+from tasks.core.tracking import CORPUS_DIGEST, set_tags, version_by_digest
 from tasks.registry.card import Findings, model_card
 from tasks.registry.names import ModelName
 from tasks.registry.upload import Package, describe, upload
@@ -59,7 +59,7 @@ def is_registered(
     return still_registered(artifact, spec.name, tuned, verdict, quality, site)
 
 
-@stage(version=2, name="register", retry=NETWORK, holds=is_registered)
+@stage(version=3, name="register", retry=NETWORK, holds=is_registered)
 def register_model(
     spec: RegisterSpec,
     base: Checkpoint,
@@ -84,7 +84,7 @@ def register_model(
     card = model_card(spec.name, spec.purpose, found)
     version = version_by_digest(ctx.site, spec.name, tuned.digest) or upload(spec.name, _package(spec, found), card, ctx)
     describe(version, card, ctx)
-    own = {"textmill.corpus_digest": corpus.digest, "textmill.conversations_digest": conversations.digest}
+    own = {CORPUS_DIGEST: corpus.digest, "textmill.conversations_digest": conversations.digest}
     set_tags(ctx.site, version, tags_of(base, tuned, report, verdict, found.warnings, ctx) | own)
     point_aliases(version, verdict, quality, ctx)
     return commit_version(version, card, ctx)
@@ -100,6 +100,7 @@ def _package(spec: RegisterSpec, found: Findings) -> Package:
         model_type="causal-lm",
         signature=lambda: _signature(spec.answer_tokens),
         requirements=("jinja2",),
+        folders=(found.quality.path / "profile",),
     )
 
 

@@ -40,6 +40,7 @@ class Package:
         signature: Makes MLflow's signature; called where MLflow is loaded.
         requirements: Packages the script needs beside mlflow, torch, transformers and safetensors.
         files: Further files of the version, by name.
+        folders: Folders that are kept beside the checkpoint.
     """
 
     base: Checkpoint
@@ -51,6 +52,7 @@ class Package:
     signature: Callable[[], Any]
     requirements: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    folders: tuple[Path, ...] = ()
 
 
 def upload(name: str, found: Package, card: str, ctx: StageContext) -> RegisteredVersion:
@@ -134,13 +136,14 @@ def _store_files(model_id: str, run_id: str, found: Package, card: str, ctx: Sta
 
 
 def _save(folder: Path, model_id: str, run_id: str, found: Package, ctx: StageContext) -> None:
-    """Writes the MLflow model folder: the script, the checkpoint, and the adapter where there is one."""
+    """Writes the MLflow model folder: the script, the checkpoint, the adapter where there is one, what is kept beside it."""
     import mlflow
     from mlflow.models import Model
 
     artifacts = {"checkpoint": str(found.tuned.path / "model")}
     if (found.tuned.path / "adapter").exists():
         artifacts["adapter"] = str(found.tuned.path / "adapter")
+    artifacts |= {folder.name: str(folder) for folder in found.folders}
     mlflow_client(ctx.site)  # sets the environment that keeps MLflow off the network
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # type hints in the script would narrow what it takes

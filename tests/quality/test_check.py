@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from data_quality.baseline import BaselineSpec, resolve_baseline
 from data_quality.check import CheckSpec, RequireQualitySpec, check, require_quality
 from data_quality.profile import TABLES, profile
 from data_quality.report import histogram
@@ -32,17 +33,24 @@ def corpora(tmp_path_factory):
     return raw, filtered, dedup.build(DedupSpec(validation_share=0.1, test_share=0.1), filtered, site=site)
 
 
+def checked(corpora, site, **settings):
+    spec = CheckSpec.model_validate(settings)
+    baseline = resolve_baseline.build(BaselineSpec(name="toy", check=spec), corpora[2], site=site)
+    return check.build(spec, *corpora, baseline, site=site)
+
+
 @pytest.fixture(scope="module")
 def report(corpora, tmp_path_factory):
     from tasks.core.site import Site
 
-    return check.build(CheckSpec(), *corpora, site=Site(state_dir=tmp_path_factory.mktemp("report")))
+    return checked(corpora, Site(state_dir=tmp_path_factory.mktemp("report")))
 
 
 def test_the_tables_hold_numbers_and_names_only(corpora, report):
     tables = profile(*corpora)
     assert tables.keys() == TABLES.keys()
     for name, rows in tables.items():
+        assert rows or name == "reasons"
         assert list(read_rows(report.path / "tables" / f"{name}.parquet")) == rows
         words = {value for row in rows for value in row.values() if isinstance(value, str)}
         allowed = {"zh", "en", "test", "train", "validation", "ingest", "clean", "dedup", "decontaminate"} | set(
@@ -132,7 +140,7 @@ def test_the_page_shows_what_was_lost_and_copied(report):
 def test_the_same_corpus_gives_the_same_bytes(corpora, report, tmp_path):
     from tasks.core.site import Site
 
-    assert check.build(CheckSpec(), *corpora, site=Site(state_dir=tmp_path)).digest == report.digest
+    assert checked(corpora, Site(state_dir=tmp_path)).digest == report.digest
 
 
 def test_a_good_report_lets_the_run_go_on(corpora, report, site):
@@ -141,7 +149,7 @@ def test_a_good_report_lets_the_run_go_on(corpora, report, site):
 
 
 def test_a_critical_failure_is_committed_and_stops_the_run(corpora, site):
-    report = check.build(CheckSpec(min_documents=1_000_000), *corpora, site=site)
+    report = checked(corpora, site, bounds={"min_documents": 1_000_000})
     assert not report.passed
     assert (report.path / "report.html").exists()
     with pytest.raises(GateError, match=r"(?s)failed 1 critical checks.*enough documents.*num_documents is \d+.*>= 1,000,000"):
@@ -149,36 +157,31 @@ def test_a_critical_failure_is_committed_and_stops_the_run(corpora, site):
 
 
 def test_a_warning_marks_and_does_not_stop(corpora, site):
-    report = check.build(CheckSpec(max_source_share=0.5), *corpora, site=site)
+    report = checked(corpora, site, bounds={"max_source_share": 0.5})
     assert report.passed
     assert [line.split(" (")[0] for line in report.warnings if "dominates" in line] == ["no source dominates"]
     require_quality.build(RequireQualitySpec(), report, site=site)
 
 
 def test_an_info_is_neither(corpora, site):
-    report = check.build(CheckSpec(max_masked_per_mb=0), *corpora, site=site)
-    lenient = check.build(CheckSpec(max_masked_per_mb=1e9), *corpora, site=site)
+    report = checked(corpora, site, bounds={"max_masked_per_mb": 0})
+    lenient = checked(corpora, site, bounds={"max_masked_per_mb": 1e9})
     assert (report.passed, report.warnings, report.failures) == (lenient.passed, lenient.warnings, lenient.failures)
 
 
 def test_a_check_that_breaks_stops_the_run(corpora, site, monkeypatch):
-    from data_quality import check as module
+    from data_quality.checks import Range
     from data_quality.rules import Rule
 
-    broken = Rule("broken", "corpus", "info", "ExpectColumnMeanToBeBetween", {"column": "gone", "max_value": 1}, "b", "r")
-    monkeypatch.setattr(module, "RULES", (*module.RULES, lambda spec: broken))
-    report = check.build(CheckSpec(), *corpora, site=site)
+    def broken(self, tables):
+        settings = {"column": "gone", "max_value": 1}
+        return Rule(self.name, self.table, "info", "ExpectColumnMeanToBeBetween", settings, "b", "r")
+
+    monkeypatch.setattr(Range, "rule", broken)
+    report = checked(corpora, site)
     assert not report.passed
-    with pytest.raises(GateError, match=r"broken .*the check could not be made"):
+    with pytest.raises(GateError, match=r"enough text .*the check could not be made"):
         require_quality.build(RequireQualitySpec(), report, site=site)
-
-
-def test_an_empty_suite_never_passes(corpora, site, monkeypatch):
-    from data_quality import check as module
-
-    monkeypatch.setattr(module, "RULES", ())
-    with pytest.raises(ContractError, match="suite is empty"):
-        check.build(CheckSpec(), *corpora, site=site)
 
 
 def test_corpora_that_do_not_belong_together_are_refused(corpora, site, tmp_path):
@@ -187,4 +190,28 @@ def test_corpora_that_do_not_belong_together_are_refused(corpora, site, tmp_path
     with pytest.raises(
         ContractError, match=r"was made from \d+ documents, but raw-corpus/\w+ has 1: they do not belong together"
     ):
-        check.build(CheckSpec(), other, filtered, corpus, site=site)
+        checked((other, filtered, corpus), site)
+
+
+def test_the_report_shows_how_far_the_corpus_is_from_the_registered_one(corpora, site):
+    from data_quality.drift import profile_of, write_profile
+    from tasks.contracts import Baseline
+    from tests.registry.kit import commit, partial
+
+    first = checked(corpora, site, suite="drift", bounds={"max_ks": 0.2})
+    assert "nothing to compare with" in (first.path / "report.html").read_text(encoding="utf-8")
+    documents = list(read_rows(first.path / "tables" / "documents.parquet"))
+    longer = [row | {"num_chars": row["num_chars"] + 10_000} for row in documents]
+    write_profile(partial(site, Baseline, "longer"), profile_of(longer))
+    facts = {"model_name": "toy", "version": 3, "corpus_digest": "c" * 64, "has_profile": True}
+    baseline = commit(site, Baseline, "longer", {}, **facts)
+    spec = CheckSpec(suite="drift", bounds={"max_ks": 0.2})
+    report = check.build(spec, *corpora, baseline, site=site)
+    assert report.num_checks == first.num_checks + 4
+    assert [line for line in report.warnings if "registered" in line] == [
+        "lengths as registered (ExpectColumnValuesToBeBetween): num_chars_ks is 1, asked for ks of num_chars <= 0.2; "
+        "compare the sources with those of the registered corpus"
+    ]
+    page = (report.path / "report.html").read_text(encoding="utf-8")
+    assert "toy version 3" in page
+    assert next(read_rows(report.path / "tables" / "drift.parquet"))["lang_psi"] == 0

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from data_quality.rules import Rule
-from data_quality.suites import RULES, CheckSpec
+from data_quality.suite import read_suite
 from data_quality.validation import validate
 from tasks.core.errors import ContractError
 
@@ -55,14 +55,18 @@ def changed(table, **values):
     return GOOD | {table: [first | values, *rest]}
 
 
-def failures(tables, spec=None):
-    results = validate([rule(spec or CheckSpec()) for rule in RULES], tables)
+def rules(tables=GOOD, **bounds):
+    return [check.rule(tables) for check in read_suite("default", bounds)]
+
+
+def failures(tables):
+    results = validate(rules(tables), tables)
     return {(result.severity, result.rule.name) for result in results if not result.passed}
 
 
 def test_good_tables_pass_every_rule():
-    results = validate([rule(CheckSpec()) for rule in RULES], GOOD)
-    assert len(results) == len(RULES)
+    results = validate(rules(), GOOD)
+    assert len(results) == 17
     assert [result.line for result in results if not result.passed] == []
     assert not any(result.broken for result in results)
 
@@ -112,20 +116,18 @@ def test_rules_for_most_documents_allow_a_few(column, severity, name):
 
 def test_every_rule_has_a_test_that_it_says_no():
     tested = {case[2] for case in test_each_rule_says_no_at_its_bound.pytestmark[0].args[1]}
-    assert tested | {"each split filled", "text unbroken", "mostly letters"} == {rule(CheckSpec()).name for rule in RULES}
+    assert tested | {"each split filled", "text unbroken", "mostly letters"} == {rule.name for rule in rules()}
 
 
 def test_a_line_names_expectation_value_bound_and_remedy():
-    rules = [rule(CheckSpec(min_documents=300)) for rule in RULES]
-    result = next(one for one in validate(rules, GOOD) if not one.passed)
+    result = next(one for one in validate(rules(min_documents=300), GOOD) if not one.passed)
     assert result.line == (
         "enough documents (ExpectColumnValuesToBeBetween): num_documents is 200, asked for num_documents >= 300; add sources"
     )
 
 
 def test_a_line_tells_how_many_rows_are_outside():
-    rules = [rule(CheckSpec(min_language_share=0.6)) for rule in RULES]
-    result = next(one for one in validate(rules, GOOD) if not one.passed)
+    result = next(one for one in validate(rules(min_language_share=0.6), GOOD) if not one.passed)
     assert result.seen == "worst byte_share 0.5, 2 of 2 outside"
 
 

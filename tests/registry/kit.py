@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_quality.drift import profile_of, write_profile
+from data_quality.profile import TABLES
 from tasks.contracts import Checkpoint, CleanCorpus, Conversations, EvalReport, Interval, QualityReport, Verdict
 from tasks.core.artifact import Artifact
 from tasks.core.fingerprint import fingerprint
@@ -203,7 +205,7 @@ def _corpus(site: Site, seed: int) -> CleanCorpus:
     folder = partial(site, CleanCorpus, f"corpus-{seed}")
     (folder / "documents").mkdir()
     rows = {
-        "id": ["a", "b", "c"],
+        "id": [f"a{seed}", "b", "c"],
         "source": ["handbook", "handbook", "poems"],
         "licence": ["CC-BY-SA-3.0", "CC-BY-SA-3.0", "MIT"],
         "lang": ["en", "en", "zh"],
@@ -239,9 +241,17 @@ def _conversations(site: Site, seed: int) -> Conversations:
 
 
 def _quality(site: Site, seed: int, corpus: CleanCorpus) -> QualityReport:
-    (partial(site, QualityReport, f"quality-{seed}") / "results.json").write_text("[]")
+    folder = partial(site, QualityReport, f"quality-{seed}")
+    (folder / "results.json").write_text("[]")
+    write_profile(folder / "profile", profile_of([document(place, seed) for place in range(20)]))
     facts: dict[str, Any] = {"passed": True, "num_checks": 7, "failures": (), "warnings": ("few documents in zh",)}
     return commit(site, QualityReport, f"quality-{seed}", {}, corpus_digest=corpus.digest, **facts)
+
+
+def document(place: int, seed: int) -> dict[str, Any]:
+    """Returns a row of the table of clean documents; those of another seed are longer."""
+    row: dict[str, Any] = dict.fromkeys(TABLES["documents"], 0) | {"lang": "zh" if place % 2 else "en", "source": "s"}
+    return row | {"split": "train", "num_chars": 100 * seed + place}
 
 
 def _report(site: Site, seed: int, base: Checkpoint, tuned: Checkpoint) -> EvalReport:

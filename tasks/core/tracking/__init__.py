@@ -6,8 +6,9 @@ registry calls raise `TransientError` where MLflow does not answer.
 """
 
 from tasks.core.tracking.deliver import deliver_pending, reap
-from tasks.core.tracking.model import TRIAL, download, registered_answers, served_folder
+from tasks.core.tracking.model import TRIAL, corpus_profile, download, registered_answers, served_folder
 from tasks.core.tracking.registry import (
+    CORPUS_DIGEST,
     ROLLED_BACK,
     RegisteredVersion,
     aliased_digests,
@@ -17,6 +18,7 @@ from tasks.core.tracking.registry import (
     delete_tag,
     find_alias,
     find_version,
+    last_with_corpus,
     set_alias,
     set_tags,
     version_by_digest,
@@ -25,6 +27,7 @@ from tasks.core.tracking.registry import (
 from tasks.core.tracking.spool import RunTracker
 
 __all__ = [
+    "CORPUS_DIGEST",
     "ROLLED_BACK",
     "TRIAL",
     "RegisteredVersion",
@@ -32,12 +35,14 @@ __all__ = [
     "aliased_digests",
     "aliases",
     "champion",
+    "corpus_profile",
     "delete_alias",
     "delete_tag",
     "deliver_pending",
     "download",
     "find_alias",
     "find_version",
+    "last_with_corpus",
     "reap",
     "registered_answers",
     "served_folder",

@@ -21,6 +21,7 @@ from tasks.core.tracking.registry import RegisteredVersion
 
 CHECKPOINT = Path("artifacts", "model")
 TRIAL = "trial.json"  # of a labelled model: records to ask, and what it said of them when it was scored
+CORPUS_PROFILE = Path("artifacts", "profile")
 _WHOLE = ".whole"
 _ANSWERS_LIMIT_S = 900.0
 # Passed with -c, so that the process has no way to our code.
@@ -55,6 +56,12 @@ def download(site: Site, version: RegisteredVersion) -> Path:
 def served_folder(site: Site, version: RegisteredVersion) -> Path:
     """Returns the `transformers` folder of a version, which is what an engine serves."""
     return download(site, version) / CHECKPOINT
+
+
+def corpus_profile(site: Site, version: RegisteredVersion) -> Path | None:
+    """Returns the small profile that a version keeps of its corpus, or None where it keeps none."""
+    folder = download(site, version) / CORPUS_PROFILE
+    return folder if folder.is_dir() else None
 
 
 def _downloaded(site: Site, version: RegisteredVersion) -> Path:

@@ -12,6 +12,7 @@ from tasks.core.text import text_safe
 from tasks.core.tracking.client import answering, is_missing, mlflow_client
 
 DIGEST = "textmill.digest"
+CORPUS_DIGEST = "textmill.corpus_digest"
 ROLLED_BACK = "textmill.rolled_back"
 
 
@@ -37,6 +38,11 @@ class RegisteredVersion:
     def rolled_back(self) -> str | None:
         """Why it was taken back, if it was; it is never promoted again by a run."""
         return self.tags.get(ROLLED_BACK)
+
+    @property
+    def corpus_digest(self) -> str | None:
+        """Digest of the corpus that its model was made from."""
+        return self.tags.get(CORPUS_DIGEST)
 
     @property
     def uri(self) -> str:
@@ -98,6 +104,11 @@ def versions(site: Site, name: str) -> list[RegisteredVersion]:
 def version_by_digest(site: Site, name: str, digest: str) -> RegisteredVersion | None:
     """Returns the version that holds a checkpoint of this digest; the oldest where there are several."""
     return next((version for version in versions(site, name) if version.digest == digest), None)
+
+
+def last_with_corpus(site: Site, name: str) -> RegisteredVersion | None:
+    """Returns the newest version that names the corpus its model was made from."""
+    return next((version for version in reversed(versions(site, name)) if version.corpus_digest), None)
 
 
 def aliased_digests(site: Site) -> set[str]:

@@ -1,0 +1,142 @@
+"""Suites: files of checks that anyone can edit, read and made definite before anything runs.
+
+In: the name of a shipped suite or the path of a TOML file, and bounds that a recipe sets. Out: checks. Invariants: what enters
+the fingerprint are the checks with their numbers, never where the file lies; an unknown kind, table, column, key or bound is
+refused with the file and the check it stands in; a suite without checks is refused.
+"""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from data_quality.checks import ARTIFACTS, Check, Drift
+from tasks.core.artifact import AS_JSON, Spec
+from tasks.core.errors import RecipeError
+from tasks.core.site import Site
+
+SUITES_DIR = Path(__file__).parent / "suites"
+
+_NUMBERS = ("min", "max", "max_outside", "quantile")  # what may name a bound
+_KEYS = ("extends", "bounds", *ARTIFACTS)
+_CHECK: TypeAdapter[Check] = TypeAdapter(Check)
+Tree = dict[str, Any]
+
+
+class CheckSpec(Spec):
+    """Which checks the corpus must pass. Critical ones stop the run, warnings mark the model."""
+
+    suite: Annotated[str, Field(description="A shipped suite (default, drift), or the path of a TOML file of checks.")] = (
+        "default"
+    )
+    bounds: Annotated[
+        dict[str, float],
+        Field(description="Numbers that the suite names under [bounds], where they are to differ, e.g. max_quarantined_share."),
+    ] = Field(default_factory=dict)
+    checks: Annotated[
+        tuple[Annotated[Check, AS_JSON], ...] | None, Field(description="Filled in by the pipeline: the checks of the suite.")
+    ] = None
+
+    def pinned(self, site: Site) -> Self:
+        """Fills in the checks as they are in the suite's file now."""
+        return self.model_copy(update={"checks": read_suite(self.suite, self.bounds)}) if self.checks is None else self
+
+    def identity(self) -> dict[str, Any]:
+        """Returns the checks; never where the file lies."""
+        return self.model_dump(mode="json", include={"checks"})
+
+
+def suites() -> list[str]:
+    """Returns the names of the shipped suites."""
+    return sorted(path.stem for path in SUITES_DIR.glob("*.toml"))
+
+
+def read_suite(suite: str, bounds: dict[str, float]) -> tuple[Check, ...]:
+    """Reads the checks of a suite, those it extends first.
+
+    Raises:
+        RecipeError: There is no such suite, it holds no check, or something in it is not known.
+    """
+    numbers, rows = _read(_suite_path(suite), ())
+    if unknown := sorted(bounds.keys() - numbers.keys()):
+        raise RecipeError(f"check.bounds.{unknown[0]}: suite {suite} names no such bound{_near(unknown[0], list(numbers))}")
+    if not rows:
+        raise RecipeError(f"suite {suite} is empty: nothing would be checked; give it checks, e.g. under [[clean_corpus]]")
+    return tuple(_check(row, path, numbers | bounds) for row, path in rows.values())
+
+
+def asks_for_drift(checks: tuple[Check, ...]) -> bool:
+    """Says whether a suite compares with the registered corpus."""
+    return any(isinstance(check, Drift) for check in checks)
+
+
+def _suite_path(suite: str) -> Path:
+    shipped = SUITES_DIR / f"{suite}.toml"
+    if shipped.is_file():
+        return shipped
+    path = Path(suite)
+    if path.suffix == ".toml" and path.is_file():
+        return path
+    raise RecipeError(f"no suite {suite!r}: neither a shipped one ({', '.join(suites())}) nor a TOML file")
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, float], dict[str, tuple[Tree, Path]]]:
+    """Returns the bounds and the checks by name; a check of the same name replaces that of the parent."""
+    if path in seen:
+        raise RecipeError(f"{path} extends itself: {' -> '.join(map(str, (*seen, path)))}")
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not TOML: {error}") from None
+    if unknown := sorted(tree.keys() - set(_KEYS)):
+        raise RecipeError(f"{path}: no such section {unknown[0]!r}{_near(unknown[0], list(_KEYS))}")
+    parent = tree.get("extends")
+    beside = path.parent / str(parent)
+    numbers, rows = _read(beside if beside.is_file() else _suite_path(str(parent)), (*seen, path)) if parent else ({}, {})
+    return numbers | _bounds(tree.get("bounds", {}), path), rows | _rows(tree, path)
+
+
+def _bounds(found: Tree, path: Path) -> dict[str, float]:
+    for name, value in found.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise RecipeError(f"{path}: bound {name} is {value!r}, and a bound is a number")
+    return found
+
+
+def _rows(tree: Tree, path: Path) -> dict[str, tuple[Tree, Path]]:
+    rows: dict[str, tuple[Tree, Path]] = {}
+    for artifact in ARTIFACTS:
+        for row in tree.get(artifact, []):
+            name = str(row.get("name", f"check {len(rows) + 1} without a name"))
+            if name in rows:
+                raise RecipeError(f"{path}: two checks are called {name!r}; give one of them another name")
+            rows[name] = ({"artifact": artifact} | row, path)
+    return rows
+
+
+def _check(row: Tree, path: Path, numbers: dict[str, float]) -> Check:
+    try:
+        return _CHECK.validate_python({key: _number(key, value, numbers) for key, value in row.items()})
+    except (ValidationError, KeyError) as error:
+        raise RecipeError(f"{path}: check {row.get('name', '')!r} under [[{row['artifact']}]]: {_why(error, numbers)}") from None
+
+
+def _number(key: str, value: Any, numbers: dict[str, float]) -> Any:
+    return numbers[value] if key in _NUMBERS and isinstance(value, str) else value
+
+
+def _why(error: ValidationError | KeyError, numbers: dict[str, float]) -> str:
+    if isinstance(error, KeyError):
+        return f"no bound is called {error.args[0]!r}{_near(error.args[0], list(numbers))}"
+    lines = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"][1:])
+        lines.append((f"{where}: " if where else "") + item["msg"].removeprefix("Value error, "))
+    return "; ".join(lines)
+
+
+def _near(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known) or 'none'}"
