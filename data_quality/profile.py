@@ -150,6 +150,7 @@ def _reasons(raw: RawCorpus, filtered: FilteredCorpus, corpus: CleanCorpus) -> I
         ("clean", filtered.drops_by_reason, filtered.num_documents_in),
         ("dedup", corpus.removed_by_reason, corpus.num_documents_in),
         ("decontaminate", corpus.contaminated_by_reason, corpus.num_documents_in),
+        ("score_quality", corpus.low_quality_by_reason, corpus.num_documents_in),
     ]
     for stage, counts, total in parts:
         for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):

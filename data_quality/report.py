@@ -47,6 +47,7 @@ def render(
         sources=tables["sources"],
         splits=tables["splits"],
         masked=dict(filtered.masked),
+        quality=corpus.quality,
         drift=_drift(results, tables),
         baseline=baseline,
         dropped=_dropped(filtered),
@@ -91,13 +92,17 @@ def _drift(results: Sequence[Result], tables: Tables) -> list[dict[str, Any]]:
 
 def _steps(raw: RawCorpus, filtered: FilteredCorpus, corpus: CleanCorpus) -> list[dict[str, Any]]:
     """Returns how many documents each stage passed on."""
+    num_low = sum(corpus.low_quality_by_reason.values())
+    scored = corpus.num_documents + num_low
     steps = [
         ("read", raw.num_records, "records seen"),
         ("ingest", raw.num_documents, f"{sum(raw.quarantined.values()):,} quarantined"),
         ("clean", filtered.num_documents, f"{sum(filtered.drops_by_reason.values()):,} dropped"),
-        ("dedup", corpus.num_documents + corpus.num_contaminated, f"{sum(corpus.removed_by_reason.values()):,} duplicates"),
-        ("decontaminate", corpus.num_documents, f"{corpus.num_contaminated:,} held evaluation items"),
+        ("dedup", scored + corpus.num_contaminated, f"{sum(corpus.removed_by_reason.values()):,} duplicates"),
+        ("decontaminate", scored, f"{corpus.num_contaminated:,} held evaluation items"),
     ]
+    if corpus.quality:
+        steps.append(("score_quality", corpus.num_documents, f"{num_low:,} scored low"))
     first = max(1, raw.num_records)
     return [{"name": name, "count": count, "note": note, "share": count / first} for name, count, note in steps]
 

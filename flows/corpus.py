@@ -10,7 +10,7 @@ from data_quality.baseline import BaselineSpec, resolve_baseline
 from data_quality.check import RequireQualitySpec, check, require_quality
 from flows.recipe import Recipe
 from tasks.bases import adopt_base
-from tasks.cleaning import clean, decontaminate, dedup
+from tasks.cleaning import clean, decontaminate, dedup, score_quality
 from tasks.contracts import Checkpoint, CleanCorpus, Conversations, QualityReport, TokenizedCorpus, Tokenizer
 from tasks.ingest import ingest
 from tasks.instructions import read_conversations
@@ -34,7 +34,7 @@ def build_corpus(recipe: Recipe) -> Corpus:
     filtered = clean(recipe.clean, raw)
     unique = dedup(recipe.dedup, filtered)
     conversations = read_conversations(recipe.instructions)
-    corpus = decontaminate(recipe.decontaminate, unique, conversations)
+    corpus = score_quality(recipe.quality, decontaminate(recipe.decontaminate, unique, conversations))
     baseline = resolve_baseline(BaselineSpec(name=recipe.registry.name, check=recipe.check), corpus)
     quality = require_quality(RequireQualitySpec(), check(recipe.check, raw, filtered, corpus, baseline))
     given = adopt_base(recipe.base)

@@ -52,6 +52,7 @@ STAGES = (
     "dedup",
     "instructions",
     "decontaminate",
+    "score_quality",
     "baseline",
     "check",
     "require_quality",

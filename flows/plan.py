@@ -62,6 +62,9 @@ class Planner:
         return result
 
     def _plan(self, stage: Stage[Any], spec: Spec, inputs: tuple[Any, ...]) -> Any:
+        if stage.passes is not None and stage.passes(spec):
+            self.steps.append(Step(stage.name, "reuse", "off"))
+            return inputs[0]
         pending = [source.stage for source in inputs if isinstance(source, Pending)]
         if stage.always_runs and not pending:
             self.steps.append(Step(stage.name, "ask", "looks at the report each time"))

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from data_quality.check import CheckSpec
 from deploy.rollout import DeploySpec
 from tasks.bases import BaseSpec
-from tasks.cleaning import CleanSpec, DecontaminateSpec, DedupSpec
+from tasks.cleaning import CleanSpec, DecontaminateSpec, DedupSpec, QualitySpec
 from tasks.core.artifact import in_order
 from tasks.core.errors import RecipeError
 from tasks.core.site import Site, current_site
@@ -57,6 +57,7 @@ class Recipe(BaseModel):
     clean: Annotated[CleanSpec, Field(title="Clean", description="How documents are cleaned and filtered.")] = CleanSpec()
     dedup: Annotated[DedupSpec, Field(title="Deduplicate", description="Duplicates and the split.")] = DedupSpec()
     decontaminate: Annotated[DecontaminateSpec, Field(title="Decontaminate", description="Held-out items in the corpus.")]
+    quality: Annotated[QualitySpec, Field(title="Quality", description="Scores of documents; off by default.")] = QualitySpec()
     check: Annotated[CheckSpec, Field(title="Check", description="Quality checks of the clean corpus.")] = CheckSpec()
     base: Annotated[BaseSpec, Field(title="Base", description="A model that others made, to start from; none: no such.")] = (
         BaseSpec()

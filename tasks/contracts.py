@@ -93,6 +93,7 @@ class CleanCorpus(Artifact):
     `removed.parquet` (id, source, reason, cluster, kept_id) names the survivor of each removed duplicate, `clusters.json` and
     `repeated_lines.json` hold examples. A cluster lies in one split. Once decontaminated, `contamination.parquet` (id, source,
     split, item, reason, excerpt, num_ngrams) names each held-out item found; marked documents have a column `contamination`.
+    Scored documents have a column `quality`; `low_quality.parquet` names those dropped, `quality/<lang>.npz` is the scorer.
 
     Attributes:
         removed_by_reason: Documents removed as `exact` or `near` duplicates.
@@ -100,6 +101,8 @@ class CleanCorpus(Artifact):
         contaminated_by_reason: Documents dropped because they hold a held-out item: its `answer`, or an `ngram` of it.
         marked_by_reason: Such documents that were kept and marked.
         num_heldout_items: Held-out items that were looked for; none before decontamination.
+        low_quality_by_reason: Documents dropped because they scored low, by the rule and the language.
+        quality: Figures of the scorers, `<language>/<figure>`: on held-out examples, and the smallest score kept.
         documents_by_split: Documents of each split.
     """
 
@@ -111,6 +114,8 @@ class CleanCorpus(Artifact):
     contaminated_by_reason: Counts = Field(default_factory=dict)
     marked_by_reason: Counts = Field(default_factory=dict)
     num_heldout_items: Count | None = None
+    low_quality_by_reason: Counts = Field(default_factory=dict)
+    quality: dict[str, float] = Field(default_factory=dict)
     documents_by_split: Counts
     documents_by_language: Counts
     documents_by_source: Counts
@@ -122,7 +127,8 @@ class CleanCorpus(Artifact):
 
     @model_validator(mode="after")
     def _conserved(self) -> Self:
-        _check_conserved("dedup", self.num_documents_in, self.num_documents + self.num_contaminated, self.removed_by_reason)
+        lost = self.removed_by_reason | self.low_quality_by_reason
+        _check_conserved("dedup", self.num_documents_in, self.num_documents + self.num_contaminated, lost)
         _check_conserved("split", self.num_documents, 0, self.documents_by_split)
         return self
 
@@ -131,9 +137,11 @@ class CleanCorpus(Artifact):
         if self.num_heldout_items is None:
             return f"{self.num_documents:,} of {self.num_documents_in:,} kept, {_reasons(self.removed_by_reason)}"
         marked = f", {sum(self.marked_by_reason.values()):,} marked" if self.marked_by_reason else ""
+        low = {f"low quality ({reason})": count for reason, count in self.low_quality_by_reason.items()}
+        num_before = self.num_documents + self.num_contaminated + sum(low.values())
         return (
-            f"{self.num_documents:,} of {self.num_documents + self.num_contaminated:,} kept, "
-            f"{_reasons(self.contaminated_by_reason)}{marked}; looked for {self.num_heldout_items:,} held-out items"
+            f"{self.num_documents:,} of {num_before:,} kept, {_reasons(self.contaminated_by_reason | low)}{marked}; "
+            f"looked for {self.num_heldout_items:,} held-out items"
         )
 
 

@@ -50,7 +50,7 @@ def read_references(conversations: Conversations, files: Sequence[ReferenceFiles
             "name a held-out set under instructions.heldout"
         )
     for one in files:
-        found = [item for file in find_files(one.paths) for item in _items(one, file)]
+        found = list(read_items(one))
         check_unchanged(f"reference {one.name}", one.digest, find_files(one.paths), site)
         if not found:
             raise ContractError(f"reference {one.name} holds no item: {', '.join(one.paths)}; mend or remove it in the recipe")
@@ -64,6 +64,16 @@ def _heldout(conversations: Conversations) -> Iterator[ReferenceItem]:
             if row["split"] == "test":
                 said = tuple(message["content"] for message in row["messages"] if message["role"] != "system")
                 yield ReferenceItem(row["id"], row["source"], said, row["messages"][-1]["content"])
+
+
+def read_items(one: ReferenceFiles) -> Iterator[ReferenceItem]:
+    """Yields the items of files.
+
+    Raises:
+        ContractError: A line cannot be read.
+    """
+    for file in find_files(one.paths):
+        yield from _items(one, file)
 
 
 def _items(one: ReferenceFiles, file: InputFile) -> Iterator[ReferenceItem]:

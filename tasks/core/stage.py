@@ -104,6 +104,7 @@ class Stage(Generic[A]):
     Attributes:
         fn: The plain function.
         holds: For an effect: whether the world still is as the stored artifact says.
+        passes: For an optional stage: whether the spec asks for nothing, so that its first input is the answer.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Stage(Generic[A]):
     input_types: dict[str, type[Artifact]]
     output_type: type[A]
     always_runs: bool = field(default=False)
+    passes: Callable[[Spec], bool] | None = field(default=None)
 
     def __call__(self, spec: Spec, *inputs: Artifact) -> A:
         """Runs the stage as a Prefect task of the current run and returns its artifact."""
@@ -157,6 +159,8 @@ class Stage(Generic[A]):
     def lookup(self, spec: Spec, *inputs: Artifact, site: Site) -> A | None:
         """Returns the stored artifact if it answers for this spec and these inputs now."""
         self._check_inputs(spec, inputs)
+        if self.passes is not None and self.passes(spec):
+            return cast(A, inputs[0])
         artifact = Store(site.store_dir).find(self.output_type, self.fingerprint(spec, inputs, site))
         if artifact is None or self.always_runs:
             return None
@@ -300,6 +304,7 @@ def stage(
     packages: tuple[str, ...] = (),
     holds: Callable[..., bool] | None = None,
     always_runs: bool = False,
+    passes: Callable[[Any], bool] | None = None,
 ) -> Callable[[Callable[..., A]], Stage[A]]:
     """Makes a function a stage; its signature is checked here, when its module is imported.
 
@@ -310,6 +315,7 @@ def stage(
         packages: Packages whose versions change what is made.
         holds: Makes it an effect: `holds(artifact, spec, *inputs, site=site)` says whether the world still matches.
         always_runs: Never answered from the store (a `require` step, which only raises or not).
+        passes: Says of a spec whether it asks for nothing: then the first input is the answer, and nothing is read or written.
 
     Raises:
         TypeError: The signature is not `(spec: Spec, *artifacts: Artifact, *, ctx: StageContext) -> Artifact`.
@@ -317,7 +323,8 @@ def stage(
 
     def decorate(fn: Callable[..., A]) -> Stage[A]:
         spec_type, input_types, output_type = _contract(fn)
-        return Stage(name or fn.__name__, version, fn, retry, packages, holds, spec_type, input_types, output_type, always_runs)
+        contract = (spec_type, input_types, output_type)
+        return Stage(name or fn.__name__, version, fn, retry, packages, holds, *contract, always_runs, passes)
 
     return decorate
 
