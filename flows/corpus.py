@@ -14,7 +14,7 @@ from tasks.cleaning import clean, decontaminate, dedup, score_quality
 from tasks.contracts import Checkpoint, CleanCorpus, Conversations, QualityReport, TokenizedCorpus, Tokenizer
 from tasks.ingest import ingest
 from tasks.instructions import read_conversations
-from tasks.tokenization import encode, make_tokenizer
+from tasks.tokenization import encode, make_tokenizer, mix
 
 
 class Corpus(NamedTuple):
@@ -29,7 +29,7 @@ class Corpus(NamedTuple):
 
 
 def build_corpus(recipe: Recipe) -> Corpus:
-    """Ingests, cleans, deduplicates, decontaminates, checks and encodes the recipe's text."""
+    """Ingests, cleans, deduplicates, decontaminates, checks, encodes and mixes the recipe's text."""
     raw = ingest(recipe.ingest)
     filtered = clean(recipe.clean, raw)
     unique = dedup(recipe.dedup, filtered)
@@ -39,4 +39,5 @@ def build_corpus(recipe: Recipe) -> Corpus:
     quality = require_quality(RequireQualitySpec(), check(recipe.check, raw, filtered, corpus, baseline))
     given = adopt_base(recipe.base)
     tokenizer = make_tokenizer(recipe.tokenizer, corpus, given)
-    return Corpus(corpus, conversations, quality, given, tokenizer, encode(recipe.encode, corpus, tokenizer))
+    tokens = mix(recipe.mix, encode(recipe.encode, corpus, tokenizer))
+    return Corpus(corpus, conversations, quality, given, tokenizer, tokens)

@@ -101,7 +101,7 @@ def pretrain_outlook(recipe: Recipe, site: Site, found: dict[str, Artifact], man
         found: Artifacts that are there already, by stage.
         manifests: All that the store holds.
     """
-    spec, tokens = recipe.pretrain, found.get("encode")
+    spec, tokens = recipe.pretrain, found.get("mix", found.get("encode"))
     model, vocab_size = _model(recipe, found.get("base"), spec.model.context_tokens), _vocab_size(recipe, found.get("tokenizer"))
     if recipe.pretrain.start.kind == "as_given" or vocab_size is None or model is None:
         return None

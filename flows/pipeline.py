@@ -43,7 +43,7 @@ Chain = Callable[[Any], None]
 CHAINS: dict[str, Chain] = {"corpus": corpus, "model": model, "release": pipeline, "pipeline": pipeline}
 
 # Where each chain ends.
-LAST_STAGES: dict[Chain, str] = {corpus: "encode", model: "gate", pipeline: "deploy", labelled: "deploy_labelled"}
+LAST_STAGES: dict[Chain, str] = {corpus: "mix", model: "gate", pipeline: "deploy", labelled: "deploy_labelled"}
 
 # What `--until` takes, in the order of the chain; a test holds it against the chain itself.
 STAGES = (
@@ -59,6 +59,7 @@ STAGES = (
     "base",
     "tokenizer",
     "encode",
+    "mix",
     "pretrain",
     "fisher",
     "tune",

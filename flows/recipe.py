@@ -26,7 +26,7 @@ from tasks.instructions import InstructionsSpec
 from tasks.modeling.specs import PrecisionSpec
 from tasks.pretrain import PretrainSpec
 from tasks.registry import RegisterSpec
-from tasks.tokenization import EncodeSpec, TokenizerSpec
+from tasks.tokenization import EncodeSpec, MixSpec, TokenizerSpec
 from tasks.tuning import TuneSpec
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Recipe(BaseModel):
     )
     tokenizer: Annotated[TokenizerSpec, Field(title="Tokenizer", description="Tokenizer: trained or adopted.")] = TokenizerSpec()
     encode: Annotated[EncodeSpec, Field(title="Encode", description="Token shards.")] = EncodeSpec()
+    mix: Annotated[MixSpec, Field(title="Mix", description="Weights of sources and languages; off by default.")] = MixSpec()
     pretrain: Annotated[PretrainSpec, Field(title="Pretrain", description="Model and pretraining.")] = PretrainSpec()
     instructions: Annotated[InstructionsSpec, Field(title="Instructions", description="Instruction data and its held-out part.")]
     tune: Annotated[TuneSpec, Field(title="Tune", description="How the model is tuned.")] = TuneSpec()

@@ -219,9 +219,11 @@ class TokenizedCorpus(Artifact):
     The table (id, lang, source, num_tokens, num_bytes) is in the order of the tokens.
 
     Attributes:
-        tokens_by_split: Tokens of each split, the end-of-text of each document included.
+        tokens_by_split: Tokens of each split, the end-of-text of each document included; of a mixture with repeats.
         bytes_by_split: UTF-8 bytes of each split's text.
         warnings: Why figures on the validation part may mislead.
+        mixture: Of a mixture, `<part>/<figure>`: share of the training tokens before, asked for and reached, tokens, epochs.
+        diversity: Of a mixture, `before/<figure>` and `mixed/<figure>`: distinct n-grams, entropy over sources.
     """
 
     tokenizer_digest: str
@@ -231,6 +233,8 @@ class TokenizedCorpus(Artifact):
     documents_by_split: Counts
     tokens_by_language: Counts
     warnings: tuple[str, ...] = ()
+    mixture: dict[str, float] = Field(default_factory=dict)
+    diversity: dict[str, float] = Field(default_factory=dict)
 
     def summary(self) -> str:
         """One line for a person."""

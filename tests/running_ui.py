@@ -22,7 +22,7 @@ from flows.servers import free_port
 from tests.chain import processes_on, start, wait_until
 
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
-CORPUS_STAGES = STAGES[: STAGES.index("encode") + 1]
+CORPUS_STAGES = STAGES[: STAGES.index("mix") + 1]
 
 
 @dataclass(frozen=True)

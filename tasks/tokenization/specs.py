@@ -1,17 +1,19 @@
-"""What the recipe says of the tokenizer and of the token shards.
+"""What the recipe says of the tokenizer, of the token shards and of their mixture.
 
 In: choices. Out: specs. Invariant: an adopted tokenizer is pinned by the bytes of its files or by a commit of the hub.
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.core.artifact import MANIFEST_NAME, Spec
 from tasks.core.errors import RecipeError
 from tasks.core.inputs import find_files, pin
 from tasks.core.site import Site
+from tasks.core.tables import Row
 from tasks.core.text import one_line
 
 
@@ -112,6 +114,59 @@ class EncodeSpec(Spec):
             "by source) above which there is a warning.",
         ),
     ] = 0.1
+
+
+class Weight(Spec):
+    """Which share of the training tokens a part of the corpus gets; a document belongs to the first part that it fits."""
+
+    source: Annotated[str | None, Field(description="Name of a source; off: any.")] = None
+    language: Annotated[str | None, Field(description="Language code; off: any.")] = None
+    weight: Annotated[float, Field(ge=0, description="Share of the training tokens, relative to the other weights; 0: none.")]
+
+    @property
+    def name(self) -> str:
+        """What it is called in figures."""
+        return f"{self.source or 'any'} {self.language or 'any'}"
+
+    def fits(self, row: Row) -> bool:
+        """Whether a document belongs to it."""
+        return self.source in (None, row["source"]) and self.language in (None, row["lang"])
+
+
+class NoMix(Spec):
+    """Training tokens are those of the corpus, each once."""
+
+    kind: Literal["skip"]
+
+
+class WeightedMix(Spec):
+    """Training tokens follow weights."""
+
+    kind: Literal["weights"]
+    weights: Annotated[tuple[Weight, ...], Field(min_length=1, description="Parts of the corpus and their weights.")]
+    num_tokens: Annotated[
+        int | None, Field(ge=1, description="Training tokens of the mixture; off: as many as the corpus has.")
+    ] = None
+    max_epochs: Annotated[
+        float,
+        Field(gt=0, description="Passes over a part above which it is warned; up to 4 are worth about as much as new text."),
+    ] = 4.0  # Muennighoff et al. 2023, arXiv:2305.16264
+    seed: Annotated[int, Field(ge=0, description="Seed of the order, and of the documents in a last, partial pass.")] = 0
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [one.name for one in self.weights]
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(f"{twice[0]} has two weights; give it one")
+        if not sum(one.weight for one in self.weights):
+            raise ValueError("all weights are 0: nothing would be left")
+        return self
+
+
+class MixSpec(Spec):
+    """Whether and how training tokens are mixed."""
+
+    method: Annotated[NoMix | WeightedMix, Field(discriminator="kind", description="skip, or weights.")] = NoMix(kind="skip")
 
 
 def tokenizer_folder(source: AdoptTokenizer) -> tuple[str, str | None]:
