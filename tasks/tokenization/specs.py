@@ -126,6 +126,8 @@ class Weight(Spec):
     @property
     def name(self) -> str:
         """What it is called in figures."""
+        if self.source is None and self.language is None:
+            return "the rest"
         return f"{self.source or 'any'} {self.language or 'any'}"
 
     def fits(self, row: Row) -> bool:
