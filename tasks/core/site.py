@@ -17,6 +17,7 @@ from tasks.core.errors import RecipeError
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Sharding = Literal["ddp", "fsdp2"]
+DataEngine = Literal["local", "ray", "slurm"]
 
 
 class Site(BaseSettings):
@@ -42,6 +43,15 @@ class Site(BaseSettings):
     ] = None
     num_threads: Annotated[int | None, Field(ge=1, description="Threads of a training process; none: all cores.")] = None
     data_workers: Annotated[int, Field(ge=1, description="Processes that clean and encode text.")] = os.cpu_count() or 1
+    data_engine: Annotated[
+        DataEngine, Field(description="Who runs them: processes of this machine, a Ray cluster, or Slurm.")
+    ] = "local"
+    ray_address: Annotated[str | None, Field(description="Ray cluster; none: one of the run's own on this machine.")] = None
+    slurm_partition: Annotated[str | None, Field(description="Slurm partition for the data stages.")] = None
+    data_task_s: Annotated[
+        int,
+        Field(ge=1, description="Time limit in seconds of the share of one worker, on Ray and Slurm; whole minutes on Slurm."),
+    ] = 86_400
     micro_batch_rows: Annotated[int | None, Field(ge=1, description="Rows a forward pass; none: from the recipe.")] = None
     recompute_activations: Annotated[
         bool, Field(description="Compute activations again in the backward pass instead of keeping them: less memory, slower.")

@@ -27,6 +27,7 @@ from tasks.core.run import Run, SafeLog, StageRecord, current_run, stage_log
 from tasks.core.site import Site, current_site
 from tasks.core.source import code_hash
 from tasks.core.store import InputEntry, Manifest, Store, content_digest, list_files
+from tasks.core.workers import jobs_on
 
 A = TypeVar("A", bound=Artifact)
 
@@ -210,7 +211,8 @@ class Stage(Generic[A]):
             folder.mkdir(parents=True, exist_ok=True)
             context = StageContext(self, folder, run.site, log, run, self._manifest_maker(run, identity, inputs, folder), lock_fd)
             run.tell("started", self.name)
-            artifact = self._checked(self.fn(pinned, *inputs, ctx=context))
+            with jobs_on(run.site, folder / "engine"):
+                artifact = self._checked(self.fn(pinned, *inputs, ctx=context))
             if folder.exists():  # the stage only looked
                 shutil.rmtree(folder)
             return artifact

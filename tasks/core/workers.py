@@ -1,4 +1,4 @@
-"""Pieces of work in a few processes: any order of execution, one order of results.
+"""Pieces of work in a few processes, or with the site's engine: any order of execution, one order of results.
 
 In: a top-level function and one job a piece. Out: nothing; each piece leaves its own files. Invariants: a worker dies with
 the process that started it; a worker that is killed is a `TransientError`; with one worker no process is started.
@@ -11,12 +11,17 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
 from typing import TypeVar
 
 from tasks.core.errors import TransientError
+from tasks.core.site import Site
 
 J = TypeVar("J")
 
+_engine: ContextVar[tuple[Site, Path] | None] = ContextVar("engine", default=None)
 _WORTH_BYTES = 20_000_000  # of text; a process takes as long to start as light work on some of it
 
 
@@ -25,12 +30,28 @@ def workers_for(num_bytes: int, workers: int) -> int:
     return workers if num_bytes >= _WORTH_BYTES else 1
 
 
+@contextmanager
+def jobs_on(site: Site, folder: Path) -> Iterator[None]:
+    """Gives the pieces of a stage to the site's engine, which keeps its logs in `folder` while they run."""
+    token = _engine.set(None if site.data_engine == "local" else (site, folder))
+    try:
+        yield
+    finally:
+        _engine.reset(token)
+
+
 def run_jobs(function: Callable[[J], None], jobs: Sequence[J], workers: int) -> Iterator[int]:
     """Runs `function` on each job and yields how many are done after each one.
 
     Raises:
         TransientError: A worker was killed.
     """
+    if jobs and (engine := _engine.get()) is not None:
+        from tasks.core.engines import spread
+
+        spread(function, jobs, *engine)
+        yield len(jobs)
+        return
     if workers <= 1 or len(jobs) <= 1:
         for done, job in enumerate(jobs, 1):
             function(job)
