@@ -86,8 +86,9 @@ def decontaminate(
     (work / _ITEMS).write_text("".join(json.dumps(asdict(item)) + "\n" for item in items), encoding="utf-8")
     groups = row_groups(corpus.path / "documents")
     pieces = [_Piece(number, path, group, work, spec.overlap) for number, (path, group) in enumerate(groups)]
-    for done in run_jobs(search_piece, pieces, workers_for(corpus.num_bytes, ctx.site.data_workers)):
-        ctx.progress(done, len(pieces), "pieces")
+    waiting = [piece for piece in pieces if not piece.found.exists()]
+    for done in run_jobs(search_piece, waiting, workers_for(corpus.num_bytes, ctx.site.data_workers)):
+        ctx.progress(len(pieces) - len(waiting) + done, len(pieces), "pieces")
     found = [row for piece in pieces for row in read_rows(piece.found)]
     facts = _write(spec, corpus, found, ctx.dir)
     _report(reference, items, found, ctx)
@@ -105,10 +106,12 @@ def _require_reachable(reference: Reference, items: Sequence[ReferenceItem]) -> 
 
 
 def search_piece(piece: _Piece) -> None:
-    """Searches one row group and writes a row for each document and item found in it."""
+    """Searches one row group and writes a row for each document and item found in it; the table says that it is done."""
     items, reference = _loaded(piece.work / _ITEMS, piece.rules)
     rows = read_group(piece.path, piece.group, ["id", "source", "split", "text"])
-    write_table(piece.found, CONTAMINATION, _matches(items, reference, rows))
+    beside = piece.found.with_name(f"part-{piece.found.name}")
+    write_table(beside, CONTAMINATION, _matches(items, reference, rows))
+    beside.replace(piece.found)
 
 
 @lru_cache(maxsize=1)
