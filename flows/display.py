@@ -5,6 +5,7 @@ lines where the output is no terminal.
 """
 
 import time
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
@@ -53,7 +54,7 @@ class TerminalObserver:
 
     def progressed(self, stage: str, done: float, total: float, unit: str, figures: dict[str, float]) -> None:
         """Moves the stage's bar."""
-        note = escape(f"{done:,.0f}/{total:,.0f} {unit} " + " ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+        note = escape(" ".join([f"{done:,.0f}/{total:,.0f} {unit}", *(_figure(*figure) for figure in figures.items())]))
         if stage in self._tasks:
             self._bars.update(self._tasks[stage], completed=done, total=total, note=note)
         if not self.console.is_terminal and time.monotonic() >= self._next_plain_s:
@@ -75,6 +76,10 @@ class TerminalObserver:
             highlight=False,
             soft_wrap=True,
         )
+
+
+def _figure(name: str, value: float) -> str:
+    return f"{timedelta(seconds=round(value))} left" if name == "seconds_left" else f"{name} {value:.4g}"
 
 
 def summary_table(title: str, records: list[StageRecord]) -> Table:

@@ -23,11 +23,16 @@ paths = ["{data}"]
 licence = "unknown"   # say what you know: it goes into the model card
 # lang = "zh"         # a hint; the language of each document is identified anyway
 {instructions}
-# Size of the model and how long it trains. One dial, `depth`, sets width, heads and learning rate.
+# Size of the model. One dial, `depth` (or `num_parameters`), gives width and heads; where they are "off", as here, also budget,
+# batch and learning rate, see docs/pretraining.md.
 # [pretrain.model]
 # depth = 6
+# width = "off"
 # [pretrain.train]
-# tokens = 20_000_000
+# num_tokens = "off"
+# batch_rows = "off"
+# [pretrain.optim]
+# learning_rate = "off"
 
 # [tune.method]
 # kind = "full"        # or lora, freeze, layer_decay, gradual, ia3, ...; a wrong kind lists them all

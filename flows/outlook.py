@@ -23,6 +23,7 @@ from tasks.core.site import Site
 from tasks.core.store import Manifest
 from tasks.modeling.job import METRICS_NAME, Compute
 from tasks.modeling.records import read_records
+from tasks.modeling.scaling import MANY_PASSES, TOKENS_PER_WEIGHT, Scaled, scaled
 from tasks.modeling.sizing import (
     MICRO_TOKENS,
     SIZED,
@@ -35,6 +36,7 @@ from tasks.modeling.sizing import (
     training_memory,
 )
 from tasks.modeling.specs import ModelSpec
+from tasks.pretrain import PretrainSpec
 from tasks.tuning import LoraSpec
 
 
@@ -53,6 +55,7 @@ class Outlook:
     num_tokens: int | None
     flops_per_token: int
     memory: Memory
+    device: str
     device_bytes: int | None
     flops_per_s: float | None
 
@@ -84,8 +87,10 @@ class Outlook:
         if self.device_bytes is None or self.memory.total <= self.device_bytes:
             return
         raise RecipeError(
-            f"pretrain needs about {self.memory.total / 1e9:.1f} GB on a device that has {self.device_bytes / 1e9:.1f} GB: "
-            "lower pretrain.model.depth or context_tokens, set TEXTMILL_MICRO_BATCH_ROWS to fewer rows, or use more devices"
+            f"pretrain needs about {self.memory.total / 1e9:.1f} GB on a {self.device} device that has "
+            f"{self.device_bytes / 1e9:.1f} GB: lower pretrain.model.depth or context_tokens, set TEXTMILL_MICRO_BATCH_ROWS to "
+            "fewer rows or TEXTMILL_RECOMPUTE_ACTIVATIONS=true, or run it where there is more: on GPUs (TEXTMILL_DEVICE=cuda), "
+            "with the weights cut over several (TEXTMILL_NUM_PROCESSES=8 TEXTMILL_SHARDING=fsdp2)"
         )
 
 
@@ -101,26 +106,27 @@ def pretrain_outlook(recipe: Recipe, site: Site, found: dict[str, Artifact], man
         found: Artifacts that are there already, by stage.
         manifests: All that the store holds.
     """
-    spec, tokens = recipe.pretrain, found.get("mix", found.get("encode"))
+    spec, scale = recipe.pretrain, pretrain_scale(recipe, found)
     model, vocab_size = _model(recipe, found.get("base"), spec.model.context_tokens), _vocab_size(recipe, found.get("tokenizer"))
     if recipe.pretrain.start.kind == "as_given" or vocab_size is None or model is None:
         return None
     rows = site.micro_batch_rows or max(1, MICRO_TOKENS[site.resolved_device] // model.context_tokens)
-    micro_tokens = min(rows, spec.train.batch_rows) * model.context_tokens
-    train_tokens = tokens.tokens_by_split["train"] if isinstance(tokens, TokenizedCorpus) else None
+    rows = rows if scale is None else min(rows, scale.train.batch_rows)
     return Outlook(
         num_parameters=parameters(model, vocab_size).total,
-        num_tokens=budget_tokens(model, spec.train, train_tokens),
+        num_tokens=None if scale is None else budget_tokens(model, scale.train, _train_tokens(found)),
         flops_per_token=flops_per_token(model, vocab_size),
         memory=training_memory(
             model,
             vocab_size,
-            micro_tokens,
+            rows * spec.model.context_tokens,
             site.resolve_precision(spec.precision),
             has_average=spec.train.ema_decay is not None,
             compute=Compute.of(site),
             num_shards=site.num_shards,
+            keeps_scores=site.resolved_device == "cpu",
         ),
+        device=site.resolved_device,
         device_bytes=device_bytes(site),
         flops_per_s=latest_speed(site, manifests),
     )
@@ -145,6 +151,7 @@ def tuning_outlook(recipe: Recipe, site: Site, found: dict[str, Artifact]) -> st
         num_adapted=num_adapted,
         compute=Compute.of(site),
         num_shards=site.num_shards,
+        keeps_scores=site.resolved_device == "cpu",
     )
     total, room = parameters(model, vocab_size).total, device_bytes(site)
     trained = total if num_adapted is None else num_adapted
@@ -180,6 +187,35 @@ def model_config(folder: Path) -> dict[str, Any]:
     """Returns the configuration of the model in an artifact's folder."""
     found: dict[str, Any] = json.loads((folder / "model" / "config.json").read_text(encoding="utf-8"))
     return found
+
+
+def pretrain_scale(recipe: Recipe, found: dict[str, Artifact]) -> Scaled | None:
+    """Returns budget, batch and learning rate of pretraining; nothing where they depend on text that is not encoded yet."""
+    return recipe.pretrain.scaled(_train_tokens(found))
+
+
+def _train_tokens(found: dict[str, Artifact]) -> int | None:
+    tokens = found.get("mix", found.get("encode"))
+    return tokens.tokens_by_split["train"] if isinstance(tokens, TokenizedCorpus) else None
+
+
+def scale_line(spec: PretrainSpec, scale: Scaled | None) -> str:
+    """Returns what a person wants to know of budget, batch and learning rate: each with whether it was set or derived."""
+    weights, epochs = spec.model.num_matrix_weights, spec.train.num_epochs
+    size = f"scale     {weights / 1e6:,.2f} M hidden weights"
+    if scale is not None:
+        return f"{size}, {scale.flops:.2g} FLOPs in them: {scale.budget_tokens:,} tokens{_settings(spec, scale)}"
+    if epochs is not None:
+        return f"{size}: {epochs:g} passes over the text; what is not set is known after encode"
+    enough = scaled(spec.model, spec.train, spec.optim.learning_rate, TOKENS_PER_WEIGHT * weights)
+    assert enough is not None, "text of a known size"
+    return f"{size}: {enough.budget_tokens:,} tokens{_settings(spec, enough)}, or {MANY_PASSES:.0f} passes over less text"
+
+
+def _settings(spec: PretrainSpec, scale: Scaled) -> str:
+    is_set = (spec.train.num_tokens or spec.train.num_epochs, spec.train.batch_rows, spec.optim.learning_rate)
+    budget, batch, rate = ("derived" if one is None else "set" for one in is_set)
+    return f" ({budget}), {scale.train.batch_rows} rows a step ({batch}), learning rate {scale.learning_rate:.3g} ({rate})"
 
 
 def latest_speed(site: Site, manifests: Sequence[Manifest]) -> float | None:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.launch import require_choice
-from flows.outlook import pretrain_outlook, tuning_outlook
+from flows.outlook import pretrain_outlook, pretrain_scale, scale_line, tuning_outlook
 from flows.pipeline import AnyRecipe, chains_of, stages_of
 from flows.recipe import Recipe, load_recipe
 from flows.runner import flat_params, require_reach
@@ -159,10 +159,16 @@ def show_plan(preset: str, overrides: Sequence[str], until: str | None) -> None:
     planner = _planned(recipe, site, until)
     console = Console()
     _show_steps(console, recipe.name, planner.steps)
-    for warning in recipe.forewarnings():
+    for warning in _forewarnings(recipe, planner.found):
         console.print(f"[yellow]warning[/] {escape(warning)}", highlight=False, soft_wrap=True)
     if isinstance(recipe, Recipe):
         _show_outlook(console, recipe, site, planner)
+
+
+def _forewarnings(recipe: AnyRecipe, found: dict[str, Artifact]) -> list[str]:
+    """Returns what should be known of the tuning, whose base's rate may have been derived."""
+    scale = pretrain_scale(recipe, found) if isinstance(recipe, Recipe) else None
+    return recipe.forewarnings() if scale is None else recipe.tune.forewarnings(scale.learning_rate)
 
 
 def _show_outlook(console: Console, recipe: Recipe, site: Site, planner: Planner) -> None:
@@ -171,6 +177,7 @@ def _show_outlook(console: Console, recipe: Recipe, site: Site, planner: Planner
         console.print(line, highlight=False, soft_wrap=True)
     if "pretrain" not in to_build:
         return
+    console.print(scale_line(recipe.pretrain, pretrain_scale(recipe, planner.found)), highlight=False, soft_wrap=True)
     if (outlook := pretrain_outlook(recipe, site, planner.found, planner.manifests)) is not None:
         for line in outlook.lines():
             console.print(line, highlight=False, soft_wrap=True)

@@ -6,6 +6,7 @@ child process and goes on where it was cut off; a base that is taken as it is ke
 """
 
 import json
+from dataclasses import replace
 from typing import Annotated, Any, Self, get_args
 
 from pydantic import Field, model_validator
@@ -16,13 +17,12 @@ from tasks.core.links import link_tree
 from tasks.core.site import Site
 from tasks.core.stage import CHILD, StageContext, stage
 from tasks.core.store import Store
-from tasks.modeling.job import Execution, PretrainJob, ReplayJob, TrainResult, read_result
+from tasks.modeling.job import Execution, PretrainJob, ReplayJob, TrainResult, read_result, speed_figures
 from tasks.modeling.objectives import ObjectiveSpec
 from tasks.modeling.objectives.causal import CausalSpec
-from tasks.modeling.specs import AdamWSpec, Family, ModelSpec, OptimSpec, PrecisionSpec, TrainSpec
+from tasks.modeling.scaling import MANY_PASSES, Scaled, scaled
+from tasks.modeling.specs import AdamWSpec, BudgetSpec, Family, ModelSpec, OptimSpec, PrecisionSpec
 from tasks.modeling.start import AsGiven, Continued, FromScratch, ReplaySpec, Start
-
-_MANY_EPOCHS = 4.0  # up to four passes repeated text is worth about as much as new text (Muennighoff et al., arXiv:2305.16264)
 
 
 class PretrainSpec(PrecisionSpec):
@@ -34,7 +34,7 @@ class PretrainSpec(PrecisionSpec):
     model: Annotated[ModelSpec, Field(description="Size and architecture.")] = ModelSpec()
     objective: Annotated[ObjectiveSpec, Field(description="What the model learns to predict.")] = CausalSpec(kind="causal")
     optim: Annotated[OptimSpec, Field(description="Optimiser and schedule.")] = AdamWSpec(kind="adamw")
-    train: Annotated[TrainSpec, Field(description="Budget, batches, looks and checkpoints.")] = TrainSpec(num_tokens=1_000_000)
+    train: Annotated[BudgetSpec, Field(description="Budget, batches, looks and checkpoints.")] = BudgetSpec()
     seed: Annotated[int, Field(ge=0, lt=1 << 31, description="Seed of weights, data order and masks.")] = 0
 
     @model_validator(mode="after")
@@ -48,6 +48,29 @@ class PretrainSpec(PrecisionSpec):
         """Peak learning rate; none where nothing is trained."""
         return None if isinstance(self.start, AsGiven) else self.optim.learning_rate
 
+    def scaled(self, train_tokens: int | None) -> Scaled | None:
+        """Returns the training with every number known; nothing where nothing is trained, or where it depends on unknown text.
+
+        Raises:
+            RecipeError: A number is left to the rules, which are for new weights, and these are a base's.
+        """
+        if isinstance(self.start, AsGiven):
+            return None
+        if isinstance(self.start, FromScratch):
+            return scaled(self.model, self.train, self.optim.learning_rate, train_tokens)
+        given = {
+            "train.batch_rows": self.train.batch_rows,
+            "train.num_tokens (or num_epochs)": self.train.num_tokens or self.train.num_epochs,
+            "optim.learning_rate": self.optim.learning_rate,
+        }
+        if lacking := [name for name, value in given.items() if value is None]:
+            raise RecipeError(
+                f"pretrain.start.kind is continued, and pretrain.{', pretrain.'.join(lacking)} not set; set them: the rules that "
+                "derive them are for new weights"
+            )
+        found = scaled(self.model, self.train, self.optim.learning_rate, train_tokens)
+        return None if found is None else replace(found, flops=None)  # the sizes are those of the base
+
     def pinned(self, site: Site) -> Self:
         """Makes the precision definite, and fills in what is replayed."""
         spec = super().pinned(site)
@@ -60,14 +83,14 @@ class PretrainSpec(PrecisionSpec):
         return self.model_dump(mode="json", exclude={"start": {"replay": {"corpus"}}})
 
 
-@stage(version=2, retry=CHILD, packages=("torch", "transformers"))
+@stage(version=3, retry=CHILD, packages=("torch", "transformers"))
 def pretrain(
     spec: PretrainSpec, corpus: TokenizedCorpus, tokenizer: Tokenizer, base: Checkpoint, *, ctx: StageContext
 ) -> Checkpoint:
     """Trains a model on the train split; looks at the validation split; never sees the test split.
 
     Raises:
-        RecipeError: No learning rate is set, or a row is longer than the base's context.
+        RecipeError: Batch, budget or rate of a continued training is not set, or a row is longer than the base's context.
         ContractError: Corpus, tokenizer and base do not belong together, or a split is empty.
     """
     _check_base(spec, tokenizer, base)
@@ -75,6 +98,8 @@ def pretrain(
         link_tree(base.path / "model", ctx.dir / "model")
         return ctx.commit(Checkpoint, **base.facts())
     _check(spec, corpus, tokenizer)
+    found = spec.scaled(corpus.tokens_by_split["train"])
+    assert found is not None, "an encoded corpus knows its tokens"
     job = PretrainJob(
         execution=Execution.of(ctx.dir, ctx.site),
         corpus_dir=corpus.path,
@@ -85,7 +110,7 @@ def pretrain(
         validation_bytes=corpus.bytes_by_split["validation"],
         base_dir=base.path / "model" if isinstance(spec.start, Continued) else None,
         replay=_replay(spec.start.replay, tokenizer, ctx) if isinstance(spec.start, Continued) else None,
-        **spec.model_dump(exclude={"start"}),
+        **_settings(spec, found),
     )
     ctx.run_child("tasks.modeling.train:pretrain_main", job, torchrun=True)
     result = read_result(ctx)
@@ -105,6 +130,7 @@ def pretrain(
         validation_loss=result.validation_loss,
         validation_bits_per_byte=result.validation_bits_per_byte,
         held_out=result.figures,
+        figures=found.figures() | speed_figures(ctx),
         warnings=(*corpus.warnings, *_warnings(result)),
     )
 
@@ -157,9 +183,13 @@ def _replay(spec: ReplaySpec | None, tokenizer: Tokenizer, ctx: StageContext) ->
     return ReplayJob(corpus_dir=earlier.path, share=spec.share)
 
 
+def _settings(spec: PretrainSpec, found: Scaled) -> dict[str, Any]:
+    """Returns the spec as the child is told it, with nothing left to derive."""
+    optim = spec.optim.model_copy(update={"learning_rate": found.learning_rate})
+    return spec.model_copy(update={"optim": optim, "train": found.train}).model_dump(exclude={"start"})
+
+
 def _check(spec: PretrainSpec, corpus: TokenizedCorpus, tokenizer: Tokenizer) -> None:
-    if spec.optim.learning_rate is None:
-        raise RecipeError("pretrain.optim.learning_rate is off, and there is no base to derive it from; set one, e.g. 3e-3")
     if lacking := [role for role in spec.objective.special_tokens() if role not in tokenizer.special_tokens]:
         raise ContractError(
             f"objective {spec.objective.kind!r} needs tokens that {tokenizer.address} lacks: {', '.join(lacking[:4])}"
@@ -182,6 +212,6 @@ def _check_encoding(corpus: TokenizedCorpus, tokenizer: Tokenizer) -> None:
 
 def _warnings(result: TrainResult) -> list[str]:
     warnings = []
-    if result.num_epochs > _MANY_EPOCHS:
-        warnings.append(f"the text was read {result.num_epochs:.1f} times; beyond {_MANY_EPOCHS:.0f} repeats teach ever less")
+    if result.num_epochs > 1.05 * MANY_PASSES:  # a budget of so many passes ends with a whole step
+        warnings.append(f"the text was read {result.num_epochs:.1f} times; beyond {MANY_PASSES:.0f} repeats teach ever less")
     return warnings

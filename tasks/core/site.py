@@ -53,6 +53,9 @@ class Site(BaseSettings):
         Field(ge=1, description="Time limit in seconds of the share of one worker, on Ray and Slurm; whole minutes on Slurm."),
     ] = 86_400
     micro_batch_rows: Annotated[int | None, Field(ge=1, description="Rows a forward pass; none: from the recipe.")] = None
+    compile: Annotated[
+        bool, Field(description="Compile the model's layers for training (torch.compile); compiled code is kept in state_dir.")
+    ] = False
     recompute_activations: Annotated[
         bool, Field(description="Compute activations again in the backward pass instead of keeping them: less memory, slower.")
     ] = False

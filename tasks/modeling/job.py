@@ -5,6 +5,7 @@ In: a stage's context. Out: an `Execution` that crosses as JSON, and a `TrainRes
 """
 
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from tasks.core.artifact import EXTRA_DIR
 from tasks.core.site import Sharding, Site
 from tasks.modeling.objectives import ObjectiveSpec
+from tasks.modeling.records import read_records
 from tasks.modeling.specs import ModelSpec, OptimSpec, ResolvedPrecision, TrainSpec
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ class Compute(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    compile: bool = False
     recompute_activations: bool = False
     loss_chunk_tokens: int | None = None
 
@@ -143,3 +146,10 @@ def read_result(ctx: "StageContext") -> TrainResult:
     draw_curve(extra / METRICS_NAME, extra / "curve.svg", title=ctx.stage.name, levels=levels)
     ctx.log.info("%s: validation loss %.3f, at first %.3f", ctx.stage.name, result.validation_loss, result.first_validation_loss)
     return result
+
+
+def speed_figures(ctx: "StageContext") -> dict[str, float]:
+    """Returns the medians of targets a second and of the device's utilisation over the steps of a training."""
+    records = read_records(ctx.dir / EXTRA_DIR / METRICS_NAME)
+    found = {name: [record[name] for record in records if name in record] for name in ("tokens_per_s", "mfu")}
+    return {name: median(values) for name, values in found.items() if values}

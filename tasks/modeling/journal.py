@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tasks.modeling.anomalies import diverged, find_anomaly
 from tasks.modeling.parallel import World
 from tasks.modeling.records import read_records
 from tasks.modeling.stopwatch import describe
+from tasks.modeling.utilization import Products
 
 STEPS_PER_READ = {"cpu": 1, "cuda": 10}  # reading a loss makes a GPU wait
 _log = logging.getLogger("textmill.train")
@@ -31,7 +33,9 @@ class Measured:
 
     Attributes:
         step: Steps done with this one.
-        loss: This process's part of the mean loss.
+        loss: This process's share of the mean loss (), or of each of its parts (P,).
+        num_targets: Targets of the step over all processes.
+        num_rows: Rows of this process.
     """
 
     step: int
@@ -39,6 +43,7 @@ class Measured:
     gradient_norm: Tensor
     learning_rate: float
     num_targets: int
+    num_rows: int
 
 
 class Journal:
@@ -48,15 +53,18 @@ class Journal:
         self,
         path: Path,
         world: World,
+        parts: Sequence[str],
         num_steps: int,
         each_step: bool = False,
         norm_may_overflow: bool = False,
         prefix: str = "",
     ) -> None:
-        self._path, self._world, self._num_steps, self._prefix = path, world, num_steps, prefix
+        self._path, self._world, self._parts, self._num_steps, self._prefix = path, world, parts, num_steps, prefix
         self._steps_per_read = 1 if each_step else STEPS_PER_READ[world.device.type]
         self._norm_may_overflow = norm_may_overflow
         self._waiting: list[Measured] = []
+        self.products: Products | None = None
+        self._seconds, self._num_timed = 0.0, 0  # of steps, without looks and checkpoints
         self.restart_clock()
 
     def restart_clock(self) -> None:
@@ -77,18 +85,32 @@ class Journal:
         if not self._waiting:
             return []
         steps, self._waiting = self._waiting, []
-        losses: list[float] = self._world.sum(torch.stack([step.loss for step in steps])).tolist()
+        parts = self._world.sum(torch.stack([step.loss.reshape(-1) for step in steps])).tolist()
+        losses = [sum(part) for part in parts]
         norms: list[float] = torch.stack([step.gradient_norm for step in steps]).tolist()
-        tokens_per_s = sum(step.num_targets for step in steps) / max(1e-9, time.monotonic() - self._clock)
+        speed = self._speed(steps)
         self.restart_clock()
-        for step, loss, norm in zip(steps, losses, norms, strict=True):
+        for step, loss, part, norm in zip(steps, losses, parts, norms, strict=True):
             self._check_finite(step, loss, norm)
-            figures = {"train_loss": loss, "learning_rate": step.learning_rate}
+            figures = {"train_loss": loss, "learning_rate": step.learning_rate} | self._named(part)
             if math.isfinite(norm):
                 figures["gradient_norm"] = norm
-            self.tell(step.step, **figures, tokens_per_s=tokens_per_s)
-        child.report(done=steps[-1].step, total=self._num_steps, unit="steps", loss=losses[-1], tokens_per_s=tokens_per_s)
+            self.tell(step.step, **figures, **speed)
+        left = (self._num_steps - steps[-1].step) * self._seconds / self._num_timed
+        child.report(done=steps[-1].step, total=self._num_steps, unit="steps", loss=losses[-1], **speed, seconds_left=left)
         return losses
+
+    def _named(self, losses: Sequence[float]) -> dict[str, float]:
+        return {f"train_{name}_loss": loss for name, loss in zip(self._parts, losses, strict=False)}
+
+    def _speed(self, steps: Sequence[Measured]) -> dict[str, float]:
+        """Returns targets a second of all processes, and the utilisation of this one's device once its products are known."""
+        seconds = max(1e-9, time.monotonic() - self._clock)
+        self._seconds, self._num_timed = self._seconds + seconds, self._num_timed + len(steps)
+        speed = {"tokens_per_s": sum(step.num_targets for step in steps) / seconds}
+        if self.products is not None:
+            speed["mfu"] = self.products.mfu(sum(step.num_rows for step in steps), seconds)
+        return speed
 
     def _check_finite(self, step: Measured, loss: float, norm: float) -> None:
         """Ends a diverged training; a gradient that overflows fp16 is the gradient scaler's to deal with."""

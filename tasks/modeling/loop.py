@@ -37,6 +37,7 @@ from tasks.modeling.plan import WeightPlan
 from tasks.modeling.specs import OptimSpec, TrainSpec, learning_rate
 from tasks.modeling.stopwatch import Stopwatch
 from tasks.modeling.task import Place, Task
+from tasks.modeling.utilization import measure
 from tasks.modeling.validation import bits_per_byte, look_at
 
 _log = logging.getLogger("textmill.train")
@@ -74,12 +75,14 @@ class Loop:
         self.num_steps = self.spec.num_steps(self.task.train.num_rows, self.task.train.row_tokens)
         self.position = Position()
         set_head_loss(self.model, HeadLoss(self.spec.z_loss, self.place.compute.loss_chunk_tokens))
+        self._sample: Batch | None = None
+        self._takes_sample = self.plan.frozen is None and all(weight.requires_grad for weight in self.model.parameters())
         self._micro = MicroBatches.of(self.place, self.task.train.row_tokens)
         self._scaler = torch.amp.GradScaler(self.place.world.device.type, enabled=self.place.precision == "fp16")
         self._stopwatch = Stopwatch()
         path, watched = self.place.folder / METRICS_NAME, self.spec.anomalies.looks_at_each_step
-        overflows = self._scaler.is_enabled()
-        self._journal = Journal(path, self.place.world, self.num_steps, watched, overflows, self.place.prefix)
+        overflows, parts = self._scaler.is_enabled(), self.task.parts
+        self._journal = Journal(path, self.place.world, parts, self.num_steps, watched, overflows, self.place.prefix)
 
     def run(self) -> TrainResult:
         """Trains to the end of the budget, or of the patience.
@@ -167,7 +170,16 @@ class Loop:
             self._update()
         rate = learning_rate(self.optim.peak, self.optim.schedule, step, self.num_steps)
         self.position = self.position.model_copy(update={"step": step + 1, "num_tokens": self.position.num_tokens + num_targets})
-        self._note(self._journal.add(Measured(step + 1, loss, norm, rate, num_targets)))
+        num_rows = self.spec.batch_rows // self.place.world.size
+        self._note(self._journal.add(Measured(step + 1, loss, norm, rate, num_targets, num_rows)))
+        self._measure_products()
+
+    def _measure_products(self) -> None:
+        """Measures once, after the first step, what the model's products reach here; not where some weights stand still."""
+        if self._sample is not None:
+            self._journal.products = measure(self._parallel.module, self._sample, self.place.world.device, self.place.precision)
+            self._sample, self._takes_sample = None, False
+            self._journal.restart_clock()
 
     def _clip(self) -> Tensor:
         self._scaler.unscale_(self.optimizer)
@@ -187,7 +199,7 @@ class Loop:
         policy = self.spec.anomalies
         if not policy.looks_at_each_step:
             return None
-        mean = float(self.place.world.sum(loss.clone()))
+        mean = float(self.place.world.sum(loss.clone()).sum())
         size = 0.0 if self._scaler.is_enabled() else float(norm)  # an overflow in fp16 is the scaler's to deal with
         return find_anomaly(mean, size, self.position.recent_losses, policy.spike_multiple)
 
@@ -226,19 +238,21 @@ class Loop:
         self.position = self.position.model_copy(update={"recent_losses": recent})
 
     def _accumulate(self, rows: Ids, num_targets: int) -> Tensor:
-        """Adds up the gradients of this process's rows; returns its part of the mean loss."""
+        """Adds up the gradients of this process's rows; returns its share of the mean loss, or of each of its parts."""
         world, micro_rows = self.place.world, self._micro.rows
         rows = rows[world.local_rows(self.spec.batch_rows)]
         torch.manual_seed(_step_seed(self.seed, self.position.step, world.rank))
-        total = torch.zeros((), device=world.device)
+        total = torch.zeros(len(self.task.parts) or (), device=world.device)
         for start in range(0, len(rows), micro_rows):
             with self._stopwatch.lap("data"):
                 batch = make_batch(self.task.train, rows[start : start + micro_rows], world.device)
+            self._sample = batch if self._takes_sample else None
             is_last = start + micro_rows >= len(rows)
             with self._parallel.quiet(is_last):
                 with autocast(world.device, self.place.precision):
                     loss = self._parallel.module(batch) / max(1, num_targets)
-                self._scaler.scale(loss * world.size).backward()  # gradients are averaged over processes, the batch wants the sum
+                total_loss = loss.sum() * world.size  # gradients are averaged over processes, the batch wants the sum
+                self._scaler.scale(total_loss).backward()
             total += loss.detach()
         return total
 

@@ -50,12 +50,10 @@ class Parameters:
 def parameters(spec: ModelSpec, vocab_size: int) -> Parameters:
     """Returns the weights of a decoder of one of the `SIZED` families, shared ones once."""
     sizes = spec.sizes
-    attention_width = sizes.num_heads * sizes.head_width
-    attention = 2 * sizes.width * attention_width + 2 * sizes.width * sizes.num_kv_heads * sizes.head_width
     norms = 2 * sizes.width + (2 * sizes.head_width if spec.family == "qwen3" else 0)
     return Parameters(
         embedding=vocab_size * sizes.width * (1 if spec.tie_embeddings else 2),
-        matrices=spec.depth * (attention + 3 * sizes.width * sizes.ffn_width),
+        matrices=spec.num_matrix_weights,
         vectors=spec.depth * norms + sizes.width,
     )
 
@@ -123,6 +121,7 @@ def training_memory(
     has_average: bool = False,
     num_adapted: int | None = None,
     compute: Compute = PLAIN,
+    keeps_scores: bool = True,
 ) -> Memory:
     """Estimates the memory of a training step on one device.
 
@@ -136,12 +135,13 @@ def training_memory(
         num_adapted: Weights of an adapter, where it alone is trained: the model's are kept in fp32 and, for the backward pass,
             in the number format of products.
         compute: Recomputed layers keep their input, and the values of one layer at a time; logits come in chunks.
+        keeps_scores: Attention scores are kept for the backward pass, as on a CPU; a GPU's fused kernel makes them again.
 
     Activations a layer and token: 17 widths, the feed-forward's three inner values, and heads * context scores four times
     (after Korthikanti et al., arXiv:2205.05198, section 4.1, for a gated feed-forward).
     """
     sizes = spec.sizes
-    scores = 4 * sizes.num_heads * spec.context_tokens
+    scores = 4 * sizes.num_heads * spec.context_tokens if keeps_scores else 0
     layer = 17 * sizes.width + 3 * sizes.ffn_width + scores
     values = layer + spec.depth * sizes.width if compute.recompute_activations else spec.depth * layer
     state_bytes = _TRAINING_BYTES_PER_WEIGHT + (_AVERAGE_BYTES_PER_WEIGHT if has_average else 0)

@@ -5,9 +5,10 @@ change the result (devices, processes, micro-batches) lives in `Site`. Nothing h
 """
 
 import math
-from typing import Annotated, Literal, Self
+from contextlib import suppress
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from tasks.core.artifact import Spec
 from tasks.core.site import Precision, Site
@@ -20,7 +21,10 @@ _PLAIN_RESIDUALS = ("llama", "qwen3")
 _ROTARY: tuple[Family, ...] = ("llama", "qwen3", "modernbert")
 _GROUPED: tuple[Family, ...] = ("llama", "qwen3")  # may have fewer key and value heads than heads
 
+_TWO_PARTS: tuple[Family, ...] = ("t5", "bart")
+
 _HEAD_WIDTH = 64
+_MAX_DEPTH = 128
 
 
 class ModelSpec(Spec):
@@ -37,7 +41,11 @@ class ModelSpec(Spec):
             "modernbert; encoder-decoders: t5, bart (as many layers in each part as depth says)."
         ),
     ] = "llama"
-    depth: Annotated[int, Field(ge=1, le=128, description="Layers: the size dial; the other sizes follow from it.")] = 4
+    depth: Annotated[int, Field(ge=1, le=_MAX_DEPTH, description="Layers: the size dial; the other sizes follow from it.")] = 4
+    num_parameters: Annotated[
+        int | None,
+        Field(ge=1, description="The dial in hidden weights, embeddings apart: depth is what comes nearest; none: by depth."),
+    ] = None
     width: Annotated[int | None, Field(ge=16, description="Hidden size; none: 64 a layer.")] = None
     num_heads: Annotated[int | None, Field(ge=1, description="Attention heads; none: one for 64 of width.")] = None
     num_kv_heads: Annotated[int | None, Field(ge=1, description="Key and value heads; none: as many as heads.")] = None
@@ -64,6 +72,29 @@ class ModelSpec(Spec):
             num_kv_heads=self.num_kv_heads or heads,
             ffn_width=self.ffn_width or _HEAD_WIDTH * math.ceil(width * (8 / 3 if self.family in _GATED else 4) / _HEAD_WIDTH),
         )
+
+    @property
+    def num_matrix_weights(self) -> int:
+        """Weights of the matrices of all layers: neither embeddings nor output layer nor vectors."""
+        sizes = self.sizes
+        attention = 2 * sizes.width * sizes.head_width * (sizes.num_heads + sizes.num_kv_heads)
+        ffn = (3 if self.family in _GATED else 2) * sizes.width * sizes.ffn_width
+        if self.family in _TWO_PARTS:  # an encoder, and a decoder that also attends to it
+            return self.depth * (3 * attention + 2 * ffn)
+        return self.depth * (attention + ffn)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _depth_by_weights(cls, values: Any) -> Any:
+        wanted = values.get("num_parameters") if isinstance(values, dict) else None
+        if not isinstance(wanted, int | float):
+            return values
+        models = []
+        for depth in range(1, _MAX_DEPTH + 1):
+            with suppress(ValidationError):  # a depth whose sizes do not fit; where none fits, the fields themselves say why
+                models.append(cls.model_validate(values | {"num_parameters": None, "depth": depth}))
+        nearest = min(models, key=lambda model: abs(model.num_matrix_weights - wanted), default=None)
+        return values if nearest is None else values | {"depth": nearest.depth}
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
@@ -134,8 +165,8 @@ class _Optimizer(Spec):
     """What every optimiser is told: AdamW's numbers, for it trains at least the vectors, and the learning rate's course."""
 
     learning_rate: Annotated[
-        float | None, Field(ge=0, le=1, description="Peak learning rate; 0 trains nothing; none: derived, where a stage can.")
-    ] = 3e-3
+        float | None, Field(ge=0, le=1, description="Peak learning rate; 0 trains nothing; none: derived by the stage.")
+    ] = None
     beta1: Annotated[float, Field(ge=0, lt=1, description="Decay of the mean of the gradient.")] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1, description="Decay of the mean of its square.")] = 0.95
     epsilon: Annotated[float, Field(gt=0, description="Added to the denominator.")] = 1e-8
@@ -199,11 +230,15 @@ class AnomalySpec(Spec):
         return self.action != "stop" or self.spike_multiple is not None
 
 
-class TrainSpec(Spec):
-    """How long, in which batches, and how often to look and to save."""
+class BudgetSpec(Spec):
+    """How long, in which batches, and how often to look and to save; what is not set is derived from the model's size."""
 
-    batch_rows: Annotated[int, Field(ge=1, description="Rows of an optimiser step, over all devices.")] = 32
-    num_tokens: Annotated[int | None, Field(ge=1, description="Budget in tokens; or set num_epochs.")] = None
+    batch_rows: Annotated[
+        int | None, Field(ge=1, description="Rows of an optimiser step, over all devices; none: by the size of the training.")
+    ] = None
+    num_tokens: Annotated[
+        int | None, Field(ge=1, description="Budget in tokens; or set num_epochs; neither: by the size of the model.")
+    ] = None
     num_epochs: Annotated[float | None, Field(gt=0, description="Budget in passes over the data; or set num_tokens.")] = None
     eval_every_steps: Annotated[int, Field(ge=1, description="Steps between looks at the validation split.")] = 50
     eval_rows: Annotated[int | None, Field(ge=1, description="Validation rows of a look on the way; none: all.")] = None
@@ -224,8 +259,21 @@ class TrainSpec(Spec):
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
-        if (self.num_tokens is None) == (self.num_epochs is None):
-            raise ValueError("set exactly one of num_tokens and num_epochs")
+        if self.num_tokens is not None and self.num_epochs is not None:
+            raise ValueError("set one of num_tokens and num_epochs, not both")
+        return self
+
+
+class TrainSpec(BudgetSpec):
+    """A training whose batch and budget are known."""
+
+    batch_rows: Annotated[int, Field(ge=1, description="Rows of an optimiser step, over all devices.")] = 32
+    num_tokens: Annotated[int | None, Field(ge=1, description="Budget in tokens; or set num_epochs.")] = None
+
+    @model_validator(mode="after")
+    def _has_budget(self) -> Self:
+        if self.num_tokens is None and self.num_epochs is None:
+            raise ValueError("set num_tokens or num_epochs")
         return self
 
     def num_steps(self, num_rows: int, row_tokens: int) -> int:

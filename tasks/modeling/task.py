@@ -38,6 +38,7 @@ class Task:
     """What is learned: a summed loss, rows to learn from, rows to look at, and the bytes those stand for.
 
     Attributes:
+        loss: Gives a number (), or one (P,) for each of the `parts` that add up to it.
         order: Gives the rows of a step by seed, step, rows of a batch and rows of a pass, see `step_rows`.
         watch: What a look sees beside the loss.
     """
@@ -46,6 +47,7 @@ class Task:
     train: Rows
     validation: Rows
     validation_bytes: int | None = None
+    parts: tuple[str, ...] = ()
     order: Callable[[int, int, int, int], Ids] = step_rows
     watch: Watch | None = None
 

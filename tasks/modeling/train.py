@@ -28,7 +28,7 @@ def pretrain_main(job: PretrainJob) -> None:
     train, validation = read_text(job)
     model = _model(job, train)
     rows, looked_at = _rows(job, train), objective.held_out_rows(validation)[""]
-    task = Task(objective.loss, rows, looked_at, job.validation_bytes if objective.counts_bytes else None)
+    task = Task(objective.loss, rows, looked_at, job.validation_bytes if objective.counts_bytes else None, objective.parts)
     with joined(job.execution.device, job.execution.sharding) as world:
         place = Place(job.execution.extra, world, job.precision, job.execution.micro_batch_rows, job.execution.compute)
         result = Loop(model, task, job.train, job.optim, job.seed, place).run()

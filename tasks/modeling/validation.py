@@ -40,8 +40,11 @@ def look_at(losses: Any, task: Task, place: Place, max_rows: int | None, micro_r
             num_targets += batch.num_targets * counts
     losses.train()
     total = torch.cat([total.reshape(-1), torch.tensor([num_targets], dtype=torch.float64, device=world.device)])
-    loss, *sums, all_targets = world.sum(total).tolist()
-    return float(loss / max(1, all_targets)), task.watch.figures(sums) if task.watch else {}
+    *sums, all_targets = world.sum(total).tolist()
+    num_losses = max(1, len(task.parts))
+    parts = [float(one / max(1, all_targets)) for one in sums[:num_losses]]
+    named = {f"{name}_loss": loss for name, loss in zip(task.parts, parts, strict=False)}
+    return sum(parts), named | (task.watch.figures(sums[num_losses:]) if task.watch else {})
 
 
 def bits_per_byte(task: Task, loss: float) -> float | None:

@@ -68,7 +68,7 @@ def test_the_site_never_enters_a_fingerprint(site: Site, tmp_path: Path) -> None
         "device": "cuda", "num_processes": 7, "num_threads": 3, "data_workers": 9,
         "data_engine": "ray", "ray_address": "auto", "slurm_partition": "cpu", "data_task_s": 60,
         "sharding": "fsdp2",
-        "micro_batch_rows": 4, "recompute_activations": True, "loss_chunk_tokens": 64,
+        "micro_batch_rows": 4, "compile": True, "recompute_activations": True, "loss_chunk_tokens": 64,
         "mlflow_uri": "http://127.0.0.1:1", "mlflow_token": "secret", "prefect_api_url": "http://127.0.0.1:2",
         "engine": "vllm", "host": "localhost", "serve_port": 99, "retry_delay_s": 5.0, "lock_wait": False, "tracker_wait_s": 1.0,
     }  # fmt: skip

@@ -41,7 +41,7 @@ def test_looks_and_the_model_are_of_the_mean_and_the_training_is_as_without(tmp_
     assert result.train_loss == plain.train_loss
     assert result.first_validation_loss == plain.first_validation_loss
     assert result.validation_loss != plain.validation_loss
-    assert loop._validation_loss(None) == result.validation_loss  # of the model that is left
+    assert loop._look_at(None)[0] == result.validation_loss  # of the model that is left
     folder = checkpoint_folder(tmp_path / "mean" / "checkpoints", 20)
     weights, state = (load_file(folder / f"{name}.safetensors") for name in ("model", "optimizer"))
     for name, weight in loop.model.named_parameters():

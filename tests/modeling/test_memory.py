@@ -34,7 +34,7 @@ def train_within(folder: Path, max_rows: int, error: Exception, micro_rows: int 
                 raise error
             return fine(model, batch)
 
-        loop._losses.loss = loss
+        loop._losses.learned = loss
         return loop.run(), loop
 
 
@@ -104,8 +104,8 @@ def test_recomputing_keeps_less_and_only_as_long_as_it_is_asked_for() -> None:
 
 
 def test_what_the_site_says_reaches_the_training() -> None:
-    site = Site(recompute_activations=True, loss_chunk_tokens=5)
-    assert Compute.of(site) == Compute(recompute_activations=True, loss_chunk_tokens=5)
+    site = Site(compile=True, recompute_activations=True, loss_chunk_tokens=5)
+    assert Compute.of(site) == Compute(compile=True, recompute_activations=True, loss_chunk_tokens=5)
 
 
 def test_fp16_without_a_gpu_ends_a_run_before_its_first_stage() -> None:

@@ -23,6 +23,7 @@ from tasks.modeling import checkpoint
 from tasks.modeling.job import TrainResult
 from tasks.modeling.model import build_model
 from tasks.modeling.records import read_records
+from tasks.modeling.specs import MuonSpec
 from tests.core.toys import count
 from tests.modeling.test_checkpoint import flip, truncate
 from tests.modeling.training import MODEL, SPECIAL, TRAIN, TinyJob, train_tiny
@@ -132,3 +133,25 @@ def test_the_number_of_processes_and_the_way_may_change_on_the_way(
         assert (folder / "model.safetensors").exists() != is_sharded
     assert curve(tmp_path / "run", "train_loss") == pytest.approx(curve(alone[2], "train_loss"), rel=1e-4)
     assert result(tmp_path / "run").validation_loss == pytest.approx(alone[0].validation_loss, rel=1e-4)
+
+
+MUON = JOB.model_copy(update={"optim": MuonSpec(kind="muon", learning_rate=1e-2, matrix_learning_rate=2e-2)})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("course", [((2, "ddp"),), ((2, "fsdp2"),), ((2, "fsdp2"), (1, "ddp"), (2, "fsdp2"))], ids=str)
+def test_muon_learns_the_same_on_sharded_weights(tmp_path: Path, course: tuple[tuple[int, Any], ...]) -> None:
+    """Its steps are orthogonalised in bf16, which makes much of rounding: whole weights on two processes differ as much."""
+    expected, model = train_tiny(MUON.model_copy(update={"folder": tmp_path / "alone"}))
+    for (num_processes, way), stop_at in zip(course, (7, 13, None)[3 - len(course) :], strict=True):
+        job = MUON.model_copy(update={"folder": tmp_path / "run", "sharding": way, "stop_at": stop_at})
+        stops = pytest.raises(TransientError, match=f"asked to stop at step {stop_at}") if stop_at else contextlib.nullcontext()
+        with stops:
+            launch(job, "tiny_main", tmp_path, num_processes)
+    for figure in ("train_loss", "validation_loss"):
+        assert curve(tmp_path / "run", figure) == pytest.approx(curve(tmp_path / "alone", figure), rel=5e-4), figure
+    assert curve(tmp_path / "run", "gradient_norm") == pytest.approx(curve(tmp_path / "alone", "gradient_norm"), rel=1e-2)
+    weights = load_file(tmp_path / "run" / "model" / "model.safetensors")
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(weights[name], weight.detach(), rtol=0, atol=1e-2, msg=name)
+    assert result(tmp_path / "run").validation_loss == pytest.approx(expected.validation_loss, rel=5e-4)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from tasks.contracts import Checkpoint, TokenizedCorpus, Tokenizer
 from tasks.core.errors import ContractError, TransientError
 from tasks.core.site import Site
+from tasks.modeling.records import read_records
 from tasks.modeling.specs import AdamWSpec, ModelSpec, TrainSpec
 from tasks.pretrain import PretrainSpec, pretrain
 from tests.data.kit import no_base
@@ -113,6 +114,23 @@ def test_every_objective_is_pretrained_by_the_same_loop(
     assert all(f"{name}/{lang}" in made.held_out for name in figures for lang in ("en", "zh"))
     assert made.validation_loss < json.loads((made.path / "extra" / "result.json").read_text())["first_validation_loss"]
     assert (made.validation_bits_per_byte is None) == (kind != "fill_in_the_middle")
+    _check_parts(made, parts=("masked", "next_sentence") if kind == "masked_next_sentence" else ())
+
+
+def _check_parts(made: Checkpoint, parts: tuple[str, ...]) -> None:
+    """The losses that were recorded apart add up to the loss, at each step and at each look, and are drawn."""
+    records = read_records(made.path / "extra" / "metrics.jsonl")
+    for kind, count in (("train", 6), ("validation", 3)):
+        found = [record for record in records if f"{kind}_loss" in record]
+        assert len(found) == count
+        names = {f"{kind}_{part}_loss" for part in parts}
+        assert all(names == {name for name in one if name.endswith("_loss")} - {f"{kind}_loss"} for one in found)
+        for one in found if parts else []:
+            assert one[f"{kind}_loss"] == pytest.approx(sum(one[name] for name in names), rel=1e-6)
+    curve = (made.path / "extra" / "curve.svg").read_text()
+    assert all(f"{kind} {part.replace('_', ' ')} loss" in curve for kind in ("train", "validation") for part in parts)
+    assert "model FLOPs utilisation" in curve
+    assert 0 < made.figures["mfu"] < 2
 
 
 @pytest.fixture(scope="module")

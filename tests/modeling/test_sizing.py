@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+from flows.__main__ import main
 from flows.outlook import pretrain_outlook, tuning_outlook
 from flows.recipe import load_recipe
 from tasks.core.site import Site
 from tasks.modeling.job import Compute
-from tasks.modeling.model import model_config, num_parameters
+from tasks.modeling.model import build_model, model_config, num_parameters
+from tasks.modeling.scaling import scaled
 from tasks.modeling.sizing import budget_tokens, flops_per_token, lora_parameters, parameters, sizes_of, training_memory
 from tasks.modeling.specs import ModelSpec, TrainSpec
 from tasks.modeling.words import SpecialIds
@@ -50,6 +53,8 @@ def test_memory_grows_with_what_it_holds() -> None:
     assert again.activations == small.activations // 2 + 64 * 2 * (2 * 64)  # one of two layers, and both inputs
     assert training_memory(SMALL, 200, 64, "bf16").logits == 2 * small.logits
     assert training_memory(SMALL, 100, 64, "fp32").activations == 2 * small.activations
+    scores = 2 * 64 * 2 * 4 * 4 * 32  # layers, tokens, bytes, four times, heads, context
+    assert training_memory(SMALL, 100, 64, "bf16", keeps_scores=False).activations == small.activations - scores
 
 
 def test_a_7b_llama_with_lora_by_its_real_configuration() -> None:
@@ -99,3 +104,43 @@ def test_the_budget_is_in_whole_steps() -> None:
 def test_a_family_that_is_not_counted_has_no_outlook(tmp_path: Path) -> None:
     assert pretrain_outlook(load_recipe("demo"), Site(state_dir=tmp_path), {}, []) is not None
     assert pretrain_outlook(load_recipe("demo-masked"), Site(state_dir=tmp_path), {}, []) is None
+
+
+@pytest.mark.parametrize(
+    ("preset", "site", "num_rows", "rate"),
+    [
+        ("gpu-100m", Site(device="cuda"), 128, 1.7e-3),
+        ("gpu-1b", Site(device="cuda", num_processes=8, sharding="fsdp2"), 512, 9.6e-4),
+    ],
+    ids=["gpu-100m", "gpu-1b"],
+)
+def test_the_presets_for_gpus_are_what_they_say(
+    preset: str, site: Site, num_rows: int, rate: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(preset)
+    spec, vocab_size = recipe.pretrain, recipe.tokenizer.source.vocab_size
+    scale = scaled(spec.model, spec.train, spec.optim.learning_rate, 10**12)
+    assert scale is not None
+    assert (scale.train.batch_rows, scale.budget_tokens) == (num_rows, 20 * spec.model.num_matrix_weights)
+    assert scale.learning_rate == pytest.approx(rate, rel=0.02)
+    with torch.device("meta"):
+        model = build_model(spec.model, vocab_size, SPECIAL, 0)
+    total = num_parameters(model)
+    monkeypatch.setattr("flows.outlook.device_bytes", lambda site: 80e9)
+    outlook = pretrain_outlook(recipe, site, {}, [])
+    assert outlook is not None
+    assert outlook.num_parameters == total
+    assert outlook.memory.states == 16 * total // site.num_shards
+    assert outlook.memory.total < 0.75 * 80e9
+    outlook.require_room()
+
+
+def test_a_laptop_is_shown_the_plan_of_a_preset_for_gpus_and_what_it_lacks(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.outlook.device_bytes", lambda site: 16e9)
+    result = CliRunner().invoke(main, ["plan", "gpu-1b"])
+    assert result.exit_code == 2
+    assert "18,559,795,200 tokens (derived), 512 rows a step (derived), learning rate 0.00096" in result.output
+    assert "1,062.30 M parameters" in result.output
+    assert "on a cpu device that has 16.0 GB" in result.output
+    assert "on GPUs (TEXTMILL_DEVICE=cuda)" in result.output
+    assert "TEXTMILL_NUM_PROCESSES=8 TEXTMILL_SHARDING=fsdp2" in result.output

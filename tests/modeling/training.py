@@ -1,5 +1,6 @@
 """A tiny training, in this process or as a child, for the tests of the loop."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,15 @@ def tiny_main(job: TinyJob) -> None:
     """Trains as a child and leaves result and model."""
     with joined("cpu", job.sharding) as world:
         _train_in(job, world)
+
+
+def compiled_main(job: TinyJob) -> None:
+    """Trains as a child and leaves how often compiled code was found in the cache, and how often not."""
+    from torch._dynamo.utils import counters
+
+    tiny_main(job)
+    found = {name: counters["inductor"][f"fxgraph_cache_{name}"] for name in ("hit", "miss", "bypass")}
+    (job.folder / "cache.json").write_text(json.dumps(found))
 
 
 def both_ways_main(job: TinyJob) -> None:

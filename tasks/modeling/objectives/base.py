@@ -28,6 +28,7 @@ class Objective(Spec):
         auto_class: Class of `transformers` that knows the model with the heads it needs.
         last_stage: Last stage of the chain to a model that answers which takes its models; none: all of them do.
         takes_head: Whether its models take a head for labels, see `tasks.tuning.labelled`.
+        parts: Names of the losses that its loss is the sum of, in order; none: it is one.
         counts_bytes: Whether every token of the text is predicted once, so that a loss can be stated in bits per byte.
     """
 
@@ -35,6 +36,7 @@ class Objective(Spec):
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
     last_stage: ClassVar[str | None] = None
     takes_head: ClassVar[bool] = True
+    parts: ClassVar[tuple[str, ...]] = ()
     counts_bytes: ClassVar[bool] = False
 
     def special_tokens(self) -> dict[str, str]:
@@ -62,7 +64,7 @@ class Objective(Spec):
         return {"": self.rows(text)}
 
     def loss(self, model: Any, batch: "Batch") -> "torch.Tensor":
-        """Returns the summed cross entropy, in nats, over the targets of `batch`."""
+        """Returns the summed cross entropy (), in nats, over the targets of `batch`; of several `parts` each one (P,)."""
         from tasks.modeling.model import token_losses
 
         return token_losses(model, batch).sum()

@@ -39,6 +39,7 @@ class MaskedNextSentenceSpec(Masking):
     kind: Literal["masked_next_sentence"]
 
     families: ClassVar[tuple[Family, ...]] = ("bert",)
+    parts: ClassVar[tuple[str, ...]] = ("masked", "next_sentence")
     auto_class: ClassVar[str] = "AutoModelForPreTraining"
 
     def rows(self, text: "TokenText") -> "Rows":
@@ -91,11 +92,12 @@ class MaskedNextSentenceSpec(Masking):
         )
 
     def loss(self, model: Any, batch: "Batch") -> "torch.Tensor":
-        """Returns the sum whose mean over the targets is the mean masked loss plus the mean next-sentence loss.
+        """Returns two sums (P,) whose means over the targets are the mean masked loss and the mean next-sentence loss.
 
         The loop divides by the number of targets, so each pair's loss is taken once for each of its targets: long pairs count
         more, as they do in the masked loss.
         """
+        import torch
         import torch.nn.functional as F
 
         from tasks.modeling.model import hidden_states, losses_at_targets
@@ -103,7 +105,8 @@ class MaskedNextSentenceSpec(Masking):
         hidden_BTW = hidden_states(model, batch)
         masked = losses_at_targets(model, batch, hidden_BTW).sum()
         logits_P2, labels_P = _pairs(model, batch, hidden_BTW)
-        return masked + (F.cross_entropy(logits_P2, labels_P, reduction="none") * targets_of_pairs(batch)).sum()
+        pairs = F.cross_entropy(logits_P2, labels_P, reduction="none") * targets_of_pairs(batch)
+        return torch.stack([masked, pairs.sum()])
 
     def figures(self, model: Any, batch: "Batch") -> Figures:
         """Returns the figures of both tasks, apart; those of the pairs are plain means over the pairs."""

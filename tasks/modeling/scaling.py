@@ -1,0 +1,98 @@
+"""From the size of a model to its budget, batch and learning rate, by published rules.
+
+In: a `ModelSpec`, what a recipe sets, the tokens there are to read. Out: a `Scaled`, every number known. Invariants: pure
+arithmetic, no torch; what was set is kept.
+
+    budget   20 tokens a hidden weight (Hoffmann et al., arXiv:2203.15556, models of 70M to 16B), at most 4 passes over the
+             text: beyond them repeats teach ever less (Muennighoff et al., arXiv:2305.16264)
+    batch    0.2920 * C^0.3271 tokens     (DeepSeek-AI, arXiv:2401.02954, equations 1 and 2, AdamW: C are the FLOPs of the
+    rate     0.3118 * C^-0.1250            hidden layers over the whole training; fitted on 1e17 to 2e19, checked at 1e20)
+
+Below 1e17 FLOPs (a model of about 30 M weights with its 20 tokens each) nothing was fitted: the rate stays at what it is
+there, 2.3e-3, and the batch goes on to shrink, so that at least 1,000 steps are left. The batch is rounded to a power of two
+in rows, so that it can be divided among devices; the paper finds a broad band of batches as good.
+"""
+
+import math
+from dataclasses import dataclass
+
+from tasks.modeling.specs import BudgetSpec, ModelSpec, TrainSpec
+
+TOKENS_PER_WEIGHT = 20
+MANY_PASSES = 4.0
+FITTED_FROM_FLOPS = 1e17
+MIN_STEPS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """A training with every number known.
+
+    Attributes:
+        flops: FLOPs of the hidden layers over the whole training; none where the model is a given one.
+    """
+
+    train: TrainSpec
+    learning_rate: float
+    budget_tokens: int
+    flops: float | None
+
+    def figures(self) -> dict[str, float]:
+        """Returns what a checkpoint records of it."""
+        return {
+            "learning_rate": self.learning_rate,
+            "batch_rows": self.train.batch_rows,
+            "budget_tokens": self.budget_tokens,
+        } | ({} if self.flops is None else {"hidden_flops": self.flops})
+
+
+def scaled(model: ModelSpec, budget: BudgetSpec, learning_rate: float | None, train_tokens: int | None) -> Scaled | None:
+    """Returns the training with what was not set derived; nothing where that depends on text nobody has encoded yet.
+
+    Args:
+        model: Its size.
+        budget: Batch and budget, as far as they are set.
+        learning_rate: The peak, if it is set.
+        train_tokens: Tokens of the training split; none where they are not known.
+    """
+    tokens = _budget_tokens(model, budget, train_tokens)
+    if tokens is None:
+        return None
+    flops = float(hidden_flops_per_token(model)) * tokens
+    rows = budget.batch_rows or _rows(batch_tokens(flops), tokens, model.context_tokens)
+    length = {"num_tokens": tokens} if budget.num_epochs is None else {}
+    train = TrainSpec.model_validate(budget.model_dump() | {"batch_rows": rows} | length)
+    return Scaled(train, peak_rate(flops) if learning_rate is None else learning_rate, tokens, flops)
+
+
+def _budget_tokens(model: ModelSpec, budget: BudgetSpec, train_tokens: int | None) -> int | None:
+    if budget.num_tokens is not None:
+        return budget.num_tokens
+    if train_tokens is None:
+        return None
+    if budget.num_epochs is not None:
+        return math.ceil(budget.num_epochs * train_tokens)
+    return min(TOKENS_PER_WEIGHT * model.num_matrix_weights, math.ceil(MANY_PASSES * train_tokens))
+
+
+def hidden_flops_per_token(model: ModelSpec) -> int:
+    """Returns the FLOPs of one training token in the hidden layers, forward and backward: 6 a weight, and attention."""
+    sizes = model.sizes
+    return 6 * model.num_matrix_weights + 12 * model.depth * sizes.num_heads * sizes.head_width * model.context_tokens
+
+
+def peak_rate(flops: float) -> float:
+    """Returns the peak learning rate of a training of so many FLOPs."""
+    return float(0.3118 * max(flops, FITTED_FROM_FLOPS) ** -0.1250)
+
+
+def batch_tokens(flops: float) -> float:
+    """Returns the tokens of a batch of a training of so many FLOPs."""
+    return float(0.2920 * flops**0.3271)
+
+
+def _rows(wanted_tokens: float, budget_tokens: int, row_tokens: int) -> int:
+    """Returns the power of two nearest to the batch that is wanted, as long as `MIN_STEPS` are left."""
+    nearest = round(math.log2(max(1.0, wanted_tokens / row_tokens)))
+    largest = math.floor(math.log2(max(1.0, budget_tokens / MIN_STEPS / row_tokens)))
+    return int(2 ** min(nearest, largest))

@@ -1,0 +1,36 @@
+"""Compiling: the same course but for rounding, and compiled code that the next run finds again."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tasks.modeling.job import Compute
+from tasks.modeling.records import read_records
+from tests.modeling.test_parallel import launch
+from tests.modeling.training import TRAIN, TinyJob, train_tiny
+
+SHORT = TRAIN.model_copy(update={"num_tokens": 4 * 32 * 6})
+
+
+@pytest.mark.slow
+def test_a_compiled_model_learns_the_same_and_is_compiled_once(tmp_path: Path) -> None:
+    job = TinyJob(folder=tmp_path / "eager", train=SHORT)
+    _, plain = train_tiny(job)
+    for name in ("first", "second"):
+        launch(job.model_copy(update={"folder": tmp_path / name, "compute": Compute(compile=True)}), "compiled_main", tmp_path, 1)
+        for figure in ("train_loss", "gradient_norm", "validation_loss"):
+            assert _curve(tmp_path / name, figure) == pytest.approx(_curve(tmp_path / "eager", figure), rel=1e-4)
+        weights = load_file(tmp_path / name / "model" / "model.safetensors")
+        for weight_name, weight in plain.named_parameters():
+            torch.testing.assert_close(weights[weight_name], weight.detach(), rtol=0, atol=2e-4, msg=weight_name)
+    first, second = (json.loads((tmp_path / name / "cache.json").read_text()) for name in ("first", "second"))
+    assert first["miss"] > 0
+    assert (second["hit"], second["miss"]) == (first["hit"] + first["miss"], 0)
+    assert any((tmp_path / "cache" / "inductor").rglob("*.so"))
+
+
+def _curve(folder: Path, figure: str) -> list[float]:
+    return [record[figure] for record in read_records(folder / "metrics.jsonl") if figure in record]
