@@ -29,7 +29,8 @@ def build_model(recipe: Recipe, corpus: Corpus) -> Model:
     base = pretrain(recipe.pretrain, corpus.tokens, corpus.tokenizer, corpus.given)
     conversations = corpus.conversations
     fisher = estimate_fisher(recipe.tune.fisher, base, corpus.tokens)
-    tuned = tune(recipe.tune, base, conversations, corpus.tokens, fisher)
+    answering = tune(recipe.tune, base, conversations, corpus.tokens, fisher)
+    tuned = recipe.preference.build(answering, recipe.instructions.heldout)
     champion = resolve_champion(ChampionSpec(name=recipe.registry.name), tuned)
     base_scores = score_model(ScoreSpec(role="base", settings=recipe.evaluate), base, corpus.clean, conversations)
     tuned_scores = score_model(ScoreSpec(role="tuned", settings=recipe.evaluate), tuned, corpus.clean, conversations)

@@ -45,7 +45,7 @@ CHAINS: dict[str, Chain] = {"corpus": corpus, "model": model, "release": pipelin
 # Where each chain ends.
 LAST_STAGES: dict[Chain, str] = {corpus: "mix", model: "gate", pipeline: "deploy", labelled: "deploy_labelled"}
 
-# What `--until` takes, in the order of the chain; a test holds it against the chain itself.
+# What `--until` takes, in the order of the chain; a test holds it against the chain itself. Options add theirs, see `stages_of`.
 STAGES = (
     "ingest",
     "clean",
@@ -97,5 +97,6 @@ def chains_of(recipe: AnyRecipe) -> dict[str, Chain]:
 def stages_of(recipe: AnyRecipe) -> tuple[str, ...]:
     """Returns what `--until` takes, in the order of the recipe's chain."""
     if not isinstance(recipe, LabelledRecipe):
-        return STAGES
+        after_tune = STAGES.index("tune") + 1
+        return (*STAGES[:after_tune], *recipe.preference.stages, *STAGES[after_tune:])
     return (*LABELLED_FIRST, *(name for name in recipe.base.stages if name not in LABELLED_FIRST), *LABELLED_LAST)

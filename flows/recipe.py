@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from data_quality.check import CheckSpec
 from deploy.rollout import DeploySpec
+from flows.preference import NoPreference, Preference
 from tasks.bases import BaseSpec
 from tasks.cleaning import CleanSpec, DecontaminateSpec, DedupSpec, QualitySpec
 from tasks.core.artifact import in_order
@@ -68,6 +69,9 @@ class Recipe(BaseModel):
     pretrain: Annotated[PretrainSpec, Field(title="Pretrain", description="Model and pretraining.")] = PretrainSpec()
     instructions: Annotated[InstructionsSpec, Field(title="Instructions", description="Instruction data and its held-out part.")]
     tune: Annotated[TuneSpec, Field(title="Tune", description="How the model is tuned.")] = TuneSpec()
+    preference: Annotated[
+        Preference, Field(title="Preference", description="What it learns from preferences; none: nothing.")
+    ] = NoPreference(kind="none")
     evaluate: Annotated[EvaluateSpec, Field(title="Evaluate", description="How models are evaluated.")] = EvaluateSpec()
     gate: Annotated[GateSpec, Field(title="Gate", description="What a model must reach to become champion.")] = GateSpec()
     registry: Annotated[RegisterSpec, Field(title="Registry", description="Name of the model in the registry.")]
@@ -128,6 +132,7 @@ class Recipe(BaseModel):
             if isinstance(part := getattr(self, name), PrecisionSpec):
                 part.pinned(site)
         self.tune.check_site(site)
+        self.preference.check_site(site)
 
     def forewarnings(self) -> list[str]:
         """Returns what should be known of the tuning before it runs."""

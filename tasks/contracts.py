@@ -345,7 +345,7 @@ class Checkpoint(Artifact):
 
     Attributes:
         method: `pretrain`, the tuning method, `adopted` for a model that others made, or `none` for no model at all.
-        base_digest: Digest of the checkpoint that the training started from.
+        base_digest: Digest of the checkpoint that the training started from; learning from preferences keeps that of the tuning.
         num_steps, num_tokens: Of the training that made it, not of its base.
         train_loss, validation_loss: Mean cross entropy in nats per target token at the end; none where nothing was trained.
         validation_bits_per_byte: The validation loss in a unit that does not depend on the tokenizer.

@@ -1,7 +1,8 @@
 """Preference learning: a model that answers, and pairs of answers, to one that prefers the better.
 
-In: a `Checkpoint` and paired `Preferences`. Out: a `Checkpoint`. Invariants: the reference is the base itself, whose
-log-probabilities are computed once and kept; the validation split selects, the test split is never seen.
+In: a `Checkpoint` and paired `Preferences`. Out: a `Checkpoint`, which goes on to name the base that was tuned, so that it is
+judged against that. Invariants: the reference is the model itself as it comes, whose log-probabilities are computed once and
+kept; the validation split selects, the test split is never seen.
 """
 
 import json
@@ -68,7 +69,7 @@ def prefer(spec: PreferSpec, base: Checkpoint, preferences: Preferences, *, ctx:
         Checkpoint,
         method=f"{spec.loss.kind}, {spec.method.kind}",
         tokenizer_digest=base.tokenizer_digest,
-        base_digest=base.digest,
+        base_digest=base.base_digest or base.digest,
         num_parameters=result.num_parameters,
         num_trained_parameters=result.num_trained_parameters,
         num_steps=result.num_steps,

@@ -6,7 +6,8 @@ import pytest
 
 from flows.labelled_recipe import LabelledRecipe
 from flows.outlook import pretrain_outlook
-from flows.pipeline import LAST_STAGES, STAGES, corpus, model, pipeline
+from flows.pipeline import LAST_STAGES, STAGES, corpus, model, pipeline, stages_of
+from flows.plan import plan_recipe
 from flows.recipe import RECIPES_DIR, load_recipe, presets
 from flows.runner import flat_params, require_reach
 from tasks.contracts import Checkpoint, Tokenizer
@@ -20,7 +21,7 @@ def write(folder: Path, text: str, name: str = "mine.toml") -> str:
     return str(path)
 
 
-OUTSIDE = ("shared-corpus", "sentiment-zh", "sst2", "sts-en")  # these read a data folder of one's own
+OUTSIDE = ("shared-corpus", "dpo-demo", "sentiment-zh", "sst2", "sts-en")  # these read a data folder of one's own
 SHIPPED = [name for name in presets() if name not in OUTSIDE]
 
 
@@ -161,6 +162,23 @@ def test_a_base_is_used_everywhere_or_nowhere() -> None:
         load_recipe("demo", whole[1:])
     with pytest.raises(RecipeError, match=r"but tokenizer.source.kind is train: a base reads with its own tokenizer"):
         load_recipe("demo", [whole[0], whole[2]])
+
+
+PAIRS = "preference={kind='pairs', pairs={kind='paired', train=[{name='p', licence='MIT', paths=['%s']}]}}"
+
+
+def test_learning_from_preferences_is_a_part_of_the_chain_where_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "pairs.json").write_text("[]")
+    site, plain = Site(state_dir=tmp_path), load_recipe("demo")
+    recipe = load_recipe("demo", [PAIRS % (tmp_path / "pairs.json")])
+    assert stages_of(plain) == STAGES
+    asked = stages_of(recipe)
+    assert asked[asked.index("tune") : asked.index("champion")] == ("tune", "preferences", "prefer")
+    for each in (plain, recipe):
+        assert list(dict.fromkeys(step.stage for step in plan_recipe(each, site))) == list(stages_of(each))
+    assert load_recipe("dpo-demo").preference.learn.loss.beta == 0.1
+    with pytest.raises(RecipeError, match=r"preference.pairs: .*preference.pairs.kind is unpaired: dpo learns from paired"):
+        load_recipe("demo", [(PAIRS % "p").replace("'paired'", "'unpaired'")])
 
 
 def test_plan_counts_a_continued_training_by_its_base(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tasks.contracts import SPLITS, Checkpoint, Preferences
 from tasks.core.errors import ContractError, RecipeError
 from tasks.core.site import Site
 from tasks.core.stage import StageContext, stage
+from tasks.instructions import InstructionSet
 from tasks.modeling.batches import Example, make_batch
 from tasks.modeling.infer import Reader, example_nats
 from tasks.modeling.specs import AdamWSpec, TrainSpec
@@ -173,3 +174,31 @@ def test_what_does_not_fit_is_refused(base: Checkpoint, preferences: Preferences
     refused(ContractError, "has no validation pairs", items_by_split={"train": 3, "validation": 0})
     without_rate = SPEC.model_copy(update={"optim": SPEC.optim.model_copy(update={"learning_rate": None})})
     refused(RecipeError, "prefer.optim.learning_rate is off", without_rate)
+
+
+def test_the_chain_keeps_the_base_that_is_judged_against_and_what_is_held_out(
+    base: Checkpoint, site: Site, tmp_path: Path
+) -> None:
+    from flows.preference import NoPreference, PairedPreference
+
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [
+        {"prompt": f"about {word} {number}", "chosen": f"the {word}", "rejected": f"no {word} at all"}
+        for number, word in enumerate(WORDS)
+    ]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    held = tmp_path / "held.jsonl"
+    held.write_text(json.dumps({"instruction": rows[0]["prompt"], "output": "a held-out answer"}) + "\n", encoding="utf-8")
+    sets = [{"name": path.stem, "licence": "MIT", "paths": [str(path)]} for path in (pairs, held)]
+    part = PairedPreference.model_validate(
+        {
+            "kind": "pairs",
+            "pairs": {"kind": "paired", "train": sets[:1], "validation_share": 0.3},
+            "learn": SPEC.model_dump(mode="json") | {"train": SPEC.train.model_dump() | {"num_epochs": 0.5}},
+        }
+    )
+    tuned, heldout = base.model_copy(update={"base_digest": "b" * 64}), (InstructionSet.model_validate(sets[1]),)
+    made = part.build(tuned, heldout)
+    assert made.base_digest == "b" * 64
+    assert result(made)["notes"]["items"] == len(WORDS) - 1  # the held-out prompt is gone
+    assert NoPreference(kind="none").build(tuned, heldout) is tuned

@@ -1,0 +1,71 @@
+"""The optional part of the chain between tuning and the verdict: learning from preferences, or nothing.
+
+In: the tuned model. Out: the model that is judged. Invariants: calls only; where a recipe asks for nothing no stage runs; what is
+held out of the instructions is held out of the preferences too.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tasks.contracts import Checkpoint
+from tasks.core.artifact import in_order
+from tasks.core.site import Site
+from tasks.instructions import InstructionSet, PreferencesSpec, read_preferences
+from tasks.tuning.prefer import PreferSpec, prefer
+
+_STRICT = ConfigDict(frozen=True, extra="forbid", validate_default=True, json_schema_extra=in_order)
+
+
+class NoPreference(BaseModel):
+    """The tuned model is the one that is judged."""
+
+    model_config = _STRICT
+
+    kind: Literal["none"]
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Stages that it runs."""
+        return ()
+
+    def check_site(self, site: Site) -> None:
+        """Any machine can do it."""
+
+    def build(self, tuned: Checkpoint, heldout: tuple[InstructionSet, ...]) -> Checkpoint:
+        """Returns the tuned model."""
+        return tuned
+
+
+class PairedPreference(BaseModel):
+    """The tuned model learns from pairs of answers."""
+
+    model_config = _STRICT
+
+    kind: Literal["pairs"]
+    pairs: Annotated[PreferencesSpec, Field(title="Pairs", description="Pairs of answers and their held-out part.")]
+    learn: Annotated[PreferSpec, Field(title="Learn", description="The loss, what it trains, and how.")] = PreferSpec()
+
+    @model_validator(mode="after")
+    def _is_paired(self) -> Self:
+        if self.pairs.kind != "paired":
+            raise ValueError(f"preference.pairs.kind is {self.pairs.kind}: {self.learn.loss.kind} learns from paired answers")
+        return self
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Stages that it runs."""
+        return ("preferences", "prefer")
+
+    def check_site(self, site: Site) -> None:
+        """Raises RecipeError where this machine cannot do it; asked before any work."""
+        self.learn.pinned(site)
+        self.learn.method.check_site(site)
+
+    def build(self, tuned: Checkpoint, heldout: tuple[InstructionSet, ...]) -> Checkpoint:
+        """Reads the pairs and teaches the model to prefer the better answers."""
+        kept_out = (*self.pairs.keep_out, *heldout)
+        return prefer(self.learn, tuned, read_preferences(self.pairs.model_copy(update={"keep_out": kept_out})))
+
+
+Preference = Annotated[NoPreference | PairedPreference, Field(discriminator="kind")]
