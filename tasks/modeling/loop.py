@@ -9,7 +9,6 @@ validation split is at a saved checkpoint, saved before the look.
 
 import logging
 import math
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -48,11 +47,12 @@ class _Loss(torch.nn.Module):
 
     def __init__(self, model: Any, task: Task) -> None:
         super().__init__()
-        self.model, self.learned = model, task.loss
-        self.seen: Callable[[Any, Batch], Tensor] = task.watch.sums if task.watch else task.loss
+        self.model, self.loss, self.watch = model, task.loss, task.watch
 
     def forward(self, batch: Batch) -> Tensor:
-        return (self.learned if self.training else self.seen)(self.model, batch)
+        if self.training or self.watch is None:
+            return self.loss(self.model, batch)
+        return self.watch.sums(self.model, batch)
 
 
 @dataclass
