@@ -23,6 +23,13 @@ class TrainTokenizer(Spec):
     kind: Literal["train"]
     vocab_size: Annotated[int, Field(ge=300, le=1_000_000, description="Entries, the special tokens included.")] = 8_192
     min_frequency: Annotated[int, Field(ge=1, description="Fewest times a pair must stand in the corpus to be merged.")] = 2
+    split: Annotated[
+        Literal["han_runs", "llama3"],
+        Field(
+            description="How text is split before merging: runs of Han characters apart from other letters and from marks, or as "
+            "Llama 3 does, which encodes some ten times faster."
+        ),
+    ] = "han_runs"
     max_digits: Annotated[int, Field(ge=1, le=10, description="Digits that a token may hold at most.")] = 3
     extra_special: dict[str, str] = Field(
         default_factory=dict,

@@ -10,7 +10,7 @@ from tasks.core.site import Site
 from tasks.tokenization import EncodeSpec, TokenizerSpec, encode, make_tokenizer
 from tasks.tokenization.encoders import choose_encoder, load_encoder
 from tasks.tokenization.training import load_plain
-from tests.data.kit import chinese, clean_of, english
+from tests.data.kit import chinese, clean_of, english, no_base
 
 TEXTS = [english(1), chinese(2), "", "<|endoftext|> is text, <|im_start|> too", "e\u0301 \U0001f469\u200d\U0001f467 12345 İ"]
 
@@ -23,8 +23,9 @@ def corpus(tmp_path_factory):
 
 
 def trained(corpus, folder, **settings):
-    spec = TokenizerSpec.model_validate({"source": {"kind": "train", "vocab_size": 500} | settings})
-    return make_tokenizer.build(spec, corpus, site=Site(state_dir=folder, data_workers=1))
+    spec = TokenizerSpec.model_validate({"source": {"kind": "train", "vocab_size": 500, "split": "llama3"} | settings})
+    site = Site(state_dir=folder, data_workers=1)
+    return make_tokenizer.build(spec, corpus, no_base(site), site=site)
 
 
 @pytest.mark.parametrize("digits", [1, 3])
@@ -38,8 +39,9 @@ def test_a_trained_tokenizer_is_encoded_by_gigatoken_with_the_ids_of_tokenizers(
         assert [part.tolist() for part in parts] == [model.encode(text, add_special_tokens=False).ids for text in TEXTS]
 
 
-def test_a_way_of_splitting_it_does_not_know_is_left_to_tokenizers(corpus, tmp_path):
-    folder = trained(corpus, tmp_path, max_digits=2).path
+@pytest.mark.parametrize("settings", [{"max_digits": 2}, {"split": "han_runs"}])
+def test_a_way_of_splitting_it_does_not_know_is_left_to_tokenizers(corpus, tmp_path, settings):
+    folder = trained(corpus, tmp_path, **settings).path
     name, why = choose_encoder(folder, TEXTS)
     assert name == "tokenizers"
     assert "does not take this tokenizer" in why

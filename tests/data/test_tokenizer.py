@@ -122,12 +122,24 @@ def test_the_chat_template(tokenizer):
     assert prompt.endswith("<|im_start|>assistant\n")
 
 
-def test_text_is_split_as_llama_3_does(tokenizer):
-    model = load_plain(tokenizer.path)
-    pieces = [text for text, _ in model.pre_tokenizer.pre_tokenize_str("a12345 天地玄黄 abc,it's")]
+def pieces_of(model):
+    return [text for text, _ in model.pre_tokenizer.pre_tokenize_str("a12345 天地玄黄abc,it's")]
+
+
+def test_digits_come_in_threes_and_han_runs_may_be_tokens(tokenizer):
+    pieces = pieces_of(load_plain(tokenizer.path))
+    assert pieces[:4] == ["a", "123", "45", "Ġ"]
+    assert pieces[5:] == ["abc", ",", "it", "'s"]
+
+
+def test_text_may_be_split_as_llama_3_does(corpus, tmp_path):
+    from tasks.core.site import Site
+
+    site = Site(state_dir=tmp_path, data_workers=1)
+    found = make_tokenizer.build(trained(split="llama3"), corpus, no_base(site), site=site)
+    pieces = pieces_of(load_plain(found.path))
     assert pieces[:3] == ["a", "123", "45"]
-    assert pieces[4:] == ["Ġabc", ",it", "'s"]
-    assert len(pieces) == 7  # the space and the Han run are one
+    assert pieces[4:] == [",it", "'s"], "the space, the Han run and abc are one"
 
 
 def test_the_same_corpus_gives_the_same_bytes_with_any_threads(corpus, tokenizer, tmp_path, monkeypatch):

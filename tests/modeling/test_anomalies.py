@@ -49,7 +49,7 @@ def spoilt(folder: Path, train: TrainSpec, factor: float, world: Any, die_at: in
         is_bad = model.training and any(torch.equal(batch.ids_BT[0], ids) for ids in spoilt_ids)
         return fine(model, batch) * (factor if is_bad else 1.0)
 
-    loop._losses.learned = loss
+    loop._losses.loss = loss
     return loop
 
 
@@ -132,7 +132,7 @@ def test_where_no_batch_is_left_there_is_no_model(tmp_path: Path) -> None:
     one = spec("skip").model_copy(update={"num_tokens": 4 * 32})
     with joined("cpu") as world:
         loop = tiny_loop(TinyJob(folder=tmp_path, train=one), world)
-        loop._losses.learned = lambda model, batch: loop.task.loss(model, batch) * math.nan
+        loop._losses.loss = lambda model, batch: loop.task.loss(model, batch) * math.nan
         with pytest.raises(StageError, match="every batch was passed over"):
             loop.run()
 

@@ -113,4 +113,4 @@ def test_weights_of_another_model_are_refused(trained: tuple[Path, Any, Any]) ->
     root, _, _ = trained
     other = build_model(MODEL.model_copy(update={"depth": 1}), 64, SPECIAL, 0)
     with pytest.raises(ContractError, match="holds other weights than the model"):
-        checkpoint.load(root / "step-000002", other, build_optimizer(other, AdamWSpec(kind="adamw")))
+        checkpoint.load(root / "step-000002", other, build_optimizer(other, AdamWSpec(kind="adamw", learning_rate=1e-2)))

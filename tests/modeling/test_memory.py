@@ -34,7 +34,7 @@ def train_within(folder: Path, max_rows: int, error: Exception, micro_rows: int 
                 raise error
             return fine(model, batch)
 
-        loop._losses.learned = loss
+        loop._losses.loss = loss
         return loop.run(), loop
 
 
