@@ -139,6 +139,7 @@ def test_replay_changes_what_is_read_and_nothing_else(
     assert identity == {"share": 0.25, "digest": earlier.digest}
 
 
+@pytest.mark.slow
 def test_a_cut_off_training_with_replay_ends_with_the_same_bits(tmp_path: Path) -> None:
     from tests.modeling.training import TinyJob, cut_off, joined, tiny_loop
 

@@ -28,6 +28,7 @@ assert not any(name.split(".")[0] in ("tasks", "flows", "deploy") for name in sy
 """
 
 
+@pytest.mark.slow
 def test_versions_of_every_task_say_what_was_scored_without_textmill(site: Site, tmp_path: Path) -> None:
     made = {"classification": True, "multi_label": False, "regression": False, "token_classification": False}
     versions, questions = [], []

@@ -54,6 +54,7 @@ def first_losses(model: Checkpoint, count: int = 3) -> list[float]:
     return [line["train_loss"] for line in lines if "train_loss" in line][:count]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "task", "figure", "least"),
     [
