@@ -248,6 +248,7 @@ def test_notice_states_authors_and_licences():
         assert words in notice
 
 
+@pytest.mark.slow
 def test_data_can_be_built_again(tmp_path):
     if not SHARED.is_dir():
         pytest.skip(f"the source data is not at {SHARED}; set TEXTMILL_SHARED_DATA to its folder")

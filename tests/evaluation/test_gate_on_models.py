@@ -1,5 +1,7 @@
 """The gate on models that were really trained: yes to a good one, no to each kind of bad one."""
 
+import pytest
+
 from tasks.contracts import Checkpoint, CleanCorpus, Scores, Verdict
 from tasks.core.site import Site
 from tasks.evaluation import CompareSpec, GateSpec, ScoreSpec, compare, judge, score_champion, score_model
@@ -41,6 +43,7 @@ def test_a_model_that_learned_its_task_passes(base: Checkpoint, corpus: CleanCor
     assert answers(verdict(base, corpus, shared_site)) == ["yes"] * 4
 
 
+@pytest.mark.slow
 def test_a_learning_rate_of_0_is_refused(base: Checkpoint, corpus: CleanCorpus, shared_site: Site) -> None:
     found = verdict(base, corpus, shared_site, rate=0.0)
     assert (found.passed, answers(found)[0]) == (False, "no")

@@ -110,6 +110,7 @@ def test_rolling_back_goes_on_with_the_batches_after_the_bad_one(tmp_path: Path)
     assert loop.position.num_passed_batches == 3
 
 
+@pytest.mark.slow
 def test_a_jump_is_measured_against_the_latest_steps(tmp_path: Path) -> None:
     """Half of the spoilt batch's rows have 5 times their loss, the whole has 3 times its own."""
     jump = spec("skip", spike_multiple=2.0)

@@ -33,6 +33,7 @@ def test_by_hand() -> None:
     assert weight.tolist() == pytest.approx([expected] * 2)
 
 
+@pytest.mark.slow
 def test_looks_and_the_model_are_of_the_mean_and_the_training_is_as_without(tmp_path: Path) -> None:
     plain, model = train_tiny(TinyJob(folder=tmp_path / "plain"))
     with joined("cpu") as world:

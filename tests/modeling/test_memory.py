@@ -124,6 +124,7 @@ def test_gradients_that_overflow_fp16_at_every_scale_end_it(tmp_path: Path) -> N
             loop.run()
 
 
+@pytest.mark.slow
 def test_fp16_scales_its_losses_and_a_kill_changes_no_bit(tmp_path: Path) -> None:
     """On a CPU only this test asks for fp16. The first scale is too large for some gradients: those steps change nothing."""
     job = TinyJob(folder=tmp_path / "whole", precision="fp16")

@@ -164,6 +164,7 @@ def test_noise_is_there_while_training_only_and_within_its_bound() -> None:
     assert torch.equal(model.train().get_input_embeddings()(ids), plain)
 
 
+@pytest.mark.slow
 def test_noise_changes_what_is_learned(
     base: Checkpoint, conversations: Conversations, old: Old, free: Checkpoint, shared_site: Site
 ) -> None:
