@@ -4,8 +4,7 @@ In: three `Scores`. Out: an `EvalReport` with paired intervals and a page to loo
 both models were scored on; a loss per token is compared only where both models cut the text into the same tokens.
 """
 
-import json
-from typing import Any
+from functools import partial
 
 from tasks.contracts import EvalReport, Interval, Scores
 from tasks.core.errors import ContractError
@@ -14,37 +13,18 @@ from tasks.evaluation.bootstrap import difference_interval
 from tasks.evaluation.metrics import Units
 from tasks.evaluation.page import render_page
 from tasks.evaluation.score import columns, read_units
+from tasks.evaluation.side_by_side import check_roles, commit_comparison, side_by_side
 from tasks.evaluation.specs import BootstrapSpec, CompareSpec
 
 
 @stage(version=1, name="evaluate", packages=("numpy",))
 def compare(spec: CompareSpec, base: Scores, tuned: Scores, champion: Scores, *, ctx: StageContext) -> EvalReport:
     """Compares the tuned model with its base, and with the champion where there is one."""
-    for wanted, scores in (("base", base), ("tuned", tuned), ("champion", champion)):
-        if scores.role != wanted:
-            raise ContractError(f"evaluate was given the scores of a {scores.role} model as {wanted}; check the order")
-    if base.model_digest is None or tuned.model_digest is None:
-        raise ContractError("base and tuned model must both have been scored")
-    present = [scores for scores in (base, tuned, champion) if scores.model_digest]
+    present = check_roles("evaluate", base, tuned, champion)
     units = {scores.role: read_units(scores.path) for scores in present}
-    metrics = {f"{scores.role}/{name}": interval for scores in present for name, interval in scores.metrics.items()}
-    differences = {
-        f"{role}/{name}": interval
-        for role in units
-        if role != "tuned"
-        for name, interval in paired_differences(spec.bootstrap, units["tuned"], units[role]).items()
-    }
-    (ctx.dir / "comparison.json").write_text(_as_json(metrics, differences), encoding="utf-8")
+    metrics, differences = side_by_side(present, units, partial(paired_differences, spec.bootstrap))
     page = render_page(spec, present, metrics, differences)
-    (ctx.dir / "report.html").write_text(page, encoding="utf-8")
-    return ctx.commit(
-        EvalReport,
-        base_digest=base.model_digest,
-        tuned_digest=tuned.model_digest,
-        champion_digest=champion.model_digest,
-        metrics=metrics,
-        differences=differences,
-    )
+    return commit_comparison(present, metrics, differences, page, ctx)
 
 
 def paired_differences(spec: BootstrapSpec, tuned: dict[str, Units], other: dict[str, Units]) -> dict[str, Interval]:
@@ -67,9 +47,3 @@ def paired_differences(spec: BootstrapSpec, tuned: dict[str, Units], other: dict
 def _comparable(name: str, one: Units, two: Units) -> bool:
     """Says whether a metric means the same for both: bytes are the same for all models, tokens may not be."""
     return name != "answer_loss" or all(one[unit][1] == two[unit][1] for unit in one)
-
-
-def _as_json(metrics: dict[str, Interval], differences: dict[str, Interval]) -> str:
-    parts: dict[str, Any] = {"metrics": metrics, "differences": differences}
-    plain = {part: {name: interval.model_dump() for name, interval in found.items()} for part, found in parts.items()}
-    return json.dumps(plain, indent=1, sort_keys=True)
