@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import signal
+import statistics
 import threading
 import time
 from pathlib import Path
@@ -130,7 +131,7 @@ def _check_parts(made: Checkpoint, parts: tuple[str, ...]) -> None:
     curve = (made.path / "extra" / "curve.svg").read_text()
     assert all(f"{kind} {part.replace('_', ' ')} loss" in curve for kind in ("train", "validation") for part in parts)
     assert "model FLOPs utilisation" in curve
-    assert 0 < made.figures["mfu"] < 2
+    assert made.figures["mfu"] == statistics.median(record["mfu"] for record in records if "mfu" in record) > 0
 
 
 @pytest.fixture(scope="module")
