@@ -16,7 +16,7 @@ from rich.table import Table
 
 from flows.inspect import find_artifact
 from flows.plan import found_artifacts
-from flows.recipe import load_recipe
+from flows.presets import load_recipe
 from tasks.cleaning.pii import MARKS
 from tasks.contracts import FilteredCorpus
 from tasks.core.errors import RecipeError

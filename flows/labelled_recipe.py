@@ -1,6 +1,6 @@
 """The recipe of a model that labels text: where its base comes from, the labelled data, and what each stage is asked to make.
 
-In: a TOML preset of kind `labelled`, see `flows.recipe.load_recipe`. Out: a validated `LabelledRecipe`, cut into one spec a
+In: a TOML preset of kind `labelled`, see `flows.presets.load_recipe`. Out: a validated `LabelledRecipe`, cut into one spec a
 stage.
 Invariants: those of `flows.recipe`; a base of one's own comes out of the very chain its recipe runs alone, so it is reused.
 """
@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from data_quality.labelled import CheckLabelledSpec
 from deploy.rollout import DeployLabelledSpec
 from flows.corpus import build_corpus
-from flows.recipe import RECIPES_DIR, Recipe, with_paths
+from flows.recipe import Recipe
+from flows.recipe_paths import RECIPES_DIR, with_paths
 from tasks.bases import BaseSpec, adopt_base
 from tasks.contracts import Checkpoint
 from tasks.core.artifact import in_order

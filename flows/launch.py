@@ -15,7 +15,7 @@ from rich.markup import escape
 from flows.display import TerminalObserver, summary_table
 from flows.labelled_recipe import LabelledRecipe
 from flows.pipeline import AnyRecipe, chains_of, stages_of
-from flows.recipe import load_recipe
+from flows.presets import load_recipe
 from flows.runner import require_reach
 from flows.servers import prefect_api, wait_for_prefect
 from tasks.contracts import Deployment

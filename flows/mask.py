@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from flows.plan import found_artifacts
-from flows.recipe import load_recipe
+from flows.presets import load_recipe
 from tasks.contracts import Conversations, Tokenizer
 from tasks.core.errors import RecipeError
 from tasks.core.site import current_site

@@ -15,7 +15,8 @@ from rich.table import Table
 from flows.launch import require_choice
 from flows.outlook import pretrain_outlook, pretrain_scale, scale_line, tuning_outlook
 from flows.pipeline import AnyRecipe, chains_of, stages_of
-from flows.recipe import Recipe, load_recipe
+from flows.presets import load_recipe
+from flows.recipe import Recipe
 from flows.runner import flat_params, require_reach
 from tasks.core.artifact import Artifact, Spec
 from tasks.core.run import Run, running

@@ -13,7 +13,8 @@ from pydantic import Field
 from flows import pipeline as chains
 from flows.labelled_recipe import LabelledRecipe
 from flows.pipeline import AnyRecipe, Chain
-from flows.recipe import Recipe, load_chat_recipe, load_recipe
+from flows.presets import load_chat_recipe, load_recipe
+from flows.recipe import Recipe
 from flows.runner import run_chain
 from tasks.core.stage import Stopped
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from flows.dropped import sample
 from flows.plan import found_artifacts
-from flows.recipe import load_recipe
+from flows.presets import load_recipe
 from tasks.core.site import current_site
 from tasks.core.tables import Row, read_rows
 from tasks.core.text import one_line

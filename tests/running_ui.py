@@ -17,7 +17,7 @@ import httpx
 import psutil
 
 from flows.pipeline import STAGES
-from flows.recipe import load_recipe
+from flows.presets import load_recipe
 from flows.servers import free_port
 from tests.chain import processes_on, start, wait_until
 

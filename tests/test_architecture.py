@@ -34,11 +34,11 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_loading_a_preset_imports_nothing_heavy() -> None:
-    assert modules_after("from flows.recipe import load_recipe, presets\nfor p in presets(): load_recipe(p)") == set()
+    assert modules_after("from flows.presets import load_recipe, presets\nfor p in presets(): load_recipe(p)") == set()
 
 
 def test_planning_imports_nothing_heavy(tmp_path: Path) -> None:
-    code = "from flows.plan import plan_recipe; from flows.recipe import load_recipe; from tasks.core.site import Site\n"
+    code = "from flows.plan import plan_recipe; from flows.presets import load_recipe; from tasks.core.site import Site\n"
     assert modules_after(f"{code}print(len(plan_recipe(load_recipe('demo'), Site(state_dir={str(tmp_path)!r}))))") == set()
 
 

@@ -52,7 +52,7 @@ def chain(folder: Path) -> dict[str, Callable[[], Any]]:
     """Returns what builds each stage; those before it are answered from the store."""
     from data_quality.baseline import BaselineSpec, resolve_baseline
     from data_quality.check import check
-    from flows.recipe import load_recipe
+    from flows.presets import load_recipe
     from tasks.cleaning import clean, decontaminate, dedup
     from tasks.core.site import Site
     from tasks.ingest import IngestSpec, ingest

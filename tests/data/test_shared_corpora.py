@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from flows.recipe import load_recipe
+from flows.presets import load_recipe
 from tasks.core.errors import RecipeError
 from tasks.core.site import current_site
 from tasks.core.tables import read_rows

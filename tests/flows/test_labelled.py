@@ -9,7 +9,7 @@ import pytest
 from flows.labelled_recipe import LabelledRecipe
 from flows.pipeline import LAST_STAGES, STAGES, chains_of, labelled, stages_of
 from flows.plan import plan_recipe
-from flows.recipe import load_chat_recipe, load_recipe
+from flows.presets import load_chat_recipe, load_recipe
 from flows.runner import require_reach
 from tasks.core.errors import RecipeError
 from tasks.core.site import Site

@@ -11,7 +11,7 @@ import pytest
 
 from flows.pipeline import STAGES
 from flows.plan import plan_recipe
-from flows.recipe import load_recipe
+from flows.presets import load_recipe
 from tasks.core.errors import ContractError
 from tasks.core.run import Run, running
 from tasks.core.site import Site

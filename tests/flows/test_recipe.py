@@ -8,7 +8,8 @@ from flows.labelled_recipe import LabelledRecipe
 from flows.outlook import pretrain_outlook
 from flows.pipeline import LAST_STAGES, STAGES, corpus, model, pipeline, stages_of
 from flows.plan import plan_recipe
-from flows.recipe import RECIPES_DIR, load_recipe, presets
+from flows.presets import load_recipe, presets
+from flows.recipe_paths import RECIPES_DIR
 from flows.runner import flat_params, require_reach
 from tasks.contracts import Checkpoint, Tokenizer
 from tasks.core.errors import RecipeError

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from flows.recipe import load_recipe
+from flows.presets import load_recipe
 from tests.chain import ChainRun, wait_until
 from tests.running_ui import RunningUi, serving_ui
 

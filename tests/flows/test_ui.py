@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from flows.pipeline import STAGES
 from flows.plan import plan_recipe
-from flows.recipe import load_recipe
+from flows.presets import load_recipe
 from flows.servers import free_port
 from flows.ui import make_pool
 from tasks.modeling.specs import Family

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from flows.recipe import load_recipe
+from flows.presets import load_recipe
 from tasks.core.errors import RecipeError, StageError
 from tasks.core.site import Site
 from tasks.modeling.batches import Batch

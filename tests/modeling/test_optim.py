@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from flows.recipe import load_recipe
+from flows.presets import load_recipe
 from tasks.core.errors import RecipeError
 from tasks.modeling.model import build_model
 from tasks.modeling.optim import build_optimizer, set_learning_rate

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from flows.__main__ import main
 from flows.outlook import pretrain_outlook, tuning_outlook
-from flows.recipe import load_recipe
+from flows.presets import load_recipe
 from tasks.core.site import Site
 from tasks.modeling.job import Compute
 from tasks.modeling.model import build_model, model_config, num_parameters

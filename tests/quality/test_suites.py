@@ -7,7 +7,7 @@ import pytest
 from data_quality.drift import measured, profile_of
 from data_quality.suite import SUITES_DIR, CheckSpec, read_suite, suites
 from data_quality.validation import validate
-from flows.recipe import load_recipe
+from flows.presets import load_recipe
 from tasks.core.errors import ContractError, RecipeError
 
 DOCUMENT = {"source": "s", "split": "train", "id_key": 1, "text_key": 1, "num_bytes": 30, "num_lines": 1, "mean_line_chars": 1.0}

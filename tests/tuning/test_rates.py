@@ -4,7 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from flows.__main__ import main
-from flows.recipe import load_recipe
+from flows.presets import load_recipe
 from tasks.contracts import Checkpoint, Conversations
 from tasks.core.errors import RecipeError
 from tasks.core.site import Site

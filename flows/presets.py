@@ -1,0 +1,195 @@
+"""Reading a recipe: a shipped preset's name or a TOML file, and `--set a.b=value` overrides.
+
+Out: a validated recipe of either kind. Invariants: a preset holds only differences (`extends` names its parent); a misspelt key
+or an unknown kind fails with its path; "off" in TOML is None in Python.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import BaseModel, ValidationError
+
+from flows.labelled_recipe import LabelledRecipe
+from flows.recipe import Recipe
+from flows.recipe_paths import RECIPES_DIR, Tree, with_paths
+from tasks.core.errors import RecipeError
+
+
+def presets() -> list[str]:
+    """Returns the names of the shipped presets."""
+    return sorted(path.stem for path in RECIPES_DIR.glob("*.toml"))
+
+
+def load_recipe(preset: str, overrides: Sequence[str] = ()) -> Recipe | LabelledRecipe:
+    """Reads a recipe; of a model that answers, or, where it says `kind = "labelled"`, of one that labels text.
+
+    Args:
+        preset: Name of a shipped preset, or path to a TOML file.
+        overrides: `a.b=value` with `value` in TOML; a bare word is a string.
+
+    Raises:
+        RecipeError: The preset is unknown, or a key, kind or value is wrong; the message has its path.
+    """
+    path = preset_path(preset)
+    tree = _read_tree(path, ())
+    tree = _merge(_defaults(_class_of(tree)), _expanded(tree))
+    for override in overrides:
+        tree = _merge(tree, _parse_override(override))
+    return parse_recipe(with_paths(cast(Tree, _off_to_none(tree)), Path.cwd()), str(path))
+
+
+def load_chat_recipe(preset: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe of a model that answers.
+
+    Raises:
+        RecipeError: As `load_recipe`, or it is one of another kind.
+    """
+    recipe = load_recipe(preset, overrides)
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"{preset!r} is a recipe of kind {recipe.kind}: it has no corpus and no conversations of its own")
+    return recipe
+
+
+def _class_of(tree: Tree) -> type[Recipe] | type[LabelledRecipe]:
+    """Returns the class of a recipe by its `kind`; without one it is of a model that answers."""
+    kind = tree.get("kind")
+    if kind is None:
+        return Recipe
+    if kind != "labelled":
+        raise RecipeError(f"kind {kind!r} is no kind of recipe; leave it out, or set labelled")
+    return LabelledRecipe
+
+
+def _expanded(tree: Tree) -> Tree:
+    """Returns the tree with the recipe of a pretrained base whole: what it `extends`, over a recipe's own defaults."""
+    own = tree.get("base", {}).get("recipe")
+    if not isinstance(own, dict) or "extends" not in own:
+        return tree
+    parent = _merge(_defaults(Recipe), _read_tree(preset_path(str(own["extends"])), ()))
+    whole = _merge(parent, {key: value for key, value in own.items() if key != "extends"})
+    return tree | {"base": tree["base"] | {"recipe": whole}}
+
+
+def parse_recipe(tree: Tree, origin: str) -> Recipe | LabelledRecipe:
+    """Validates a tree of plain values as a recipe.
+
+    Raises:
+        RecipeError: With one line for each wrong field.
+    """
+    model = _class_of(tree)
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        lines = [_explain(item, model) for item in error.errors()]
+        raise RecipeError(f"{origin} is no valid recipe:\n" + "\n".join(lines)) from None
+
+
+def preset_path(preset: str) -> Path:
+    """Returns the file of a preset.
+
+    Raises:
+        RecipeError: Neither a shipped name nor a file.
+    """
+    shipped = RECIPES_DIR / f"{preset}.toml"
+    if shipped.exists():
+        return shipped
+    path = Path(preset)
+    if path.suffix == ".toml" and path.is_file():
+        return path
+    near = difflib.get_close_matches(preset, presets(), n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise RecipeError(
+        f"no recipe {preset!r}: neither a shipped preset ({', '.join(presets())}) nor a TOML file.{hint} "
+        "`textmill init my.toml --data DIR` writes one."
+    )
+
+
+def _read_tree(path: Path, seen: tuple[Path, ...]) -> Tree:
+    if path in seen:
+        raise RecipeError(f"{path} extends itself: {' -> '.join(map(str, (*seen, path)))}")
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not TOML: {error}") from None
+    parent = tree.pop("extends", None)
+    tree = with_paths(tree, path.parent)
+    if parent is None:
+        return tree
+    beside = path.parent / str(parent)
+    return _merge(_read_tree(beside if beside.is_file() else preset_path(str(parent)), (*seen, path)), tree)
+
+
+def _defaults(model: type[BaseModel]) -> Tree:
+    """Returns what a recipe says by itself, so that a change of one field leaves the fields beside it as they were."""
+    return {
+        name: field.default.model_dump(mode="json")
+        for name, field in model.model_fields.items()
+        if isinstance(field.default, BaseModel)
+    }
+
+
+def _merge(base: Tree, changes: Tree) -> Tree:
+    """Lays `changes` over `base`; a part whose `kind` is set anew starts from that kind's defaults."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        if isinstance(value, dict) and isinstance(old, dict) and value.get("kind", old.get("kind")) == old.get("kind"):
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _parse_override(text: str) -> Tree:
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise RecipeError(f"--set {text!r} is not of the form a.b=value")
+    try:
+        parsed: Any = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    for part in reversed(key.strip().split(".")):
+        parsed = {part: parsed}
+    return cast(Tree, parsed)
+
+
+def _off_to_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _off_to_none(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_off_to_none(item) for item in value]
+    return None if value == "off" else value
+
+
+def _explain(item: Any, root: type[BaseModel]) -> str:
+    where = ".".join(str(part) for part in item["loc"]) or "recipe"
+    if item["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(item["loc"][-1]), _known_keys(root, item["loc"][:-1]), n=1)
+        return f"  {where}: no such key" + (f"; did you mean {near[0]!r}?" if near else "")
+    if item["type"] == "missing":
+        return f"  {where}: is not set, and has no default"
+    shown = repr(item["input"])
+    return f"  {where}: {item['msg']}" + ("" if not item["loc"] else f" (got {shown if len(shown) < 80 else shown[:77] + '...'})")
+
+
+def _known_keys(root: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Returns the field names at a location, as far as plain nesting leads there."""
+    model: Any = root
+    for part in location:
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            return sorted({name for candidate in _models(model) for name in candidate.model_fields})
+        model = field.annotation
+    return list(getattr(model, "model_fields", {})) or sorted(
+        {name for candidate in _models(model) for name in candidate.model_fields}
+    )
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """Returns the models that appear anywhere inside an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]
