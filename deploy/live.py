@@ -30,6 +30,7 @@ Notify = Callable[[str], None]
 Ask = Callable[[str, int], str]
 
 _LOOK_S = 5.0
+_ANSWER_LIMIT_S = 600.0
 _POLL_S = 0.2
 _NAME = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:@(?P<alias>[\w.-]+)|:(?P<version>\d+))?")
 
@@ -93,7 +94,8 @@ def serve_foreground(site: Site, model: str, notify: Notify = lambda text: None)
 
 def _entry(server: Server) -> str:
     if server.engine == scoring.ENGINE:
-        return f'{server.url}/invocations (POST {{"dataframe_records": [{{"text": "..."}}]}})'
+        column = "text" if server.labels else "prompt"
+        return f'{server.url}/invocations (POST {{"dataframe_records": [{{"{column}": "..."}}]}})'
     return f"{server.url}/v1 (model name {server.model})"
 
 
@@ -141,6 +143,7 @@ def _announced(site: Site, model: str, target: Target, server: Server) -> Iterat
         "url": server.url,
         "model": server.model,
         "engine": server.engine,
+        "labels": server.labels,
         "version": _number(target),
         "process": process_identity(),
     }
@@ -210,26 +213,28 @@ def open_chat(site: Site, model: str) -> Iterator[Ask]:
     """
     record = live_record(site, model)
     if record is not None:
-        yield _asking(record["url"], record["model"], record["engine"])
+        yield _asking(record["url"], record["model"], record["engine"], labels=record["labels"])
         return
     target = resolve(site, model)
     with served(target.folder, site, name=target.name) as server:
-        yield _asking(server.url, server.model, server.engine)
+        yield _asking(server.url, server.model, server.engine, labels=server.labels)
 
 
-def _asking(url: str, model: str, engine: str) -> Ask:
+def _asking(url: str, model: str, engine: str, *, labels: bool) -> Ask:
     """Returns the way to ask a server: within one conversation, or one text after the other for its labels."""
-    if engine != scoring.ENGINE:
-        return _conversation(url, model)
-    return lambda text, max_tokens: json.dumps(scoring.label_at(url, [{"text": text}])[0], ensure_ascii=False)
+    if labels:
+        return lambda text, max_tokens: json.dumps(scoring.label_at(url, [{"text": text}])[0], ensure_ascii=False)
+    if engine == scoring.ENGINE:
+        return _conversation(lambda messages, max_tokens: scoring.answer_at(url, messages, max_tokens, _ANSWER_LIMIT_S))
+    return _conversation(lambda messages, max_tokens: ask_at(url, model, messages, max_tokens, _ANSWER_LIMIT_S))
 
 
-def _conversation(url: str, model: str) -> Ask:
+def _conversation(answer_to: Callable[[list[dict[str, str]], int], str]) -> Ask:
     messages: list[dict[str, str]] = []
 
     def ask(prompt: str, max_tokens: int) -> str:
         turn = {"role": "user", "content": prompt}
-        answer = ask_at(url, model, [*messages, turn], max_tokens)
+        answer = answer_to([*messages, turn], max_tokens)
         messages.extend((turn, {"role": "assistant", "content": answer}))
         return answer
 

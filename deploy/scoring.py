@@ -1,7 +1,7 @@
-"""A labelled version behind MLflow's scoring server: the command, the question, and whether an answer is the expected one.
+"""What only MLflow's scoring server serves, labelled models and adapters that do not merge: command, question, comparison.
 
-In: the folder of a registered version, records. Out: answers of `/invocations`. Invariant: labels are compared exactly, numbers
-as fp32 in batches of another size gives them.
+In: the folder of a registered version, records or messages. Out: answers of `/invocations`. Invariant: labels are compared
+exactly, numbers as fp32 in batches of another size gives them.
 """
 
 import json
@@ -21,8 +21,15 @@ TOLERANCE = 1e-3  # of a probability, or of a value as a share of its size
 Record = dict[str, Any]
 
 
+def is_adapter(folder: Path) -> bool:
+    """Whether a model folder is an adapter, which only MLflow's server puts into its base."""
+    return not (folder / "config.json").exists() and (folder / "base.json").exists()
+
+
 def says_labels(folder: Path) -> bool:
     """Whether a model folder holds a labelled model."""
+    if is_adapter(folder):
+        return False
     config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return any(
         name.endswith(("ForSequenceClassification", "ForTokenClassification")) for name in config.get("architectures") or ()
@@ -30,7 +37,7 @@ def says_labels(folder: Path) -> bool:
 
 
 def version_folder(folder: Path) -> Path:
-    """Returns the folder of the registered version that a labelled model's folder lies in.
+    """Returns the folder of the registered version that a model's folder lies in.
 
     Raises:
         ContractError: It lies in none; a plain folder has no server.
@@ -38,7 +45,7 @@ def version_folder(folder: Path) -> Path:
     found = folder.parent.parent
     if not (found / "MLmodel").exists():
         raise ContractError(
-            f"{folder} labels text but is no registered version, which MLflow's server needs; give a registered name"
+            f"{folder} is no registered version, which MLflow's server needs for labels and adapters; give a registered name"
         )
     return found
 
@@ -68,12 +75,22 @@ def label_at(url: str, records: list[Record], limit_s: float = 120.0) -> list[Re
         TransientError: It does not answer.
         StageError: It answers with an error.
     """
+    return _invoke(url, {"dataframe_records": records}, limit_s)
+
+
+def answer_at(url: str, messages: list[dict[str, str]], max_tokens: int, limit_s: float) -> str:
+    """Returns the greedy answer of the scoring server at `url` to a conversation; raises as `label_at` does."""
+    records = [{"messages": json.dumps(messages, ensure_ascii=False)}]
+    return str(_invoke(url, {"dataframe_records": records, "params": {"max_new_tokens": max_tokens}}, limit_s)[0])
+
+
+def _invoke(url: str, body: dict[str, Any], limit_s: float) -> list[Any]:
     import httpx
 
     try:
-        response = httpx.post(f"{url}/invocations", json={"dataframe_records": records}, timeout=limit_s)
+        response = httpx.post(f"{url}/invocations", json=body, timeout=limit_s)
         response.raise_for_status()
-        answers: list[Record] = response.json()["predictions"]
+        answers: list[Any] = response.json()["predictions"]
     except httpx.HTTPStatusError as error:
         raise StageError(f"the scoring server at {url} refused: {text_safe(error.response.text, 500)}") from error
     except (httpx.HTTPError, KeyError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""A model folder behind a server, for as long as it is wanted and no longer: OpenAI-compatible, or MLflow's for labels.
+"""A model folder behind a server, for as long as it is wanted and no longer: OpenAI-compatible, or MLflow's where that is not.
 
 In: a `transformers` folder and the site (engine, device, address). Out: an address that answers. Invariants: the server is
 healthy before it is handed over; it stops surely (SIGTERM, then SIGKILL, by its mark) and dies with the process that wanted it;
@@ -42,12 +42,14 @@ class Server:
     Attributes:
         url: Its address, without the `/v1` or `/invocations`.
         model: What it calls the model.
-        engine: Program that serves it; `mlflow` for a model that labels text.
+        engine: Program that serves it; `mlflow` for a model that labels text and for an adapter that does not merge.
+        labels: Whether it labels text instead of answering.
     """
 
     url: str
     model: str
     engine: str
+    labels: bool
     process: "subprocess.Popen[bytes]"
     log: Path
 
@@ -68,7 +70,7 @@ def served(
     """Serves a model folder inside the context.
 
     Args:
-        folder: A `transformers` folder.
+        folder: A `transformers` folder, or that of a registered version's adapter.
         site: Engine, device and address.
         name: What clients call the model; none: the folder's name.
         port: Port to bind; none: any free one.
@@ -80,7 +82,7 @@ def served(
         TransientError: The server did not get healthy in time.
         StageError: It ended by itself or does not answer; the message says what it said.
     """
-    if not (folder / "config.json").exists():
+    if not (folder / "config.json").exists() and not scoring.is_adapter(folder):
         raise ContractError(
             f"{folder} is no model folder: it has no config.json; give a registered name or a transformers folder"
         )
@@ -99,9 +101,10 @@ def served(
 
 def _start(folder: Path, site: Site, name: str, port: int) -> tuple[Server, str]:
     labels = scoring.says_labels(folder)
+    by_mlflow = labels or scoring.is_adapter(folder)
     place = _named(folder, site, name, port)
-    command = scoring.scoring_command(folder, site, port) if labels else engine_command(place, site, port)
-    engine, own = (scoring.ENGINE, scoring.scoring_environment(site)) if labels else (site.engine, {})
+    command = scoring.scoring_command(folder, site, port) if by_mlflow else engine_command(place, site, port)
+    engine, own = (scoring.ENGINE, scoring.scoring_environment(site)) if by_mlflow else (site.engine, {})
     mark = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
     log = site.root / "logs" / f"serve-{port}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +119,7 @@ def _start(folder: Path, site: Site, name: str, port: int) -> tuple[Server, str]
             start_new_session=True,
             preexec_fn=die_with_parent,
         )
-    return Server(f"http://{site.host}:{port}", place.name, engine, process, log), mark
+    return Server(f"http://{site.host}:{port}", place.name, engine, labels, process, log), mark
 
 
 def _named(folder: Path, site: Site, name: str, port: int) -> Path:
@@ -220,6 +223,8 @@ def healthy(url: str) -> bool:
 
 def ask(server: Server, messages: list[dict[str, str]], max_tokens: int, limit_s: float = 600.0) -> str:
     """Returns the greedy answer of a server to a conversation; see `ask_at`."""
+    if server.engine == scoring.ENGINE:
+        return scoring.answer_at(server.url, messages, max_tokens, limit_s)
     return ask_at(server.url, server.model, messages, max_tokens, limit_s)
 
 

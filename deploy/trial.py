@@ -54,7 +54,7 @@ def try_out(
         with served(folder, site, progress=progress) as server:
             answers = tuple(ask(server, [{"role": "user", "content": prompt}], max_new_tokens) for prompt in prompts)
         compare(version, prompts, answers, expected.result())
-    return Trial(answers, site.engine, 1 + len(prompts))
+    return Trial(answers, server.engine, 1 + len(prompts))
 
 
 def try_labels(

@@ -26,7 +26,7 @@ def convert_main(job: ConvertJob) -> None:
     """Converts a base."""
     transformers.utils.logging.disable_progress_bar()
     model, tokenizer = _load(job)
-    roles = settle(tokenizer, job.source.name)
+    roles = settle(tokenizer, job.source.name, job.chat_template)
     special = special_ids(tokenizer, roles)
     _require_rows(model, tokenizer)
     if model.can_generate() and not model.config.is_encoder_decoder:

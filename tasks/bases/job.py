@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from tasks.modeling.roles import ChatTemplate
+
 RESULT_NAME = "base.json"
 
 
@@ -19,6 +21,7 @@ class ConvertJob(BaseModel):
     source: Path
     gguf: str | None
     weights: Literal["fp32", "bf16"]
+    chat_template: ChatTemplate
     dir: Path
 
 

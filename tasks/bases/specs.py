@@ -13,6 +13,7 @@ from tasks.core.artifact import Spec
 from tasks.core.errors import RecipeError
 from tasks.core.inputs import InputFile, find_files, pin
 from tasks.core.site import Site
+from tasks.modeling.roles import ChatTemplate
 
 SAFE_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -75,6 +76,10 @@ class BaseSpec(Spec):
     weights: Annotated[
         Literal["fp32", "bf16"], Field(description="Number format the weights are kept in; trainings read them as fp32.")
     ] = "fp32"
+    chat_template: Annotated[
+        ChatTemplate,
+        Field(description="How turns become text: as the base does (chatml or plain where it says nothing), or one of these."),
+    ] = "own"
 
     def pinned(self, site: Site) -> Self:
         """Fills in what local files are.

@@ -32,7 +32,7 @@ def adopt_base(spec: BaseSpec, *, ctx: StageContext) -> Checkpoint:
         return ctx.commit(Checkpoint, method="none", tokenizer_digest="", num_parameters=0, precision=spec.weights)
     fetched = ctx.dir / _FETCHED
     found = locate(source, fetched)
-    job = ConvertJob(source=found.folder, gguf=found.gguf, weights=spec.weights, dir=ctx.dir)
+    job = ConvertJob(source=found.folder, gguf=found.gguf, weights=spec.weights, chat_template=spec.chat_template, dir=ctx.dir)
     ctx.run_child("tasks.bases.convert:convert_main", job)
     shutil.rmtree(fetched, ignore_errors=True)
     if isinstance(source, FolderBase | GgufBase):

@@ -10,7 +10,8 @@ class Checkpoint(Artifact):
     """A model: `model/` is a `transformers` folder (safetensors, tokenizer and chat template included).
 
     `adapter/` holds the unmerged adapter of a run that made one; `extra/` the curves, the log and the kept checkpoints. Where
-    a method has no plain form, `model/` holds `base/`, `adapter/` and the tokenizer: scored, but neither registered nor served.
+    a method has no plain form, `model/` holds `base/`, `adapter/` and the tokenizer; what is registered then is the adapter, with
+    the digest of its base.
 
     Attributes:
         method: `pretrain`, the tuning method, `adopted` for a model that others made, or `none` for no model at all.

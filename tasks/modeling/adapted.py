@@ -23,6 +23,11 @@ def is_adapted(folder: Path) -> bool:
     return (folder / ADAPTER).is_dir()
 
 
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder is an adapter that names its base."""
+    return (folder / _BOUND_TO).exists()
+
+
 def bind(adapter: Path, base: Path, base_digest: str) -> None:
     """Notes in an adapter folder which base it belongs to."""
     about = {"base_digest": base_digest, "weights": _digests(base)}
@@ -74,12 +79,17 @@ def _through_peft(model: Any, adapter: Path) -> Any:
     return put_before(model, adapted) if adapted.active_peft_config.is_prompt_learning else adapted.get_base_model()
 
 
-def keep_adapted(base: Path, adapter: Path, folder: Path) -> None:
-    """Makes a model folder of a base and an adapter, with hard links to the base where the file system allows them."""
+def bound_digest(adapter: Path) -> str:
+    """Returns the digest of the checkpoint an adapter belongs to."""
+    return str(json.loads((adapter / _BOUND_TO).read_text(encoding="utf-8"))["base_digest"])
+
+
+def put_together(base: Path, adapter: Path, folder: Path) -> None:
+    """Makes a model folder of a base and an adapter, with hard links to both where the file system allows them."""
     from tasks.modeling.words import copy_tokenizer
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     link_tree(base, folder / BASE)
-    shutil.move(adapter, folder / ADAPTER)
+    link_tree(adapter, folder / ADAPTER)
     copy_tokenizer(base, folder)

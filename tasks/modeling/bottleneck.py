@@ -62,14 +62,14 @@ def add_bottlenecks(model: Any, size: int, activation: str) -> None:
         for number, end in enumerate(_ends(layer)):
             adapter = Bottleneck(width, size, activation)
             layer.add_module(f"{_NAME}_{number}", adapter)
-            end.register_forward_hook(_through(adapter))
+            layer.get_submodule(end).register_forward_hook(_through(adapter))
 
 
-def _ends(layer: Any) -> list[Any]:
+def _ends(layer: Any) -> tuple[str, str]:
     names = {name for name, _ in layer.named_modules()}
     for pair in _ENDS:
         if names.issuperset(pair):
-            return [layer.get_submodule(name) for name in pair]
+            return pair
     children = ", ".join(name for name, _ in layer.named_children())
     raise RecipeError(
         f"{type(layer).__name__} has no attention and feed-forward of known names (it has {children}); "
@@ -89,12 +89,23 @@ def bottleneck_weights(model: Any) -> dict[str, torch.nn.Parameter]:
     return {name: weight for name, weight in model.named_parameters() if f".{_NAME}_" in name}
 
 
+def _places(model: Any) -> dict[str, str]:
+    """Returns, for the name of each adapter, that of the module it follows: who loads it need not know the architecture."""
+    name, layers = layer_list(model)
+    return {
+        f"{name}.{depth}.{_NAME}_{number}": f"{name}.{depth}.{end}"
+        for depth, layer in enumerate(layers)
+        for number, end in enumerate(_ends(layer))
+    }
+
+
 def save_bottlenecks(model: Any, folder: Path, size: int, activation: str) -> None:
     """Writes the adapters alone."""
     folder.mkdir(parents=True)
     weights = {name: weight.detach().cpu().contiguous() for name, weight in bottleneck_weights(model).items()}
     save_file(weights, folder / f"{_NAME}.safetensors")
-    (folder / f"{_NAME}.json").write_text(json.dumps({"size": size, "activation": activation}), encoding="utf-8")
+    about = {"size": size, "activation": activation, "after": _places(model)}
+    (folder / f"{_NAME}.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
 def load_bottlenecks(model: Any, folder: Path) -> None:

@@ -7,10 +7,11 @@ it lacks is an error, not an added token. Nothing here imports torch.
 import itertools
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tasks.core.errors import ContractError
 
+ChatTemplate = Literal["own", "chatml", "plain"]
 CHATML = Path(__file__).with_name("chatml.jinja")
 _PLAIN = Path(__file__).with_name("plain_chat.jinja")  # for decoders whose tokenizer has no marks of turns
 _ENDS = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>")
@@ -22,17 +23,16 @@ _MARKS = {f"fim_{part}": f"<|fim_{part}|>" for part in ("prefix", "suffix", "mid
 _SENTINEL = "<extra_id_{}>"
 
 
-def settle(tokenizer: Any, where: str) -> dict[str, str]:
-    """Gives the tokenizer a pad token and, where it has none, a chat template; returns its roles.
-
-    The template is ChatML where its marks are tokens, else one of plain text. Encoders get none.
+def settle(tokenizer: Any, where: str, template: ChatTemplate = "own") -> dict[str, str]:
+    """Gives the tokenizer a pad token and the chat template that is asked for; returns its roles.
 
     Args:
         tokenizer: A fast one.
         where: What a message calls it.
+        template: Its own; where it has none ChatML if the marks of turns are tokens, else one of plain text. Encoders get none.
 
     Raises:
-        ContractError: It is no fast tokenizer, or knows no token that ends a text.
+        ContractError: It is no fast tokenizer, knows no token that ends a text, or no conversation goes through the template.
     """
     if not tokenizer.is_fast:
         raise ContractError(f"the tokenizer of {where} is no fast one: it has no tokenizer.json")
@@ -43,12 +43,28 @@ def settle(tokenizer: Any, where: str) -> dict[str, str]:
         raise ContractError(f"the tokenizer of {where} has no token that ends a text ({', '.join(_ENDS)})")
     if "<|endoftext|>" in vocabulary and turn_end == end:
         end = "<|endoftext|>"  # chat models call the end of a turn eos; documents are separated by the end of a text
-    if tokenizer.chat_template is None and tokenizer.eos_token is not None:
+    if tokenizer.eos_token is not None:
         has_marks = start == "<|im_start|>" and turn_end == "<|im_end|>"
-        tokenizer.chat_template = (CHATML if has_marks else _PLAIN).read_text(encoding="utf-8")
+        _set_template(tokenizer, where, template, has_marks=has_marks)
     tokenizer.pad_token = tokenizer.pad_token or end
     roles = {"end_of_text": end, "pad": tokenizer.pad_token, "turn_start": start or end, "turn_end": turn_end or end}
     return roles | _objective_roles(tokenizer, vocabulary)
+
+
+def _set_template(tokenizer: Any, where: str, template: ChatTemplate, *, has_marks: bool) -> None:
+    if template == "chatml" and not has_marks:
+        raise ContractError(f"ChatML needs <|im_start|> and <|im_end|>, which {where} has not; set base.chat_template to plain")
+    if template != "own" or tokenizer.chat_template is None:
+        chatml = template == "chatml" or (template == "own" and has_marks)
+        tokenizer.chat_template = (CHATML if chatml else _PLAIN).read_text(encoding="utf-8")
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    try:
+        tokenizer.apply_chat_template(turns, tokenize=False)
+    except Exception as error:  # the template is a program of whoever made the base
+        raise ContractError(
+            f"no conversation goes through the chat template of {where} ({type(error).__name__}: {error}); "
+            "set base.chat_template to chatml or plain"
+        ) from error
 
 
 def _objective_roles(tokenizer: Any, vocabulary: dict[str, int]) -> dict[str, str]:

@@ -13,6 +13,8 @@ from tasks.contracts import Checkpoint, CleanCorpus, Conversations, EvalReport, 
 from tasks.core.artifact import Artifact
 from tasks.core.store import read_manifest
 from tasks.core.text import one_line
+from tasks.core.tracking import BASES
+from tasks.modeling.adapted import BASE, is_adapted
 
 _SHOWN_RECIPE = 60
 _SCORED_ON = "Held-out documents and instructions, which select nothing; intervals by bootstrap over them."
@@ -46,14 +48,15 @@ def model_card(name: str, purpose: str, found: Findings) -> str:
         verdict_section(found.verdict),
         _warnings(found),
         _limits(found),
-        _usage(name),
+        _usage(name, found),
         recipe_section((found.corpus, found.conversations, found.base, found.tuned)),
     ]
     return "\n".join("\n".join(lines) + "\n" for lines in sections)
 
 
 def _model(found: Findings) -> list[str]:
-    config = json.loads((found.tuned.path / "model" / "config.json").read_text(encoding="utf-8"))
+    folder = found.tuned.path / "model"
+    config = json.loads((folder / (BASE if is_adapted(folder) else "") / "config.json").read_text(encoding="utf-8"))
     rows = [
         ("architecture", config.get("model_type", "unknown")),
         ("parameters", f"{found.tuned.num_parameters:,} ({found.tuned.num_trained_parameters:,} trained in tuning)"),
@@ -163,7 +166,9 @@ def _knowledge(base: Checkpoint, languages: str) -> str:
     )
 
 
-def _usage(name: str) -> list[str]:
+def _usage(name: str, found: Findings) -> list[str]:
+    plain = "The folder `artifacts/model` loads with `transformers`."
+    adapter = f"It is an adapter: its base is the version of `{BASES}` with digest `{found.base.digest[:16]}`."
     return [
         "## Use",
         "",
@@ -173,7 +178,7 @@ def _usage(name: str) -> list[str]:
         'model.predict(["..."], params={"max_new_tokens": 64})',
         "```",
         "",
-        f"Or `textmill serve {name}` and `textmill chat {name}`. The folder `artifacts/model` loads with `transformers`.",
+        f"Or `textmill serve {name}` and `textmill chat {name}`. {adapter if is_adapted(found.tuned.path / 'model') else plain}",
     ]
 
 

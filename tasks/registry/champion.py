@@ -7,14 +7,16 @@ got when it became so.
 
 import json
 import shutil
+from pathlib import Path
 
 from tasks.contracts import Champion, Checkpoint
 from tasks.core.artifact import Spec
 from tasks.core.links import link_tree
 from tasks.core.site import Site
 from tasks.core.stage import NETWORK, StageContext, stage
+from tasks.core.tracking import RegisteredVersion, base_folder, served_folder
 from tasks.core.tracking import champion as registered_champion
-from tasks.core.tracking import served_folder
+from tasks.modeling.adapted import is_adapter, put_together
 from tasks.registry.names import ModelName
 
 
@@ -41,7 +43,16 @@ def resolve_champion(spec: ChampionSpec, tuned: Checkpoint, *, ctx: StageContext
     folder = ctx.dir / "model"
     shutil.rmtree(folder, ignore_errors=True)
     if current is not None:
-        link_tree(served_folder(ctx.site, current), folder)
+        _copy(ctx.site, current, folder)
     facts = {"model_name": spec.name, "model_digest": current.digest if current else None}
     (ctx.dir / "champion.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return ctx.commit(Champion, **facts, version=current.version if current else None)
+
+
+def _copy(site: Site, version: RegisteredVersion, folder: Path) -> None:
+    """Copies a version's model, beside its base where the version is an adapter."""
+    served = served_folder(site, version)
+    if is_adapter(served):
+        put_together(base_folder(site, version), served, folder)
+    else:
+        link_tree(served, folder)

@@ -22,7 +22,6 @@ from tasks.registry.labelled_card import LabelFindings, labelled_card
 from tasks.registry.names import ModelName
 from tasks.registry.upload import Package, describe, upload
 from tasks.registry.version import (
-    check_plain,
     check_same_model,
     commit_version,
     point_aliases,
@@ -85,7 +84,6 @@ def register_labelled(
         "the scored model": (scores.model_digest, tuned.digest),
     }
     check_same_model(same_model(base, tuned, report, verdict) | checked)
-    check_plain(tuned)
     found = LabelFindings(base, tuned, scores, report, verdict, quality, labelled)
     card = labelled_card(spec.name, spec.purpose, found)
     version = version_by_digest(ctx.site, spec.name, tuned.digest) or upload(spec.name, _package(spec, found), card, ctx)

@@ -5,8 +5,7 @@ version a digest, whatever dies in between; aliases are set last; `champion` mov
 to a version that was taken back.
 """
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -14,12 +13,13 @@ from tasks.contracts import Checkpoint, CleanCorpus, Conversations, EvalReport, 
 from tasks.core.artifact import Spec
 from tasks.core.site import Site
 from tasks.core.stage import NETWORK, StageContext, stage
-from tasks.core.tracking import CORPUS_DIGEST, set_tags, version_by_digest
+from tasks.core.tracking import CORPUS_DIGEST, RegisteredVersion, set_tags, version_by_digest
+from tasks.modeling.adapted import is_adapted
+from tasks.registry.bases import SCRIPT, chat_signature, register_base
 from tasks.registry.card import Findings, model_card
 from tasks.registry.names import ModelName
 from tasks.registry.upload import Package, describe, upload
 from tasks.registry.version import (
-    check_plain,
     check_same_model,
     commit_version,
     point_aliases,
@@ -59,7 +59,7 @@ def is_registered(
     return still_registered(artifact, spec.name, tuned, verdict, quality, site)
 
 
-@stage(version=3, name="register", retry=NETWORK, holds=is_registered)
+@stage(version=4, name="register", retry=NETWORK, holds=is_registered)
 def register_model(
     spec: RegisterSpec,
     base: Checkpoint,
@@ -75,14 +75,14 @@ def register_model(
     """Registers the tuned model as candidate, and as champion where the verdict says so.
 
     Raises:
-        ContractError: The verdict or the reports are about another model, or the model has no plain form.
+        ContractError: The verdict or the reports are about another model, or an adapter was trained on another base.
         TransientError: MLflow does not answer.
     """
     found = Findings(base, tuned, report, verdict, quality, corpus, conversations)
     check_same_model(same_model(base, tuned, report, verdict) | {"the checked corpus": (quality.corpus_digest, corpus.digest)})
-    check_plain(tuned)
     card = model_card(spec.name, spec.purpose, found)
-    version = version_by_digest(ctx.site, spec.name, tuned.digest) or upload(spec.name, _package(spec, found), card, ctx)
+    on = register_base(base, tuned, ctx) if is_adapted(tuned.path / "model") else None
+    version = version_by_digest(ctx.site, spec.name, tuned.digest) or upload(spec.name, _package(spec, found, on), card, ctx)
     describe(version, card, ctx)
     own = {CORPUS_DIGEST: corpus.digest, "textmill.conversations_digest": conversations.digest}
     set_tags(ctx.site, version, tags_of(base, tuned, report, verdict, found.warnings, ctx) | own)
@@ -90,23 +90,16 @@ def register_model(
     return commit_version(version, card, ctx)
 
 
-def _package(spec: RegisterSpec, found: Findings) -> Package:
+def _package(spec: RegisterSpec, found: Findings, on: RegisteredVersion | None) -> Package:
     return Package(
         base=found.base,
         tuned=found.tuned,
         report=found.report,
         used=((found.corpus, "pretraining"), (found.conversations, "tuning")),
-        script=Path(__file__).with_name("served_model.py"),
+        script=SCRIPT,
         model_type="causal-lm",
-        signature=lambda: _signature(spec.answer_tokens),
-        requirements=("jinja2",),
+        signature=lambda: chat_signature(spec.answer_tokens),
+        requirements=("jinja2",) if on is None else ("jinja2", "peft"),
+        on=on,
         folders=(found.quality.path / "profile",),
     )
-
-
-def _signature(answer_tokens: int) -> Any:
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
-
-    text = Schema([ColSpec("string")])  # without a name it takes a list as well as a table
-    return ModelSignature(text, text, ParamSchema([ParamSpec("max_new_tokens", "long", answer_tokens)]))

@@ -22,6 +22,7 @@ from tasks.core.tracking import RegisteredVersion, RunTracker, find_version
 from tasks.core.tracking.client import answering, experiment_id, mlflow_client, shown
 from tasks.core.tracking.registry import DIGEST
 from tasks.core.tracking.send import dataset_input, name_of
+from tasks.modeling.adapted import ADAPTER
 
 _RUN_WAIT_S = 60.0
 _MAX_DESCRIPTION_CHARS = 5_000  # the column's width on PostgreSQL
@@ -34,6 +35,8 @@ class Package:
     """What a version is made of.
 
     Attributes:
+        report: What was found out about it; none: nothing was.
+        on: The version that holds the base, where the model is an adapter and no more.
         used: Data it was made from, and for what.
         script: Loads and answers where Textmill is not installed.
         model_type: What MLflow shows as its kind.
@@ -45,11 +48,12 @@ class Package:
 
     base: Checkpoint
     tuned: Checkpoint
-    report: EvalReport
     used: tuple[tuple[Artifact, str], ...]
     script: Path
     model_type: str
     signature: Callable[[], Any]
+    report: EvalReport | None = None
+    on: RegisteredVersion | None = None
     requirements: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     folders: tuple[Path, ...] = ()
@@ -140,22 +144,28 @@ def _save(folder: Path, model_id: str, run_id: str, found: Package, ctx: StageCo
     import mlflow
     from mlflow.models import Model
 
-    artifacts = {"checkpoint": str(found.tuned.path / "model")}
-    if (found.tuned.path / "adapter").exists():
-        artifacts["adapter"] = str(found.tuned.path / "adapter")
-    artifacts |= {folder.name: str(folder) for folder in found.folders}
     mlflow_client(ctx.site)  # sets the environment that keeps MLflow off the network
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # type hints in the script would narrow what it takes
         mlflow.pyfunc.save_model(
             path=str(folder),
             python_model=str(found.script),
-            artifacts=artifacts,
+            artifacts=_artifacts(found),
+            model_config=None if found.on is None else {"base": found.on.uri},
             pip_requirements=[_requirement(name) for name in (*_NEEDED, *found.requirements)],
             signature=found.signature(),
             mlflow_model=Model(model_uuid=model_id, run_id=run_id, model_id=model_id),
             metadata={DIGEST: found.tuned.digest, "base_digest": found.base.digest},
         )
+
+
+def _artifacts(found: Package) -> dict[str, str]:
+    """Returns the folders of a version: its model and the adapter beside it, or the adapter alone, and what is kept with them."""
+    folder = found.tuned.path
+    model = {"checkpoint": folder / "model"} if found.on is None else {}
+    adapter = folder / ADAPTER if found.on is None else folder / "model" / ADAPTER
+    there = model | ({ADAPTER: adapter} if adapter.exists() else {}) | {one.name: one for one in found.folders}
+    return {name: str(path) for name, path in there.items()}
 
 
 def _requirement(name: str) -> str:
@@ -170,7 +180,8 @@ def _link_to_run(model_id: str, run_id: str, found: Package, ctx: StageContext) 
     client.log_inputs(run_id, datasets=[dataset_input(one.address, one.digest, one.uri, what) for one, what in found.used])
     if any(output.model_id == model_id for output in client.get_run(run_id).outputs.model_outputs):
         return
-    figures = {name_of(name): value.mean for name, value in found.report.metrics.items() if name.startswith("tuned/")}
+    said = {} if found.report is None else found.report.metrics
+    figures = {name_of(name): value.mean for name, value in said.items() if name.startswith("tuned/")}
     metrics = [Metric(name, value, now_ms, 0, model_id=model_id, run_id=run_id) for name, value in figures.items()]
     if metrics:
         client.log_batch(run_id, metrics=metrics)

@@ -12,7 +12,7 @@ from tasks.core.errors import ContractError
 from tasks.core.provenance import source_state
 from tasks.core.site import Site
 from tasks.core.stage import StageContext
-from tasks.core.tracking import RegisteredVersion, aliases, find_version, set_alias
+from tasks.core.tracking import BASE_DIGEST, RegisteredVersion, aliases, find_version, set_alias
 
 
 def still_registered(
@@ -47,15 +47,6 @@ def same_model(base: Checkpoint, tuned: Checkpoint, report: EvalReport, verdict:
     }
 
 
-def check_plain(tuned: Checkpoint) -> None:
-    """Refuses what neither MLflow nor a server would load: a base with an adapter beside it instead of one model."""
-    if not (tuned.path / "model" / "config.json").exists():
-        raise ContractError(
-            f"{tuned.address} ({tuned.method}) has no plain form and cannot be registered or served; its scores are in the "
-            "store. Set tune.method.kind to one that merges (lora, ia3) or moves the weights (full), or end with --until gate"
-        )
-
-
 def tags_of(
     base: Checkpoint, tuned: Checkpoint, report: EvalReport, verdict: Verdict, warnings: tuple[str, ...], ctx: StageContext
 ) -> dict[str, str]:
@@ -64,7 +55,7 @@ def tags_of(
     tags = {
         "textmill.digest": tuned.digest,
         "textmill.fingerprint": tuned.fingerprint,
-        "textmill.base_digest": base.digest,
+        BASE_DIGEST: base.digest,
         "textmill.tokenizer_digest": tuned.tokenizer_digest,
         "textmill.report": report.address,
         "textmill.verdict": "passed" if verdict.passed else "not passed",

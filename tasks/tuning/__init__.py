@@ -79,11 +79,11 @@ class TuneSpec(PrecisionSpec):
         """Returns what should be known before it runs, given the base's peak learning rate."""
         found = [rate_warning(self.method, self.optim.learning_rate, base_rate)]
         if not self.method.has_plain_form:
-            found.append(f"tune.method {self.method.kind} has no plain form: it is scored, but not registered or served")
+            found.append(f"tune.method {self.method.kind} does not merge: MLflow's scoring server answers, no OpenAI API")
         return [text for text in found if text is not None]
 
 
-@stage(version=2, retry=CHILD, packages=("torch", "transformers", "peft"))
+@stage(version=3, retry=CHILD, packages=("torch", "transformers", "peft"))
 def tune(
     spec: TuneSpec,
     base: Checkpoint,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts import Split
 from tasks.core.errors import ContractError, RecipeError
-from tasks.modeling.adapted import ADAPTER, bind, keep_adapted
+from tasks.modeling.adapted import ADAPTER, bind, put_together
 from tasks.modeling.batches import Batch, Example, ExampleRows, Rows
 from tasks.modeling.chat import fit, mark_answers
 from tasks.modeling.job import TrainResult
@@ -90,7 +90,8 @@ def keep(job: TuningJob, prepared: Prepared, special: SpecialIds, result: TrainR
     seconds = time.monotonic() - start
     write_figures(execution.extra, measure(prepared.model, result, job.optim.peak, seconds, adapter, execution.extra))
     if tuned is None:
-        keep_adapted(job.base_dir, adapter, execution.model)
+        put_together(job.base_dir, adapter, execution.model)
+        shutil.rmtree(adapter)
     else:
         save_model(tuned, job.base_dir, special, execution.model)
     write_result(execution, result)

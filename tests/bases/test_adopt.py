@@ -75,6 +75,35 @@ def test_the_base_s_own_chat_template_marks_answers_alone(tmp_path: Path, site: 
     )
 
 
+def test_a_given_chat_template_takes_the_place_of_the_base_s(tmp_path: Path, site: Site) -> None:
+    save_folder(tmp_path / "given")
+    turns = [{"role": "user", "content": "about files"}]
+
+    def text(**changes: Any) -> str:
+        made = adopt_base.build(folder_spec(tmp_path / "given", **changes), site=site)
+        return load_tokenizer(made.path / "model").apply_chat_template(turns, tokenize=False)
+
+    assert text() == "<|im_start|>system\nthe model<|im_end|>\n<|im_start|>user\nabout files<|im_end|>\n"
+    assert text(chat_template="chatml") == "<|im_start|>user\nabout files<|im_end|>\n"
+    assert "<|im_start|>" not in text(chat_template="plain")
+
+
+def test_an_unknown_chat_template_is_refused_with_those_there_are() -> None:
+    from flows.presets import load_recipe
+
+    with pytest.raises(RecipeError, match=r"base\.chat_template.*'own', 'chatml' or 'plain'"):
+        load_recipe("smollm-lora", ["base.chat_template=alpaca"])
+
+
+def test_a_template_no_conversation_goes_through_is_refused_with_what_to_set(tmp_path: Path, site: Site) -> None:
+    save_folder(tmp_path / "given")
+    (tmp_path / "given" / "chat_template.jinja").write_text("{% for message in messages %}{{ message.content }}")
+    with pytest.raises(
+        ContractError, match=r"goes through the chat template of given .*set base\.chat_template to chatml or plain"
+    ):
+        adopt_base.build(folder_spec(tmp_path / "given"), site=site)
+
+
 def _pair(marked: Any) -> tuple[list[int], list[bool]]:
     return marked.ids, marked.is_target
 

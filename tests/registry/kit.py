@@ -160,10 +160,12 @@ def _mlflow_run(site: Site) -> str:
     return str(runs[0].info.run_id)
 
 
-def make_chain(site: Site, seed: int, *, passed: bool = True, family: str = "llama") -> Chain:
-    """Makes the artifacts of one run; `seed` makes the tuned model."""
-    base = _checkpoint(site, f"base-{seed}", seed + 1_000, family, None)
-    tuned = _checkpoint(site, f"tuned-{seed}", seed, family, base.digest)
+def make_chain(
+    site: Site, seed: int, *, passed: bool = True, family: str = "llama", base: Checkpoint | None = None, method: Any = None
+) -> Chain:
+    """Makes the artifacts of one run; `seed` makes the tuned model, an adapter where `method` does not merge."""
+    base = base or _checkpoint(site, f"base-{seed}", seed + 1_000, family, None)
+    tuned = _adapter(site, seed, base, method) if method else _checkpoint(site, f"tuned-{seed}", seed, family, base.digest)
     corpus = _corpus(site, seed)
     conversations = _conversations(site, seed)
     quality = _quality(site, seed, corpus)
@@ -185,8 +187,33 @@ def _checkpoint(site: Site, name: str, seed: int, family: str, base_digest: str 
     if base_digest:
         (folder / "adapter").mkdir()
         (folder / "adapter" / "adapter_config.json").write_text(json.dumps({"r": 8, "seed": seed}))
+    return _commit_checkpoint(site, name, "lora" if base_digest else "pretrain", base_digest)
+
+
+def _adapter(site: Site, seed: int, base: Checkpoint, method: Any) -> Checkpoint:
+    """Puts random weights where the method would train, and keeps them as tuning does."""
+    import torch
+
+    from tasks.modeling.adapted import bind, put_together
+    from tasks.modeling.model import load_model
+
+    name = f"adapter-{seed}"
+    folder, plain = partial(site, Checkpoint, name), base.path / "model"
+    prepared = method.prepare(load_model(plain), seed)
+    for weight in prepared.model.parameters():
+        if weight.requires_grad:
+            torch.nn.init.normal_(weight, std=0.3)
+    with tempfile.TemporaryDirectory() as scratch:
+        adapter = Path(scratch, "adapter")
+        prepared.finish(adapter)
+        bind(adapter, plain, base.digest)
+        put_together(plain, adapter, folder / "model")
+    return _commit_checkpoint(site, name, method.kind, base.digest)
+
+
+def _commit_checkpoint(site: Site, name: str, method: str, base_digest: str | None) -> Checkpoint:
     facts: dict[str, Any] = {
-        "method": "lora" if base_digest else "pretrain",
+        "method": method,
         "tokenizer_digest": "t" * 64,
         "base_digest": base_digest,
         "num_parameters": 100_000,

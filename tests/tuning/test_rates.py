@@ -90,7 +90,7 @@ def test_plan_warns_of_a_rate_and_of_a_method_without_a_plain_form(site: Site) -
     warning = "0.0005 is 0.25 of the base's peak 0.002; usual is 0.1 to 0.2 (0.0002 to 0.0004), and off takes 0.0003"
     assert warning in planned("tune.optim.learning_rate=0.0005")
     assert "warning" not in planned("tune.optim.learning_rate=off")
-    assert "tune.method prefix has no plain form" in planned("tune.method.kind=prefix")
+    assert "tune.method prefix does not merge" in planned("tune.method.kind=prefix")
 
 
 def test_plan_refuses_what_this_machine_cannot_do(site: Site) -> None:

@@ -6,8 +6,10 @@ registry calls raise `TransientError` where MLflow does not answer.
 """
 
 from tasks.core.tracking.deliver import deliver_pending, reap
-from tasks.core.tracking.model import TRIAL, corpus_profile, download, registered_answers, served_folder
+from tasks.core.tracking.model import TRIAL, base_folder, corpus_profile, download, registered_answers, served_folder
 from tasks.core.tracking.registry import (
+    BASE_DIGEST,
+    BASES,
     CORPUS_DIGEST,
     ROLLED_BACK,
     RegisteredVersion,
@@ -27,6 +29,8 @@ from tasks.core.tracking.registry import (
 from tasks.core.tracking.spool import RunTracker
 
 __all__ = [
+    "BASES",
+    "BASE_DIGEST",
     "CORPUS_DIGEST",
     "ROLLED_BACK",
     "TRIAL",
@@ -34,6 +38,7 @@ __all__ = [
     "RunTracker",
     "aliased_digests",
     "aliases",
+    "base_folder",
     "champion",
     "corpus_profile",
     "delete_alias",

@@ -17,9 +17,10 @@ from tasks.core.site import Site, service_environment
 from tasks.core.store import write_durably
 from tasks.core.text import text_safe
 from tasks.core.tracking.client import answering, mlflow_client
-from tasks.core.tracking.registry import RegisteredVersion
+from tasks.core.tracking.registry import BASE_DIGEST, BASES, RegisteredVersion, version_by_digest
 
 CHECKPOINT = Path("artifacts", "model")
+ADAPTER = Path("artifacts", "adapter")
 TRIAL = "trial.json"  # of a labelled model: records to ask, and what it said of them when it was scored
 CORPUS_PROFILE = Path("artifacts", "profile")
 _WHOLE = ".whole"
@@ -54,8 +55,25 @@ def download(site: Site, version: RegisteredVersion) -> Path:
 
 
 def served_folder(site: Site, version: RegisteredVersion) -> Path:
-    """Returns the `transformers` folder of a version, which is what an engine serves."""
-    return download(site, version) / CHECKPOINT
+    """Returns the `transformers` folder of a version, which an engine serves; its adapter's where it holds no more than that."""
+    folder = download(site, version)
+    return folder / (CHECKPOINT if (folder / CHECKPOINT).is_dir() else ADAPTER)
+
+
+def base_folder(site: Site, version: RegisteredVersion) -> Path:
+    """Returns the `transformers` folder of the base that an adapter's version was trained on, from the registry.
+
+    Raises:
+        ContractError: The registry does not hold that base any more.
+    """
+    digest = version.tags.get(BASE_DIGEST)
+    base = version_by_digest(site, BASES, digest) if digest else None
+    if base is None:
+        raise ContractError(
+            f"{version} is an adapter on base {str(digest)[:12]}, which is not among the versions of {BASES} any more; run its "
+            "recipe again to register the base anew"
+        )
+    return download(site, base) / CHECKPOINT
 
 
 def corpus_profile(site: Site, version: RegisteredVersion) -> Path | None:

@@ -12,8 +12,10 @@ from tasks.core.text import text_safe
 from tasks.core.tracking.client import answering, is_missing, mlflow_client
 
 DIGEST = "textmill.digest"
+BASE_DIGEST = "textmill.base_digest"
 CORPUS_DIGEST = "textmill.corpus_digest"
 ROLLED_BACK = "textmill.rolled_back"
+BASES = "textmill-bases"  # the registered model whose versions are the bases of adapters
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,136 @@
+"""Adapters that do not merge: registered without their base, loaded from it by address and digest, refused on other weights."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.contracts import Checkpoint
+from tasks.core.errors import ContractError
+from tasks.core.site import Site, service_environment
+from tasks.core.tracking import BASES, aliases, base_folder, champion, download, served_folder, versions
+from tasks.core.tracking.client import mlflow_client
+from tasks.registry import ChampionSpec, resolve_champion
+from tasks.tuning.bottleneck import BottleneckSpec
+from tasks.tuning.virtual_tokens import PrefixSpec, PromptSpec
+from tests.registry.kit import Chain, make_chain, register
+
+METHODS: dict[str, Any] = {
+    "bottleneck": BottleneckSpec(kind="bottleneck", size=4),
+    "prefix": PrefixSpec(kind="prefix", num_tokens=5),
+    "prefix-network": PrefixSpec(kind="prefix", num_tokens=5, hidden_size=8),
+    "prompt": PromptSpec(kind="prompt", num_tokens=5),
+}
+PROMPTS = ["the quick brown fox", "今天天气"]
+LOAD = """
+import json, sys
+import mlflow
+job = json.loads(sys.argv[1])
+answers = []
+for uri, config in job["models"]:
+    try:
+        model = mlflow.pyfunc.load_model(uri, model_config=config)
+        answers.append(model.predict(job["prompts"], params={"max_new_tokens": 12}))
+    except ValueError as error:
+        answers.append(str(error))
+assert not {name for name in sys.modules if name.split(".")[0] in ("tasks", "flows", "deploy")}
+json.dump(answers, sys.stdout)
+"""
+
+
+def load_elsewhere(site: Site, folder: Path, *models: tuple[str, dict[str, str] | None]) -> Any:
+    """Returns, for each registered model, its answers in a process without Textmill, or why it refused."""
+    environment = os.environ | service_environment(site) | {"HF_HUB_OFFLINE": "1"}
+    job = json.dumps({"models": models, "prompts": PROMPTS})
+    done = subprocess.run([sys.executable, "-c", LOAD, job], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def scored_answers(tuned: Checkpoint) -> list[str]:
+    """Returns what scoring generates."""
+    import torch
+
+    from tasks.modeling.infer import Reader, greedy_answers
+    from tasks.modeling.model import load_model
+    from tasks.modeling.words import SpecialIds, chat_ids, load_tokenizer
+
+    folder = tuned.path / "model"
+    tokenizer = load_tokenizer(folder)
+    reader = Reader(load_model(folder).eval(), tokenizer, SpecialIds(0, 3, 1), torch.device("cpu"), "fp32")
+    questions = [chat_ids(tokenizer, [{"role": "user", "content": prompt}], to_answer=True) for prompt in PROMPTS]
+    return greedy_answers(reader, questions, 12)
+
+
+def num_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_versions_hold_adapters_alone_and_answer_as_they_were_scored(site: Site, tmp_path: Path) -> None:
+    """All four in one registry: making a version takes a moment, a fresh process seconds."""
+    base, expected = None, {}
+    for seed, (name, method) in enumerate(METHODS.items(), start=1):
+        chain = make_chain(site, seed, base=base, method=method)
+        base = chain.base
+        register(site, chain, name)
+        expected[name] = scored_answers(chain.tuned)
+        folder = download(site, champion(site, name))
+        assert sorted(path.name for path in (folder / "artifacts").iterdir()) == ["adapter", "profile"]
+        assert served_folder(site, champion(site, name)) == folder / "artifacts" / "adapter"
+        assert num_bytes(folder / "artifacts" / "adapter") == num_bytes(chain.tuned.path / "model" / "adapter")
+        assert "It is an adapter: its base is the version of `textmill-bases`" in (folder / "card.md").read_text()
+    (known,) = versions(site, BASES)
+    assert (known.digest, aliases(site, BASES)) == (base.digest, {})
+    assert len({tuple(answers) for answers in expected.values()}) == 4, "each has answers of its own"
+    other = str(make_chain(site, 9).tuned.path / "model")
+    asked = [(f"models:/{name}@champion", None) for name in METHODS]
+    *found, given, refused = load_elsewhere(
+        site, tmp_path, *asked, ("models:/prompt/1", {"base": str(base.path / "model")}), ("models:/prompt/1", {"base": other})
+    )
+    assert [[answer.strip() for answer in answers] for answers in found] == list(expected.values())
+    assert given == found[-1], "a folder that holds the base does as well"
+    assert f"trained on base {base.digest[:12]}, and {other} holds other weights; load it with" in refused
+
+
+@pytest.fixture
+def chain(site: Site) -> Chain:
+    return make_chain(site, 1, method=METHODS["bottleneck"])
+
+
+def test_a_base_lies_there_once_and_a_rerun_changes_nothing(site: Site, chain: Chain) -> None:
+    assert (register(site, chain).result, register(site, chain).result) == ("built", "reused")
+    register(site, make_chain(site, 2, base=chain.base, method=METHODS["prompt"]))
+    assert [len(versions(site, name)) for name in ("toy", BASES)] == [2, 1]
+
+
+def test_a_base_that_was_removed_is_said_so(site: Site, chain: Chain) -> None:
+    register(site, chain)
+    assert base_folder(site, champion(site, "toy")).name == "model"
+    mlflow_client(site).delete_model_version(BASES, "1")
+    with pytest.raises(ContractError, match=rf"adapter on base {chain.base.digest[:12]}.*run its recipe again"):
+        base_folder(site, champion(site, "toy"))
+    register(site, make_chain(site, 2, base=chain.base, method=METHODS["prompt"]))
+    assert base_folder(site, champion(site, "toy")).name == "model"
+
+
+def test_an_adapter_on_another_base_than_the_judged_one_is_refused(site: Site, chain: Chain) -> None:
+    note = chain.tuned.path / "model" / "adapter" / "base.json"
+    about = json.loads(note.read_text()) | {"base_digest": "f" * 64}
+    note.write_text(json.dumps(about))
+    from tasks.registry.bases import register_base
+
+    with pytest.raises(ContractError, match=r"trained on ffffffffffff, the model was judged against .*set the method"):
+        register_base(chain.base, chain.tuned, ctx=None)
+
+
+def test_the_champion_is_put_together_with_its_base(site: Site, chain: Chain) -> None:
+    register(site, chain)
+    other = make_chain(site, 2)
+    found = resolve_champion.build(ChampionSpec(name="toy"), other.tuned, site=site)
+    for path in (chain.tuned.path / "model").rglob("*.safetensors"):
+        assert (found.path / "model" / path.relative_to(chain.tuned.path / "model")).read_bytes() == path.read_bytes()
+    assert scored_answers(Checkpoint.model_construct(uri=found.uri)) == scored_answers(chain.tuned)
