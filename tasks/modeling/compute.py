@@ -8,21 +8,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tasks.core.errors import RecipeError
 from tasks.modeling.job import Compute
+from tasks.modeling.layers import layer_list
 
 
 @contextmanager
 def computed(model: Any, compute: Compute) -> Iterator[None]:
     """Lets a model of `transformers` be computed as `compute` says, until the end of the block."""
-    backbone = model.base_model  # the output layer sees another number of targets each time
+    compiled = _compiled_parts(model.base_model) if compute.compile else []
     if compute.recompute_activations:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if compute.compile:
-        backbone.compile()
+    for part in compiled:
+        part.compile()
     try:
         yield
     finally:
-        if compute.compile:
-            backbone._compiled_call_impl = None  # what `Module.compile` sets; it offers no way back
+        for part in compiled:
+            part._compiled_call_impl = None  # what `Module.compile` sets; it offers no way back
         if compute.recompute_activations:
             model.gradient_checkpointing_disable()
+
+
+def _compiled_parts(backbone: Any) -> list[Any]:
+    """Returns what is compiled: each layer, since equal layers share one compiled code, or all where layers are not in one list.
+
+    The output layer is left alone: it sees another number of targets each time.
+    """
+    try:
+        return list(layer_list(backbone)[1])
+    except RecipeError:
+        return [backbone]
