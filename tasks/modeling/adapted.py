@@ -23,6 +23,12 @@ def is_adapted(folder: Path) -> bool:
     return (folder / ADAPTER).is_dir()
 
 
+def adapter_of(checkpoint: Path) -> Path:
+    """Returns where a checkpoint keeps its adapter: in the model, or beside the merged one; it may not be there."""
+    model = checkpoint / "model"
+    return (model if is_adapted(model) else checkpoint) / ADAPTER
+
+
 def is_adapter(folder: Path) -> bool:
     """Whether a folder is an adapter that names its base."""
     return (folder / _BOUND_TO).exists()

@@ -11,7 +11,7 @@ from tasks.contracts import Checkpoint
 from tasks.core.errors import ContractError
 from tasks.core.stage import StageContext
 from tasks.core.tracking import BASES, RegisteredVersion, version_by_digest
-from tasks.modeling.adapted import ADAPTER, bound_digest
+from tasks.modeling.adapted import adapter_of, bound_digest, is_adapter
 from tasks.registry.upload import Package, describe, upload
 
 SCRIPT = Path(__file__).with_name("served_model.py")
@@ -22,10 +22,13 @@ def register_base(base: Checkpoint, tuned: Checkpoint, ctx: StageContext) -> Reg
     """Returns the version that holds the base of an adapter, made where there is none.
 
     Raises:
-        ContractError: The adapter was trained on another checkpoint than the one the model was judged against.
+        ContractError: There is no adapter, or it was trained on another checkpoint than the one the model was judged against.
         TransientError: MLflow does not answer.
     """
-    if (digest := bound_digest(tuned.path / "model" / ADAPTER)) != base.digest:
+    adapter = adapter_of(tuned.path)
+    if not is_adapter(adapter):
+        raise ContractError(f"{tuned.address} ({tuned.method}) keeps no adapter: set registry.holds to model")
+    if (digest := bound_digest(adapter)) != base.digest:
         raise ContractError(
             f"the adapter of {tuned.address} was trained on {digest[:12]}, the model was judged against {base.digest[:12]}; only "
             "an adapter on the judged base is registered by itself: set the method that was trained last to lora or full"

@@ -38,8 +38,8 @@ class Findings:
         return tuple(dict.fromkeys((*self.base.warnings, *self.tuned.warnings, *self.quality.warnings)))
 
 
-def model_card(name: str, purpose: str, found: Findings) -> str:
-    """Returns the card as Markdown."""
+def model_card(name: str, purpose: str, found: Findings, *, alone: bool = False) -> str:
+    """Returns the card as Markdown; `alone` says that the version holds an adapter and no more."""
     sections = [
         [f"# {name}", "", cell(purpose), "", f"Digest `{found.tuned.digest[:16]}`."],
         _model(found),
@@ -48,7 +48,7 @@ def model_card(name: str, purpose: str, found: Findings) -> str:
         verdict_section(found.verdict),
         _warnings(found),
         _limits(found),
-        _usage(name, found),
+        _usage(name, found, alone=alone),
         recipe_section((found.corpus, found.conversations, found.base, found.tuned)),
     ]
     return "\n".join("\n".join(lines) + "\n" for lines in sections)
@@ -166,7 +166,7 @@ def _knowledge(base: Checkpoint, languages: str) -> str:
     )
 
 
-def _usage(name: str, found: Findings) -> list[str]:
+def _usage(name: str, found: Findings, *, alone: bool) -> list[str]:
     plain = "The folder `artifacts/model` loads with `transformers`."
     adapter = f"It is an adapter: its base is the version of `{BASES}` with digest `{found.base.digest[:16]}`."
     return [
@@ -178,7 +178,7 @@ def _usage(name: str, found: Findings) -> list[str]:
         'model.predict(["..."], params={"max_new_tokens": 64})',
         "```",
         "",
-        f"Or `textmill serve {name}` and `textmill chat {name}`. {adapter if is_adapted(found.tuned.path / 'model') else plain}",
+        f"Or `textmill serve {name}` and `textmill chat {name}`. {adapter if alone else plain}",
     ]
 
 

@@ -5,7 +5,7 @@ version a digest, whatever dies in between; aliases are set last; `champion` mov
 to a version that was taken back.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -40,6 +40,13 @@ class RegisterSpec(Spec):
         int,
         Field(ge=1, le=100_000, description="Longest answer of the registered model in tokens, unless a caller says otherwise."),
     ] = 128
+    holds: Annotated[
+        Literal["model", "adapter"],
+        Field(
+            description="What a version holds: the whole model; or its adapter alone, a few megabytes, with the digest of its "
+            "base, which is registered once: then MLflow's server answers, no OpenAI API. Adapters that do not merge always are."
+        ),
+    ] = "model"
 
 
 def is_registered(
@@ -80,8 +87,9 @@ def register_model(
     """
     found = Findings(base, tuned, report, verdict, quality, corpus, conversations)
     check_same_model(same_model(base, tuned, report, verdict) | {"the checked corpus": (quality.corpus_digest, corpus.digest)})
-    card = model_card(spec.name, spec.purpose, found)
-    on = register_base(base, tuned, ctx) if is_adapted(tuned.path / "model") else None
+    alone = spec.holds == "adapter" or is_adapted(tuned.path / "model")
+    card = model_card(spec.name, spec.purpose, found, alone=alone)
+    on = register_base(base, tuned, ctx) if alone else None
     version = version_by_digest(ctx.site, spec.name, tuned.digest) or upload(spec.name, _package(spec, found, on), card, ctx)
     describe(version, card, ctx)
     own = {CORPUS_DIGEST: corpus.digest, "textmill.conversations_digest": conversations.digest}

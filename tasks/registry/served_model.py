@@ -96,7 +96,9 @@ def _adapted(base: Path, adapter: Path) -> tuple[Any, int]:
     from peft import PeftModel
 
     found = PeftModel.from_pretrained(model, adapter).eval()
-    return found, found.active_peft_config.num_virtual_tokens
+    if found.active_peft_config.is_prompt_learning:
+        return found, found.active_peft_config.num_virtual_tokens
+    return found.merge_and_unload(), 0
 
 
 def _with_bottlenecks(model: Any, adapter: Path) -> Any:

@@ -22,7 +22,7 @@ from tasks.core.tracking import RegisteredVersion, RunTracker, find_version
 from tasks.core.tracking.client import answering, experiment_id, mlflow_client, shown
 from tasks.core.tracking.registry import DIGEST
 from tasks.core.tracking.send import dataset_input, name_of
-from tasks.modeling.adapted import ADAPTER
+from tasks.modeling.adapted import ADAPTER, adapter_of
 
 _RUN_WAIT_S = 60.0
 _MAX_DESCRIPTION_CHARS = 5_000  # the column's width on PostgreSQL
@@ -163,7 +163,7 @@ def _artifacts(found: Package) -> dict[str, str]:
     """Returns the folders of a version: its model and the adapter beside it, or the adapter alone, and what is kept with them."""
     folder = found.tuned.path
     model = {"checkpoint": folder / "model"} if found.on is None else {}
-    adapter = folder / ADAPTER if found.on is None else folder / "model" / ADAPTER
+    adapter = adapter_of(folder)
     there = model | ({ADAPTER: adapter} if adapter.exists() else {}) | {one.name: one for one in found.folders}
     return {name: str(path) for name, path in there.items()}
 

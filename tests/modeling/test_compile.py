@@ -7,10 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tasks.modeling.compute import computed
 from tasks.modeling.job import Compute
+from tasks.modeling.layers import layer_list
 from tasks.modeling.records import read_records
 from tests.modeling.test_parallel import launch
 from tests.modeling.training import TRAIN, TinyJob, train_tiny
+from tests.tuning.kit import tiny
 
 SHORT = TRAIN.model_copy(update={"num_tokens": 4 * 32 * 6})
 
@@ -34,3 +37,23 @@ def test_a_compiled_model_learns_the_same_and_is_compiled_once(tmp_path: Path) -
 
 def _curve(folder: Path, figure: str) -> list[float]:
     return [record[figure] for record in read_records(folder / "metrics.jsonl") if figure in record]
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_each_layer_is_compiled_and_afterwards_none(family: str) -> None:
+    """Equal layers share one compiled code, which a model compiled as a whole has once a layer."""
+    model = tiny(family)
+    layers = list(layer_list(model)[1])
+    with computed(model, Compute(compile=True)):
+        assert all(layer._compiled_call_impl is not None for layer in layers)
+        assert model.base_model._compiled_call_impl is None
+    assert all(module._compiled_call_impl is None for module in model.modules())
+
+
+def test_a_model_of_two_stacks_is_compiled_whole() -> None:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    model = T5ForConditionalGeneration(T5Config(vocab_size=40, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2))
+    with computed(model, Compute(compile=True)):
+        assert model.base_model._compiled_call_impl is not None
+    assert model.base_model._compiled_call_impl is None

@@ -148,10 +148,10 @@ class KnownRun:
         return self.known
 
 
-def register(site: Site, chain: Chain, name: str = "toy") -> StageRecord:
+def register(site: Site, chain: Chain, name: str = "toy", **settings: Any) -> StageRecord:
     """Registers the chain's model within an MLflow run."""
     with running(Run(site, "toy-recipe", tracker=KnownRun(_mlflow_run(site)))):
-        return register_model.outcome(RegisterSpec(name=name), *chain.inputs, site=site)
+        return register_model.outcome(RegisterSpec(name=name, **settings), *chain.inputs, site=site)
 
 
 def _mlflow_run(site: Site) -> str:
@@ -202,12 +202,16 @@ def _adapter(site: Site, seed: int, base: Checkpoint, method: Any) -> Checkpoint
     prepared = method.prepare(load_model(plain), seed)
     for weight in prepared.model.parameters():
         if weight.requires_grad:
-            torch.nn.init.normal_(weight, std=0.3)
-    with tempfile.TemporaryDirectory() as scratch:
-        adapter = Path(scratch, "adapter")
-        prepared.finish(adapter)
-        bind(adapter, plain, base.digest)
+            torch.nn.init.normal_(weight, std=2 / prepared.model.config.hidden_size**0.5)
+    adapter = folder / "adapter"
+    merged = prepared.finish(adapter)
+    bind(adapter, plain, base.digest)
+    if merged is None:
         put_together(plain, adapter, folder / "model")
+        shutil.rmtree(adapter)
+    else:
+        shutil.copytree(plain, folder / "model")
+        merged.save_pretrained(folder / "model")
     return _commit_checkpoint(site, name, method.kind, base.digest)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ from tasks.core.errors import ContractError
 from tasks.core.site import Site, service_environment
 from tasks.core.tracking import BASES, aliases, base_folder, champion, download, served_folder, versions
 from tasks.core.tracking.client import mlflow_client
+from tasks.modeling.adapted import adapter_of
 from tasks.registry import ChampionSpec, resolve_champion
+from tasks.tuning import LoraSpec
 from tasks.tuning.bottleneck import BottleneckSpec
 from tasks.tuning.virtual_tokens import PrefixSpec, PromptSpec
 from tests.registry.kit import Chain, make_chain, register
@@ -24,31 +27,25 @@ METHODS: dict[str, Any] = {
     "prefix": PrefixSpec(kind="prefix", num_tokens=5),
     "prefix-network": PrefixSpec(kind="prefix", num_tokens=5, hidden_size=8),
     "prompt": PromptSpec(kind="prompt", num_tokens=5),
+    "lora": LoraSpec(kind="lora", rank=4),
 }
 PROMPTS = ["the quick brown fox", "今天天气"]
 LOAD = """
 import json, sys
 import mlflow
-job = json.loads(sys.argv[1])
-answers = []
-for uri, config in job["models"]:
-    try:
-        model = mlflow.pyfunc.load_model(uri, model_config=config)
-        answers.append(model.predict(job["prompts"], params={"max_new_tokens": 12}))
-    except ValueError as error:
-        answers.append(str(error))
+model = mlflow.pyfunc.load_model("models:/toy@champion")
+answers = model.predict(json.loads(sys.argv[1]), params={"max_new_tokens": 12})
 assert not {name for name in sys.modules if name.split(".")[0] in ("tasks", "flows", "deploy")}
 json.dump(answers, sys.stdout)
 """
 
 
-def load_elsewhere(site: Site, folder: Path, *models: tuple[str, dict[str, str] | None]) -> Any:
-    """Returns, for each registered model, its answers in a process without Textmill, or why it refused."""
-    environment = os.environ | service_environment(site) | {"HF_HUB_OFFLINE": "1"}
-    job = json.dumps({"models": models, "prompts": PROMPTS})
-    done = subprocess.run([sys.executable, "-c", LOAD, job], cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+def answers_of(name: str, base: Path | None = None) -> list[str]:
+    """Returns what a registered model answers, on the base it names or on another one."""
+    import mlflow
+
+    model = mlflow.pyfunc.load_model(f"models:/{name}@champion", model_config=base and {"base": str(base)})
+    return [answer.strip() for answer in model.predict(PROMPTS, params={"max_new_tokens": 12})]
 
 
 def scored_answers(tuned: Checkpoint) -> list[str]:
@@ -70,30 +67,44 @@ def num_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def test_versions_hold_adapters_alone_and_answer_as_they_were_scored(site: Site, tmp_path: Path) -> None:
-    """All four in one registry: making a version takes a moment, a fresh process seconds."""
-    base, expected = None, {}
+def test_versions_hold_adapters_alone_and_answer_as_they_were_scored(site: Site) -> None:
+    base, seen = None, set()
     for seed, (name, method) in enumerate(METHODS.items(), start=1):
         chain = make_chain(site, seed, base=base, method=method)
         base = chain.base
-        register(site, chain, name)
-        expected[name] = scored_answers(chain.tuned)
+        register(site, chain, name, holds="adapter")
         folder = download(site, champion(site, name))
         assert sorted(path.name for path in (folder / "artifacts").iterdir()) == ["adapter", "profile"]
         assert served_folder(site, champion(site, name)) == folder / "artifacts" / "adapter"
-        assert num_bytes(folder / "artifacts" / "adapter") == num_bytes(chain.tuned.path / "model" / "adapter")
+        assert num_bytes(folder / "artifacts" / "adapter") == num_bytes(adapter_of(chain.tuned.path))
         assert "It is an adapter: its base is the version of `textmill-bases`" in (folder / "card.md").read_text()
+        found = answers_of(name)
+        assert found == scored_answers(chain.tuned), name
+        seen.add(tuple(found))
+    assert len(seen) == len(METHODS), "each has answers of its own"
     (known,) = versions(site, BASES)
     assert (known.digest, aliases(site, BASES)) == (base.digest, {})
-    assert len({tuple(answers) for answers in expected.values()}) == 4, "each has answers of its own"
-    other = str(make_chain(site, 9).tuned.path / "model")
-    asked = [(f"models:/{name}@champion", None) for name in METHODS]
-    *found, given, refused = load_elsewhere(
-        site, tmp_path, *asked, ("models:/prompt/1", {"base": str(base.path / "model")}), ("models:/prompt/1", {"base": other})
+
+
+def test_on_other_weights_it_does_not_load(site: Site, chain: Chain) -> None:
+    register(site, chain)
+    other = make_chain(site, 2).tuned.path / "model"
+    with pytest.raises(ValueError, match=f"trained on base {chain.base.digest[:12]}, and .* holds other weights; load it with"):
+        answers_of("toy", other)
+    assert answers_of("toy", chain.base.path / "model") == answers_of("toy"), "a folder that holds the base does as well"
+
+
+@pytest.mark.slow
+def test_it_loads_in_a_fresh_process_without_textmill(site: Site, chain: Chain, tmp_path: Path) -> None:
+    register(site, chain)
+    expected = scored_answers(chain.tuned)
+    shutil.rmtree(site.store_dir)  # the registry has what it needs
+    environment = os.environ | service_environment(site) | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, json.dumps(PROMPTS)], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
-    assert [[answer.strip() for answer in answers] for answers in found] == list(expected.values())
-    assert given == found[-1], "a folder that holds the base does as well"
-    assert f"trained on base {base.digest[:12]}, and {other} holds other weights; load it with" in refused
+    assert done.returncode == 0, done.stderr
+    assert [answer.strip() for answer in json.loads(done.stdout.splitlines()[-1])] == expected
 
 
 @pytest.fixture
@@ -125,6 +136,22 @@ def test_an_adapter_on_another_base_than_the_judged_one_is_refused(site: Site, c
 
     with pytest.raises(ContractError, match=r"trained on ffffffffffff, the model was judged against .*set the method"):
         register_base(chain.base, chain.tuned, ctx=None)
+
+
+def test_a_model_that_merges_is_registered_whole_unless_its_adapter_is_asked_for(site: Site) -> None:
+    chain = make_chain(site, 1, method=METHODS["lora"])
+    register(site, chain)
+    register(site, make_chain(site, 2, base=chain.base, method=METHODS["lora"]), holds="adapter")
+    whole, alone = (download(site, version) / "artifacts" for version in versions(site, "toy"))
+    assert (whole / "model" / "model.safetensors").exists()
+    assert not (alone / "model").exists()
+    assert (alone / "adapter" / "base.json").read_bytes() == (adapter_of(chain.tuned.path) / "base.json").read_bytes()
+
+
+def test_a_model_without_an_adapter_is_said_so(site: Site) -> None:
+    chain = make_chain(site, 1)
+    with pytest.raises(ContractError, match=r"keeps no adapter: set registry\.holds to model"):
+        register(site, chain, holds="adapter")
 
 
 def test_the_champion_is_put_together_with_its_base(site: Site, chain: Chain) -> None:
