@@ -36,7 +36,7 @@ def build_labelled(recipe: LabelledRecipe) -> Deployment:
     scores = score_labels(ScoreLabelsSpec(role="tuned", settings=recipe.evaluate), tuned, labelled)
     champion_scores = score_labels_champion(ScoreLabelsSpec(role="champion", settings=recipe.evaluate), champion, labelled)
     report = compare_labels(CompareLabelsSpec(), base_scores, scores, champion_scores)
-    verdict = judge_labels(recipe.gate, report, champion)
+    verdict = judge_labels(recipe.asked, report, champion)
     version = register_labelled(recipe.registry, base, tuned, scores, report, verdict, quality, labelled)
     require_verdict(RequireVerdictSpec(), verdict)
     return deploy_labelled(recipe.deploy, version, tuned)

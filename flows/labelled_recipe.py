@@ -135,6 +135,13 @@ class LabelledRecipe(BaseModel):
         DeployLabelledSpec()
     )
 
+    @property
+    def asked(self) -> LabelGateSpec:
+        """The gate; of a task of GLUE about GLUE's own metric, where none is named."""
+        if self.labelled.glue is None or self.gate.metric is not None:
+            return self.gate
+        return self.gate.model_copy(update={"metric": self.labelled.glue.metric})
+
     def resolved(self) -> "LabelledRecipe":
         """Returns the recipe as stages need it: `package:` and `data:` paths absolute.
 

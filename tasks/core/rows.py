@@ -8,6 +8,7 @@ import csv
 import itertools
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -15,7 +16,8 @@ from pydantic import Field, model_validator
 from tasks.core.artifact import Spec
 from tasks.core.delimited import read_delimited, row_error
 from tasks.core.errors import ContractError
-from tasks.core.inputs import InputFile, Line, find_files, open_binary, pin, read_lines, read_whole
+from tasks.core.hub import HubRows, hub_rows
+from tasks.core.inputs import InputFile, Line, check_unchanged, find_files, open_binary, pin, read_lines, read_whole
 from tasks.core.site import Site
 
 Encoding = Literal["utf-8", "gb18030", "big5", "cp1252"]
@@ -41,12 +43,11 @@ class Refused(Exception):
 
 
 class RowSet(Spec):
-    """Files of rows under one name, and how they are written."""
+    """Rows under one name: files and how they are written, or a split of a data set of the hub."""
 
     name: Annotated[str, Field(description="Name of the set; starts the ids of its items.", pattern=r"^[A-Za-z0-9][\w.-]{0,63}$")]
-    paths: Annotated[
-        tuple[str, ...], Field(min_length=1, description="Files, folders and globs, also .gz or .zst; saved: one folder.")
-    ]
+    paths: Annotated[tuple[str, ...], Field(description="Files, folders and globs, also .gz or .zst; saved: one folder.")] = ()
+    hub: Annotated[HubRows | None, Field(description="Data set of the hub, in the place of paths; none: local files.")] = None
     licence: Annotated[str, Field(min_length=1, description="Licence of the set.")]
     format: Annotated[
         RowFormat,
@@ -66,14 +67,27 @@ class RowSet(Spec):
     digest: Annotated[str | None, Field(description="Filled in by the pipeline: what the files' bytes are.")] = None
 
     @model_validator(mode="after")
+    def _lies_somewhere(self) -> Self:
+        if bool(self.paths) == (self.hub is not None):
+            raise ValueError("name files (paths), or a data set of the hub (hub): one of the two")
+        return self
+
+    @model_validator(mode="after")
     def _saved_is_one_folder(self) -> Self:
         if self.format == "saved" and len(self.paths) != 1:
             raise ValueError(f"a saved data set is one folder, not {len(self.paths)} paths; make each one a set of its own")
         return self
 
     def pinned(self, site: Site) -> Self:
-        """Fills in what the files' bytes are."""
-        return self.model_copy(update={"digest": pin(find_files(self.paths), site)}) if self.digest is None else self
+        """Fills in what the files' bytes are; the commit pins a data set of the hub."""
+        if self.hub is not None or self.digest is not None:
+            return self
+        return self.model_copy(update={"digest": pin(find_files(self.paths), site)})
+
+    def require_unchanged(self, site: Site) -> None:
+        """Raises ContractError where the files are not those that were pinned."""
+        if self.hub is None:
+            check_unchanged(f"set {self.name}", self.digest, find_files(self.paths), site)
 
 
 def read_set(rows: RowSet, needed: Sequence[str]) -> Iterator[Any]:
@@ -84,8 +98,11 @@ def read_set(rows: RowSet, needed: Sequence[str]) -> Iterator[Any]:
 
     Raises:
         ContractError: A table lacks a column that is needed, or a saved data set cannot be opened.
+        RecipeError, TransientError: The hub has no such split, or cannot be asked.
     """
-    if rows.format == "saved":
+    if rows.hub is not None:
+        yield from hub_rows(rows.hub, partial(require_columns, rows.hub.dataset, needed))
+    elif rows.format == "saved":
         yield from _saved(rows, needed)
     else:
         for file in find_files(rows.paths):

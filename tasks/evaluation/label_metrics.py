@@ -31,6 +31,7 @@ class LabelMetric:
 
     Attributes:
         made: Gives the figure (D,) of each resample, made for predictions once.
+        of_two: Means something only where there are two labels.
     """
 
     name: str
@@ -39,6 +40,7 @@ class LabelMetric:
     lower_is_better: bool
     tasks: tuple[LabelledTask, ...]
     made: Callable[[Predictions], Callable[[Counts], Numbers]]
+    of_two: bool = False
 
 
 def _of_sums(
@@ -122,6 +124,9 @@ def _ranks_within(values_N: Numbers) -> Callable[[Counts], Numbers]:
 
 METRICS = (
     LabelMetric("accuracy", "All labels right", "share", False, _LABELS, _of_sums(_class_sums, label_sums.accuracy)),
+    LabelMetric(
+        "f1", "F1 of the second label", "", False, ("classification",), _of_sums(_class_sums, label_sums.f1), of_two=True
+    ),
     LabelMetric("macro_f1", "F1, mean over labels", "", False, _LABELS, _of_sums(_class_sums, label_sums.macro_f1)),
     LabelMetric("micro_f1", "F1 over all labels", "", False, ("multi_label",), _of_sums(_class_sums, label_sums.micro_f1)),
     LabelMetric("mcc", "Matthews' correlation", "", False, _ONE_LABEL, _of_sums(_class_sums, label_sums.mcc)),
@@ -134,23 +139,38 @@ METRICS = (
 
 
 def metric_named(name: str) -> LabelMetric:
-    """Returns the metric of a name."""
-    return next(metric for metric in METRICS if metric.name == name)
+    """Returns the metric of a name, which may be that of one set, `<metric>/<set>`."""
+    return next(metric for metric in METRICS if metric.name == name.partition("/")[0])
+
+
+def metrics_of(found: Predictions) -> list[LabelMetric]:
+    """Returns the metrics that mean something for these predictions."""
+    is_binary = len(found.label_names) == 2
+    return [metric for metric in METRICS if found.task in metric.tasks and (is_binary or not metric.of_two)]
 
 
 def measure(spec: BootstrapSpec, found: Predictions) -> dict[str, Interval]:
-    """Returns the interval of each metric of the task."""
-    return {metric.name: _interval(spec, len(found.ids), metric.made(found)) for metric in METRICS if found.task in metric.tasks}
+    """Returns the interval of each metric of the task, over all items and, where there are several sets, over each one."""
+    return {
+        f"{metric.name}{suffix}": _interval(spec, len(part.ids), metric.made(part))
+        for suffix, part in _parts(found)
+        for metric in metrics_of(found)
+    }
 
 
 def differences(spec: BootstrapSpec, one: Predictions, other: Predictions) -> dict[str, Interval]:
     """Returns the interval of one - other for each metric, both drawn from the same items."""
     intervals = {}
-    for metric in METRICS:
-        if one.task in metric.tasks:
-            first, second = metric.made(one), metric.made(other)
-            intervals[metric.name] = _interval(spec, len(one.ids), lambda drawn, a=first, b=second: a(drawn) - b(drawn))  # type: ignore[misc]
+    for (suffix, mine), (_, its) in zip(_parts(one), _parts(other), strict=True):
+        for metric in metrics_of(one):
+            first, second = metric.made(mine), metric.made(its)
+            made = lambda drawn, a=first, b=second: a(drawn) - b(drawn)  # noqa: E731
+            intervals[f"{metric.name}{suffix}"] = _interval(spec, len(mine.ids), made)
     return intervals
+
+
+def _parts(found: Predictions) -> list[tuple[str, Predictions]]:
+    return [("", found), *((f"/{name}", part) for name, part in found.by_source().items())]
 
 
 def _interval(spec: BootstrapSpec, num_items: int, figure: Callable[[Counts], Numbers]) -> Interval:

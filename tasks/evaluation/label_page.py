@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.contracts import Interval, Role, Scores
-from tasks.evaluation.label_metrics import METRICS, metric_named
+from tasks.evaluation.label_metrics import metric_named
 from tasks.evaluation.label_plots import draw_labels
 from tasks.evaluation.label_specs import CompareLabelsSpec
 from tasks.evaluation.label_tables import Predictions
@@ -35,9 +35,8 @@ def render_label_page(
             roles=roles,
             digests={scores.role: (scores.model_digest or "")[:12] for scores in models},
             rows=[
-                (metric, [metrics.get(f"{role}/{metric.name}") for role in roles])
-                for metric in METRICS
-                if tuned.task in metric.tasks
+                (metric_named(name), name.partition("/")[2], [metrics.get(f"{role}/{name}") for role in roles])
+                for name in (key.removeprefix("tuned/") for key in metrics if key.startswith("tuned/"))
             ],
             bars=[_bar(name, interval) for name, interval in differences.items()],
             plots=[plot for role in roles if (plot := draw_labels(said[role], role))],
@@ -50,7 +49,12 @@ def render_label_page(
 def _bar(name: str, interval: Interval) -> Bar:
     role, _, metric_name = name.partition("/")
     metric = metric_named(metric_name)
-    return placed(f"{metric.title}: tuned - {role}{', ' if metric.unit else ''}{metric.unit}", interval, metric.lower_is_better)
+    of = metric_name.partition("/")[2]
+    return placed(
+        f"{metric.title}{f' ({of})' if of else ''}: tuned - {role}{', ' if metric.unit else ''}{metric.unit}",
+        interval,
+        metric.lower_is_better,
+    )
 
 
 def _wrong(found: Predictions, count: int) -> list[dict[str, Any]]:

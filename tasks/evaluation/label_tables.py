@@ -25,6 +25,7 @@ class Predictions:
     """Test items and what was said of them, in one order.
 
     Attributes:
+        sources: Set that each item stems from.
         truth, said: Labels of each item; of words one each.
         scores: Probability of each label; of words, that of the label said.
         true_value, said_value: Of a regression.
@@ -34,6 +35,7 @@ class Predictions:
     task: LabelledTask
     label_names: tuple[str, ...]
     ids: tuple[str, ...]
+    sources: tuple[str, ...]
     truth: tuple[tuple[str, ...], ...]
     said: tuple[tuple[str | None, ...], ...]
     scores: tuple[tuple[float, ...], ...]
@@ -41,12 +43,20 @@ class Predictions:
     said_value: NDArray[np.float64]
     nats: NDArray[np.float64]
 
+    def by_source(self) -> "dict[str, Predictions]":
+        """Returns the items of each set, where there are several."""
+        names = sorted(set(self.sources))
+        if len(names) == 1:
+            return {}
+        return {name: self.of(id for id, own in zip(self.ids, self.sources, strict=True) if own == name) for name in names}
+
     def of(self, ids: Iterable[str]) -> "Predictions":
         """Returns the items of these ids, in this order."""
         place = {name: number for number, name in enumerate(self.ids)}
         chosen = [place[name] for name in ids]
         lists: dict[str, Any] = {
-            name: tuple(getattr(self, name)[number] for number in chosen) for name in ("ids", "truth", "said", "scores")
+            name: tuple(getattr(self, name)[number] for number in chosen)
+            for name in ("ids", "sources", "truth", "said", "scores")
         }
         columns: dict[str, Any] = {name: getattr(self, name)[chosen] for name in ("true_value", "said_value", "nats")}
         return Predictions(self.task, self.label_names, **lists, **columns)
@@ -104,6 +114,7 @@ def read_predictions(folder: Path) -> Predictions:
         task=about["task"],
         label_names=tuple(about["label_names"]),
         ids=tuple(row["id"] for row in rows),
+        sources=tuple(row["source"] for row in rows),
         **lists,
         **columns,
     )

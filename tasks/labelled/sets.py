@@ -14,6 +14,7 @@ from tasks.contracts import LabelledTask
 from tasks.core.artifact import Spec
 from tasks.core.rows import RowSet
 from tasks.core.site import Site
+from tasks.labelled.glue import GlueSpec
 
 Share = Annotated[float, Field(gt=0, le=0.5)]
 Column = Annotated[str, Field(min_length=1)]
@@ -55,6 +56,10 @@ class LabelledSet(RowSet):
 class LabelledSpec(Spec):
     """Labelled data to tune on, to select on and to be judged by."""
 
+    glue: Annotated[
+        GlueSpec | None,
+        Field(description="A task of GLUE by name: fills in task, sets, labels and bounds; what is set beside it goes before."),
+    ] = None
     task: Annotated[
         LabelledTask,
         Field(description="What is learned: one class of several, any number of labels, a number, or a tag for each word."),
@@ -88,6 +93,13 @@ class LabelledSpec(Spec):
     ] = "drop"
     seed: Annotated[int, Field(ge=0, description="Seed of the splits.")] = 0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_in(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not data.get("glue"):
+            return data
+        return GlueSpec.model_validate(data["glue"]).fields() | data
+
     @property
     def sets(self) -> Iterator[LabelledSet]:
         """Every set."""
@@ -120,4 +132,4 @@ class LabelledSpec(Spec):
 
     def identity(self) -> dict[str, Any]:
         """Returns contents, names and settings; never where files lie."""
-        return self.model_dump(mode="json", exclude={part: {"__all__": {"paths"}} for part in _PARTS})
+        return self.model_dump(mode="json", exclude={"glue": True} | {part: {"__all__": {"paths"}} for part in _PARTS})

@@ -10,7 +10,6 @@ from typing import Any
 
 from tasks.contracts import SPLITS, Labelled
 from tasks.core.errors import ContractError
-from tasks.core.inputs import check_unchanged, find_files
 from tasks.core.rows import Refused, read_set
 from tasks.core.stage import DISK, StageContext, stage
 from tasks.core.tables import write_table
@@ -40,7 +39,7 @@ def read_labelled(spec: LabelledSpec, *, ctx: StageContext) -> Labelled:
         "test": list(reader.items(spec.heldout)),
     }
     for one in spec.sets:
-        check_unchanged(f"set {one.name}", one.digest, find_files(one.paths), ctx.site)
+        one.require_unchanged(ctx.site)
     require_something_to_learn(spec, given["train"], reader.dropped)
     names = spec.label_names or label_names(given["train"])
     known = {split: reader.known(items, names) for split, items in given.items()}

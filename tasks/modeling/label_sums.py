@@ -63,6 +63,12 @@ def micro_f1(sums: Numbers) -> Numbers:
     return _divided(2 * hit, said + true)
 
 
+def f1(sums: Numbers) -> Numbers:
+    """Returns 2 TP / (2 TP + FP + FN) of the last label alone: of two classes, the F1 of the second one, as GLUE has it."""
+    hit, said, true = (part[..., -1] for part in _by_label(sums))
+    return _divided(2 * hit, said + true)
+
+
 def mcc(sums: Numbers) -> Numbers:
     """Returns Matthews' correlation for K classes (Gorodkin, 2004); 0 where all is said, or true, of one class."""
     hit, said, true = _by_label(sums)

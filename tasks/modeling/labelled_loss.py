@@ -20,7 +20,7 @@ from torch import Tensor
 from tasks.modeling import label_sums
 from tasks.modeling.batches import IGNORED, Batch
 from tasks.modeling.heads import takes_types
-from tasks.modeling.labels import FIGURES, LOWER_IS_BETTER, Criterion, HeadFacts
+from tasks.modeling.labels import LOWER_IS_BETTER, Criterion, HeadFacts, figures_of
 from tasks.modeling.task import Watch
 
 
@@ -77,7 +77,7 @@ def _cross_entropy(said: Tensor, targets: Tensor, weights: Tensor | None, smooth
 def watch_labels(loss: LabelLoss, criterion: Criterion) -> Watch:
     """Returns what a look sees: the task's figures, and the one the best look is chosen by."""
     facts = loss.facts
-    names = FIGURES[facts.task]
+    names = figures_of(facts.task, len(facts.label_names))
 
     def sums(model: Any, batch: Batch) -> Tensor:
         said = outputs(model, batch)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tasks.contracts import LabelledTask
 from tasks.core.artifact import Spec
 
-Criterion = Literal["loss", "accuracy", "macro_f1", "micro_f1", "mcc", "pearson", "rmse"]
+Criterion = Literal["loss", "accuracy", "f1", "macro_f1", "micro_f1", "mcc", "pearson", "spearman", "rmse"]
 LOWER_IS_BETTER: tuple[Criterion, ...] = ("loss", "rmse")
 FIGURES: dict[LabelledTask, tuple[Criterion, ...]] = {
     "classification": ("accuracy", "macro_f1", "mcc"),
@@ -18,6 +18,13 @@ FIGURES: dict[LabelledTask, tuple[Criterion, ...]] = {
     "regression": ("pearson", "rmse"),
     "token_classification": ("accuracy", "macro_f1", "mcc"),
 }
+
+
+def figures_of(task: LabelledTask, num_labels: int) -> tuple[Criterion, ...]:
+    """Returns what a look at the validation items measures; F1 of the second label only where there are two."""
+    return (*FIGURES[task], "f1") if task == "classification" and num_labels == 2 else FIGURES[task]
+
+
 # What a model's configuration says of its head (`problem_type` of transformers, which knows none for words).
 PROBLEMS: dict[LabelledTask, str] = {
     "classification": "single_label_classification",

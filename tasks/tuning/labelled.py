@@ -20,7 +20,7 @@ from tasks.core.store import read_manifest
 from tasks.core.tables import read_rows
 from tasks.modeling.adapted import is_adapted
 from tasks.modeling.job import Execution, TrainResult, read_result
-from tasks.modeling.labels import FIGURES, ClassWeights, Criterion, GivenWeights, HeadFacts, TooLong
+from tasks.modeling.labels import ClassWeights, Criterion, GivenWeights, HeadFacts, TooLong, figures_of
 from tasks.modeling.specs import AdamWSpec, CosineSchedule, OptimSpec, PrecisionSpec, TrainSpec
 from tasks.tuning.full import FullSpec
 from tasks.tuning.job import FIGURES_NAME
@@ -91,7 +91,7 @@ class TuneLabelledSpec(PrecisionSpec):
         return [] if warning is None else [warning]
 
 
-@stage(version=1, retry=CHILD, packages=("torch", "transformers", "peft"))
+@stage(version=2, retry=CHILD, packages=("torch", "transformers", "peft"))
 def tune_labelled(spec: TuneLabelledSpec, base: Checkpoint, labelled: Labelled, *, ctx: StageContext) -> Checkpoint:
     """Tunes a model on the train split of labelled text.
 
@@ -149,7 +149,7 @@ def check_fit(spec: TuneLabelledSpec, labelled: Labelled) -> None:
     Raises:
         RecipeError: One of them has no meaning for it, or names a label that is not there.
     """
-    known = ("loss", *FIGURES[labelled.task])
+    known = ("loss", *figures_of(labelled.task, len(labelled.label_names)))
     if spec.criterion not in known:
         raise RecipeError(f"tune.criterion {spec.criterion!r} is no figure of {labelled.task}; choose {', '.join(known)}")
     if labelled.task == "regression" and (spec.class_weights is not None or spec.label_smoothing):

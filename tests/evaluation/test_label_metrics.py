@@ -1,5 +1,7 @@
 """Metrics of labelled text by hand, against other ways of computing them, and under resampling."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -22,13 +24,13 @@ def classes(truth: str, said: str, scores: list[float] | None = None) -> Predict
     nats = np.arange(1.0, len(truth) + 1)
     labels = (tuple((label,) for label in text) for text in (truth, said))
     ids = tuple(f"i{number}" for number in range(len(truth)))
-    return Predictions("classification", names, ids, *labels, tuple(rows), 0 * nats, 0 * nats, nats)
+    return Predictions("classification", names, ids, ("set",) * len(truth), *labels, tuple(rows), 0 * nats, 0 * nats, nats)
 
 
 def values(truth: np.ndarray, said: np.ndarray) -> Predictions:
     nothing = tuple(() for _ in truth)
     ids = tuple(f"i{number}" for number in range(len(truth)))
-    return Predictions("regression", (), ids, nothing, nothing, nothing, truth, said, np.zeros(len(truth)))
+    return Predictions("regression", (), ids, ("set",) * len(truth), nothing, nothing, nothing, truth, said, np.zeros(len(truth)))
 
 
 def figure(found: Predictions, name: str) -> float:
@@ -58,7 +60,9 @@ def test_calibration_by_hand() -> None:
 
 def test_many_labels_by_hand() -> None:
     truth, said = (("a", "b"), ("c",), ()), (("a",), ("c", "b"), ())
-    found = Predictions("multi_label", ("a", "b", "c"), ("1", "2", "3"), truth, said, ((), (), ()), *np.ones((3, 3)))
+    found = Predictions(
+        "multi_label", ("a", "b", "c"), ("1", "2", "3"), ("set",) * 3, truth, said, ((), (), ()), *np.ones((3, 3))
+    )
     assert figure(found, "accuracy") == pytest.approx(1 / 3)
     assert figure(found, "micro_f1") == pytest.approx(2 * 2 / (3 + 3))
     assert figure(found, "macro_f1") == pytest.approx((1 + 0 + 1) / 3)
@@ -68,7 +72,7 @@ def test_words_count_by_item_and_cut_ones_are_wrong() -> None:
     truth, said = (("a", "b", "b"), ("a",)), (("a", "b", None), ("b",))
     scores = ((0.9, 0.8), (0.7,))
     found = Predictions(
-        "token_classification", ("a", "b"), ("1", "2"), truth, said, scores, np.zeros(2), np.zeros(2), np.array([1.0, 2.0])
+        "token_classification", ("a", "b"), ("1", "2"), ("set",) * 2, truth, said, scores, *np.zeros((2, 2)), np.array([1.0, 2.0])
     )
     assert figure(found, "accuracy") == pytest.approx(2 / 4)
     assert figure(found, "loss") == pytest.approx(3 / 3)  # over the words that were judged
@@ -108,7 +112,14 @@ def test_a_resample_gives_what_the_drawn_items_give(name: str) -> None:
         parts = {part: tuple(getattr(found, part)[number] for number in drawn) for part in ("truth", "said", "scores")}
         ids = tuple(map(str, range(9)))
         again = Predictions(
-            found.task, found.label_names, ids, **parts, true_value=np.zeros(9), said_value=np.zeros(9), nats=found.nats
+            found.task,
+            found.label_names,
+            ids,
+            found.sources,
+            **parts,
+            true_value=np.zeros(9),
+            said_value=np.zeros(9),
+            nats=found.nats,
         )
         assert value == pytest.approx(metric_named(name).made(again)(np.ones((1, 9), dtype=int))[0])
 
@@ -119,6 +130,22 @@ def test_a_difference_is_drawn_from_the_same_items() -> None:
     assert found.mean == pytest.approx(1 / 6)
     assert 0 < found.low < 1 / 6 < found.high < 0.3
     assert all(interval.low == interval.high == 0 for interval in differences(SPEC, one, one).values())
+
+
+def test_f1_of_the_second_of_two_labels_by_hand() -> None:
+    found = classes("aabbb", "abbba")
+    two = replace(found, label_names=("a", "b"), scores=tuple(row[:2] for row in found.scores))
+    assert figure(two, "f1") == pytest.approx(2 * 2 / (3 + 3))
+    assert "f1" not in measure(SPEC, found)  # of three labels none is the second of two
+
+
+def test_several_sets_are_measured_together_and_each() -> None:
+    found = replace(classes("aabb", "abbb"), sources=("one", "one", "two", "two"))
+    measured = measure(SPEC, found)
+    assert [measured[name].mean for name in ("accuracy", "accuracy/one", "accuracy/two")] == [0.75, 0.5, 1.0]
+    assert measured["accuracy/one"].num_items == 2
+    assert differences(SPEC, found, found).keys() == measured.keys()
+    assert measure(SPEC, classes("aabb", "abbb")).keys() == {name for name in measured if "/" not in name}
 
 
 def test_items_are_taken_by_id() -> None:
