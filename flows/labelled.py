@@ -20,7 +20,7 @@ from tasks.evaluation import (
     score_labels_champion,
     score_majority,
 )
-from tasks.labelled import read_labelled
+from tasks.labelled import augment, read_labelled
 from tasks.registry import ChampionSpec, register_labelled, resolve_champion
 from tasks.tuning.labelled import tune_labelled
 
@@ -30,7 +30,7 @@ def build_labelled(recipe: LabelledRecipe) -> Deployment:
     labelled = read_labelled(recipe.labelled)
     quality = require_quality(RequireQualitySpec(), check_labelled(recipe.check, labelled))
     base = recipe.base.build()
-    tuned = tune_labelled(recipe.tune, base, labelled)
+    tuned = tune_labelled(recipe.tune, base, augment(recipe.augment, labelled))
     champion = resolve_champion(ChampionSpec(name=recipe.registry.name), tuned)
     base_scores = score_majority(ScoreLabelsSpec(role="base", settings=recipe.evaluate), base, labelled)
     scores = score_labels(ScoreLabelsSpec(role="tuned", settings=recipe.evaluate), tuned, labelled)

@@ -22,7 +22,7 @@ from tasks.core.artifact import in_order
 from tasks.core.errors import RecipeError
 from tasks.core.site import Site
 from tasks.evaluation import EvaluateLabelledSpec, LabelGateSpec
-from tasks.labelled import LabelledSpec
+from tasks.labelled import AugmentSpec, LabelledSpec
 from tasks.pretrain import pretrain
 from tasks.registry import RegisterLabelledSpec
 from tasks.tuning.labelled import TuneLabelledSpec
@@ -122,6 +122,9 @@ class LabelledRecipe(BaseModel):
     labelled: Annotated[LabelledSpec, Field(title="Labelled", description="Labelled data and its held-out part.")]
     check: Annotated[CheckLabelledSpec, Field(title="Check", description="Quality checks of the labelled data.")] = (
         CheckLabelledSpec()
+    )
+    augment: Annotated[AugmentSpec, Field(title="Augment", description="Copies of training items; off by default.")] = (
+        AugmentSpec()
     )
     tune: Annotated[TuneLabelledSpec, Field(title="Tune", description="How the model is tuned.")] = TuneLabelledSpec()
     evaluate: Annotated[EvaluateLabelledSpec, Field(title="Evaluate", description="How models are evaluated.")] = (

@@ -76,6 +76,7 @@ STAGES = (
 # What follows the base of a model that labels, see `stages_of`.
 LABELLED_FIRST = ("labelled", "check_labelled", "require_quality")
 LABELLED_LAST = (
+    "augment",
     "tune_labelled",
     "champion",
     "score_majority",

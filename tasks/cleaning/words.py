@@ -3,11 +3,9 @@
 In: text. Out: words, and spans of sentences. Invariant: the words and the number of sentences are those of datatrove's
 spaCy tokenizer (English) and of jieba (Chinese), so the filters decide alike.
 
-Chinese: jieba with its dictionary built in memory, since its cache is a file in the shared temporary folder that anyone could
-have written. English: see `english_words`.
+Chinese: see `tasks.core.segment`. English: see `english_words`.
 """
 
-import logging
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ from typing import Any
 
 from tasks.cleaning.base import Language
 from tasks.cleaning.english_words import Runs, split_runs
+from tasks.core.segment import jieba_tokenizer
 
 _EMPTY_LINES = re.compile(r"\n\s*\n")
 
@@ -73,12 +72,7 @@ class _EnglishWords(Words):
 class _ChineseWords(Words):
     def __init__(self) -> None:
         super().__init__()
-        import jieba
-
-        jieba.setLogLevel(logging.WARNING)
-        self._tokenizer = jieba.Tokenizer()
-        self._tokenizer.FREQ, self._tokenizer.total = self._tokenizer.gen_pfdict(self._tokenizer.get_dict_file())
-        self._tokenizer.initialized = True
+        self._tokenizer = jieba_tokenizer()
 
     def split(self, text: str) -> list[str]:
         return [stripped for word in self._tokenizer.cut(text) if (stripped := word.strip())]

@@ -70,6 +70,9 @@ class Preferences(Artifact):
 class Labelled(Artifact):
     """Labelled text in one form: `items.parquet` (id, group, source, split, text, text_pair, words, labels, value).
 
+    Items that were made here have `made_by` (the way), `origin` (id of the item they are a copy of), `maker` (digest of the model
+    or dictionary) and `confidence` (a pseudo-label's probability), which are null for all others.
+
     What a task does not use is null: `text_pair` of single texts, `words` of all but token classification, `value` (a number) of
     all but regression, whose `labels` are null. `labels` are names: one of a class, any number of a multi-label item, one a word.
 
@@ -80,6 +83,8 @@ class Labelled(Artifact):
         dropped_by_reason: Items refused, by reason.
         items_by_split: Items of each split; `test` is the held-out set, which selects nothing.
         items_by_label: Items, or words, of each label over all splits.
+        made_by: Training items that were made here beside those seen: copies by way of augmentation, `pseudo_labels`.
+        not_made: Such items that came to nothing, by way and reason.
     """
 
     task: LabelledTask
@@ -91,14 +96,18 @@ class Labelled(Artifact):
     items_by_split: Counts
     items_by_source: Counts
     items_by_label: Counts = Field(default_factory=dict)
+    made_by: Counts = Field(default_factory=dict)
+    not_made: Counts = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _conserved(self) -> Self:
-        check_conserved("labelled items", self.num_items_in, self.num_items, self.dropped_by_reason)
+        num_in = self.num_items_in + sum(self.made_by.values())
+        check_conserved("labelled items", num_in, self.num_items, self.dropped_by_reason)
         check_conserved("split of labelled items", self.num_items, 0, self.items_by_split)
         return self
 
     def summary(self) -> str:
         """One line for a person."""
         splits = ", ".join(f"{count:,} {split}" for split, count in self.items_by_split.items())
-        return f"{self.task.replace('_', ' ')}: {splits} items, {reasons(self.dropped_by_reason)}"
+        made = "".join(f", {count:,} by {way}" for way, count in self.made_by.items())
+        return f"{self.task.replace('_', ' ')}: {splits} items{made}, {reasons(self.dropped_by_reason)}"

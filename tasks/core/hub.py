@@ -1,10 +1,12 @@
-"""Data sets of the Hugging Face hub, read as a stream.
+"""The Hugging Face hub: data sets read as a stream, folders of models.
 
-In: a name, a split and a commit. Out: rows as dicts. Invariant: what a hub that cannot be asked means is said with the remedy.
+In: a name and a commit. Out: rows as dicts, or a folder. Invariant: where the hub cannot be asked, the error
+says the remedy.
 """
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -50,6 +52,32 @@ def hub_rows(hub: HubRows, check: Callable[[Sequence[str]], None]) -> Iterator[A
                 f"{hub.dataset} could not be read from the hub ({one_line(str(error), 120)}): {remedy}"
             ) from error
         raise RecipeError(f"the hub has no {hub.dataset}, {hub.config}, {hub.split}: {one_line(str(error), 200)}") from error
+
+
+def hub_model(name: str, revision: str, suffixes: Sequence[str], elsewhere: str) -> Path:
+    """Returns the folder of a model of the hub, fetched where it is not in the cache.
+
+    Args:
+        suffixes: Endings of the files that are wanted.
+        elsewhere: What to set in the recipe where the hub cannot be asked.
+
+    Raises:
+        RecipeError: This machine is told to be offline, and the model is not in the cache.
+        TransientError: The hub could not be reached.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    remedy = (
+        f"{name} is not in the hub's cache here and the hub cannot be asked; fetch it where there is a network "
+        f"(hf download {name} --revision {revision}) and set {elsewhere}"
+    )
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[f"*{suffix}" for suffix in suffixes]))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        if is_offline():
+            raise RecipeError(f"HF_HUB_OFFLINE is set: {remedy}") from error
+        raise TransientError(f"{remedy} ({one_line(str(error), 120)})") from error
 
 
 def is_offline() -> bool:

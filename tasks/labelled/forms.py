@@ -14,6 +14,8 @@ from tasks.core.rows import Refused
 from tasks.core.text import normalized, text_safe
 from tasks.labelled.sets import LabelledSet, LabelledSpec
 
+# Columns that say how an item was made here, null for all that were read.
+MADE = ("made_by", "origin", "maker")
 _MAX_NAME_CHARS = 300
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
@@ -51,7 +53,7 @@ class Item:
         """Returns the item as a row of `items.parquet`."""
         return {
             name: getattr(self, name) for name in ("id", "group", "source", "text", "text_pair", "words", "labels", "value")
-        } | {"split": split}
+        } | {"split": split, **dict.fromkeys((*MADE, "confidence"))}
 
 
 def to_item(row: Any, number: int, one: LabelledSet, spec: LabelledSpec) -> Item:
@@ -72,8 +74,7 @@ def to_item(row: Any, number: int, one: LabelledSet, spec: LabelledSpec) -> Item
     labels, value = _target(row.get(one.label_column), one, spec)
     if words is not None and labels is not None and len(words) != len(labels):
         raise Refused("words_and_tags_differ")
-    compared = "\x1f".join(normalized(part) for part in (text, pair) if part is not None)
-    key = sha256(compared.encode("utf-8")).hexdigest()
+    key = input_key(text, pair)
     group = _name(row.get(one.group_column)) if one.group_column is not None else None
     name = _name(row.get(one.id_column)) if one.id_column is not None else None
     return Item(
@@ -87,6 +88,12 @@ def to_item(row: Any, number: int, one: LabelledSet, spec: LabelledSpec) -> Item
         labels=labels,
         value=value,
     )
+
+
+def input_key(text: str, pair: str | None) -> str:
+    """Returns the hash of an input in the form in which inputs are compared."""
+    compared = "\x1f".join(normalized(part) for part in (text, pair) if part is not None)
+    return sha256(compared.encode("utf-8")).hexdigest()
 
 
 def _target(value: Any, one: LabelledSet, spec: LabelledSpec) -> tuple[tuple[str, ...] | None, float | None]:

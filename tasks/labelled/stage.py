@@ -13,7 +13,7 @@ from tasks.core.errors import ContractError
 from tasks.core.rows import Refused, read_set
 from tasks.core.stage import DISK, StageContext, stage
 from tasks.core.tables import write_table
-from tasks.labelled.forms import Item, to_item
+from tasks.labelled.forms import MADE, Item, to_item
 from tasks.labelled.parts import Parts, divided
 from tasks.labelled.sets import LabelledSet, LabelledSpec
 
@@ -21,10 +21,12 @@ COLUMNS = dict.fromkeys(("id", "group", "source", "split", "text", "text_pair"),
     "words": "string[]",
     "labels": "string[]",
     "value": "float64",
+    **dict.fromkeys(MADE, "string"),
+    "confidence": "float64",
 }
 
 
-@stage(version=1, name="labelled", retry=DISK, packages=("pyarrow",))
+@stage(version=2, name="labelled", retry=DISK, packages=("pyarrow",))
 def read_labelled(spec: LabelledSpec, *, ctx: StageContext) -> Labelled:
     """Reads every set, drops what cannot be used with its reason, and splits the rest.
 

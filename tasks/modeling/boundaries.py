@@ -4,14 +4,13 @@ In: the bytes of each token. Out: numbers of tokens. Invariant: a word is never 
 token that lies across the border of two sentences belongs to the first. Nothing here imports torch.
 """
 
-import logging
 import re
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tasks.core.segment import jieba_tokenizer
 
 _WORD = re.compile(r"\S+")
 _SENTENCE_END = re.compile(r"[。！？…]+[”’」』）]*|[.!?]+[\"')\]]*(?=\s)|\n+")
@@ -41,7 +40,7 @@ def _spans(token_bytes: Sequence[bytes], lang: str) -> list[tuple[int, int]]:
     """Returns where each word lies, in bytes."""
     text = _text(token_bytes)
     if lang == "zh":
-        words = [(start, stop) for _, start, stop in _jieba().tokenize(text)]
+        words = [(start, stop) for _, start, stop in jieba_tokenizer().tokenize(text)]
     else:
         words = [match.span() for match in _WORD.finditer(text)]
     places = _byte_places(text, [place for word in words for place in word])
@@ -62,15 +61,3 @@ def _byte_places(text: str, places: Sequence[int]) -> list[int]:
 def _starts(token_bytes: Sequence[bytes]) -> list[int]:
     lengths = [len(token) for token in token_bytes]
     return [0, *np.cumsum(lengths[:-1]).tolist()] if lengths else []
-
-
-@lru_cache
-def _jieba() -> Any:
-    """Returns jieba with its dictionary built in memory: its cache is a file that anyone could have written."""
-    import jieba
-
-    jieba.setLogLevel(logging.WARNING)
-    tokenizer = jieba.Tokenizer()
-    tokenizer.FREQ, tokenizer.total = tokenizer.gen_pfdict(tokenizer.get_dict_file())
-    tokenizer.initialized = True
-    return tokenizer

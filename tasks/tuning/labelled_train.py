@@ -38,7 +38,7 @@ from tasks.tuning.prepared import Prepared
 
 _MOST_UNKNOWN = 0.05
 _SPLITS: tuple[Split, ...] = ("train", "validation")
-_COLUMNS = (*ITEM_COLUMNS, "group")
+_COLUMNS = (*ITEM_COLUMNS, "group", "made_by")
 Items = dict[Split, list[Item]]
 _log = logging.getLogger("textmill.tune")
 
@@ -100,7 +100,7 @@ def fold_figures(job: TuneLabelledJob, items: Items, world: World) -> dict[str, 
     The validation items select, as in the training itself. A fold that is done is not trained again by a resumed job.
     """
     assert job.num_folds is not None
-    train = items["train"]
+    train = [row for row in items["train"] if row["made_by"] is None]  # copies follow their group, and judge nothing
     strata = value_strata([row["value"] for row in train]) if job.facts.task == "regression" else [row["labels"] for row in train]
     folds = deal_out([row["group"] for row in train], strata, job.num_folds, job.seed)
     found = []
@@ -108,8 +108,10 @@ def fold_figures(job: TuneLabelledJob, items: Items, world: World) -> dict[str, 
         folder = job.execution.extra / "folds" / str(number)
         done = folder / "figures.json"
         if not done.exists():
-            parts = [[row for row, fold in zip(train, folds, strict=True) if (fold == number) == held] for held in (False, True)]
-            figures = _judged(job, items | {"train": parts[0]}, parts[1], world, folder)
+            held = [row for row, fold in zip(train, folds, strict=True) if fold == number]
+            groups = {row["group"] for row in held}
+            rest = [row for row in items["train"] if row["group"] not in groups]
+            figures = _judged(job, items | {"train": rest}, held, world, folder)
             if world.leads:
                 shutil.rmtree(folder / "checkpoints")
                 done.write_text(json.dumps(figures), encoding="utf-8")

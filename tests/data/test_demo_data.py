@@ -32,6 +32,7 @@ TASKS = ("linux_command", "translate")
 SIDES = ("train", "heldout")
 INSTRUCTIONS = tuple(f"instructions/{task}_{name}.jsonl.gz" for task in TASKS for name in SIDES)
 FILES = (*CORPUS, *INSTRUCTIONS)
+SYNONYMS = "synonyms/wordnet_en.txt.gz"
 LICENCES = {
     "debian-handbook": "CC-BY-SA-3.0",
     "linux-command": "MIT",
@@ -116,7 +117,7 @@ def test_sums_match_and_cover_every_data_file():
     stated = {name: digest for digest, name in (line.split("  ") for line in lines)}
     actual = {path.relative_to(DATA).as_posix(): digest_of(path) for path in DATA.rglob("*.gz")}
     assert stated == actual
-    assert set(stated) == set(FILES)
+    assert set(stated) == {*FILES, SYNONYMS}
 
 
 def test_total_size_is_small():

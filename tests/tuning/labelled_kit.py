@@ -14,7 +14,7 @@ from tasks.modeling.words import SpecialIds
 from tests.modeling.kit import CHINESE, ENGLISH, EXTRA, SPECIAL, save_tokenizer
 
 ITEMS = pa.schema(
-    [(name, pa.string()) for name in ("id", "group", "source", "split", "text", "text_pair")]
+    [(name, pa.string()) for name in ("id", "group", "source", "split", "text", "text_pair", "made_by", "origin", "maker")]
     + [("words", pa.list_(pa.string())), ("labels", pa.list_(pa.string())), ("value", pa.float64())]
 )
 NAMES = {"classification": ("zh", "en"), "multi_label": ("files", "text", "model"), "token_classification": ("no", "yes")}
