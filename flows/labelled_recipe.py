@@ -16,6 +16,7 @@ from deploy.rollout import DeployLabelledSpec
 from flows.corpus import build_corpus
 from flows.recipe import Recipe
 from flows.recipe_paths import RECIPES_DIR, with_paths
+from flows.unlabelled import NoUnlabelled, Unlabelled
 from tasks.bases import BaseSpec, adopt_base
 from tasks.contracts import Checkpoint
 from tasks.core.artifact import in_order
@@ -123,6 +124,10 @@ class LabelledRecipe(BaseModel):
     check: Annotated[CheckLabelledSpec, Field(title="Check", description="Quality checks of the labelled data.")] = (
         CheckLabelledSpec()
     )
+    unlabelled: Annotated[
+        Unlabelled,
+        Field(title="Unlabelled", description="Task text without labels: pretrained on, or labelled; none by default."),
+    ] = NoUnlabelled(kind="none")
     augment: Annotated[AugmentSpec, Field(title="Augment", description="Copies of training items; off by default.")] = (
         AugmentSpec()
     )
@@ -159,6 +164,7 @@ class LabelledRecipe(BaseModel):
         """Raises RecipeError where this machine cannot do it; asked before any work."""
         self.tune.check_site(site)
         self.tune.pinned(site)
+        self.unlabelled.check_site(site)
         if isinstance(self.base, PretrainedBase):
             self.base.recipe.pretrain.pinned(site)
 

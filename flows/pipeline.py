@@ -100,4 +100,5 @@ def stages_of(recipe: AnyRecipe) -> tuple[str, ...]:
     if not isinstance(recipe, LabelledRecipe):
         after_tune = STAGES.index("tune") + 1
         return (*STAGES[:after_tune], *recipe.preference.stages, *STAGES[after_tune:])
-    return (*LABELLED_FIRST, *(name for name in recipe.base.stages if name not in LABELLED_FIRST), *LABELLED_LAST)
+    names = (*LABELLED_FIRST, *recipe.base.stages, *recipe.unlabelled.stages, *LABELLED_LAST)
+    return tuple(dict.fromkeys(names))

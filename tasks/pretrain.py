@@ -135,6 +135,10 @@ def pretrain(
     )
 
 
+# The same on task text, before a labelled tuning: a stage of its own, so that `--until` can tell it from the base's.
+pretrain_further = stage(version=pretrain.version, name="pretrain_further", retry=CHILD, packages=pretrain.packages)(pretrain.fn)
+
+
 def _check_base(spec: PretrainSpec, tokenizer: Tokenizer, base: Checkpoint) -> None:
     """Checks that there is a base where one is needed, and none where it would be passed over."""
     is_given, is_needed = base.method != "none", not isinstance(spec.start, FromScratch)

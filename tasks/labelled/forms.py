@@ -96,6 +96,19 @@ def input_key(text: str, pair: str | None) -> str:
     return sha256(compared.encode("utf-8")).hexdigest()
 
 
+def text_of(row: Any, column: str) -> str:
+    """Returns the text of a row.
+
+    Raises:
+        Refused: With the reason that is counted.
+    """
+    if isinstance(row, Refused):
+        raise row
+    if not isinstance(row, dict):
+        raise Refused("no_object")
+    return _text(row.get(column))
+
+
 def _target(value: Any, one: LabelledSet, spec: LabelledSpec) -> tuple[tuple[str, ...] | None, float | None]:
     match spec.task:
         case "regression":

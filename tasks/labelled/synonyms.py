@@ -1,7 +1,7 @@
 """Synonym replacement: a copy of an item with some of its words replaced by others that mean the same.
 
-In: items and groups of words. Out: items, or the reason why there is none. Invariants: equal seed, item and copy give equal words;
-only whole words are replaced; a tag stays with its word.
+In: items and groups of words. Out: items, or the reason why there is none. Invariants: equal seed, item and copy give equal
+words; only whole words are replaced; a tag stays with its word.
 
 After Wei and Zou 2019 (EDA, arXiv:1901.11196), whose share of words is 0.1. English and Chinese words are both found by jieba.
 """
@@ -49,11 +49,11 @@ class SynonymsSpec(Spec):
     paths: Annotated[
         tuple[str, ...],
         Field(
-            description="Files of groups, also .gz: a line holds words that mean the same, between spaces; a first word that ends "
-            "with = is a code, lines whose code ends with # or @ are passed over (Cilin). Shipped: English, of WordNet 3.0."
+            description="Files of groups, also .gz: a line holds words that mean the same, between spaces; a first word ending "
+            "in = is a code, lines whose code ends with # or @ are passed over (Cilin). Shipped: English, of WordNet 3.0."
         ),
     ] = (SHIPPED,)
-    wheel: Annotated[WheelFile | None, Field(description="Groups inside a pip package, beside the files; none: no such.")] = None
+    wheel: Annotated[WheelFile | None, Field(description="Groups in a pip package beside the files; none: no such.")] = None
     copies: Annotated[int, Field(ge=1, le=64, description="Copies of each item.")] = 4
     share: Annotated[float, Field(gt=0, le=1, description="Share of an item's words that is replaced, one at least.")] = 0.1
     seed: Annotated[int, Field(ge=0, description="Seed of which words, and by which.")] = 0

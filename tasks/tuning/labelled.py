@@ -115,6 +115,12 @@ def tune_labelled(spec: TuneLabelledSpec, base: Checkpoint, labelled: Labelled, 
     return _commit(spec, base, read_result(ctx), ctx)
 
 
+# The same, of the model that labels text for the one that is kept.
+tune_first = stage(version=tune_labelled.version, name="tune_first", retry=CHILD, packages=tune_labelled.packages)(
+    tune_labelled.fn
+)
+
+
 def _settings(spec: TuneLabelledSpec, base_rate: float | None) -> dict[str, Any]:
     """Returns the spec as the child is told it, with the learning rate derived where none is set."""
     rate = peak_rate(spec.method, spec.optim.learning_rate, base_rate)

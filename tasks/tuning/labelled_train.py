@@ -100,17 +100,13 @@ def fold_figures(job: TuneLabelledJob, items: Items, world: World) -> dict[str, 
     The validation items select, as in the training itself. A fold that is done is not trained again by a resumed job.
     """
     assert job.num_folds is not None
-    train = [row for row in items["train"] if row["made_by"] is None]  # copies follow their group, and judge nothing
-    strata = value_strata([row["value"] for row in train]) if job.facts.task == "regression" else [row["labels"] for row in train]
-    folds = deal_out([row["group"] for row in train], strata, job.num_folds, job.seed)
+    parts = fold_parts(items["train"], job.facts.task, job.num_folds, job.seed)
     found = []
     for number in range(job.num_folds):
         folder = job.execution.extra / "folds" / str(number)
         done = folder / "figures.json"
         if not done.exists():
-            held = [row for row, fold in zip(train, folds, strict=True) if fold == number]
-            groups = {row["group"] for row in held}
-            rest = [row for row in items["train"] if row["group"] not in groups]
+            rest, held = parts[number]
             figures = _judged(job, items | {"train": rest}, held, world, folder)
             if world.leads:
                 shutil.rmtree(folder / "checkpoints")
@@ -120,6 +116,19 @@ def fold_figures(job: TuneLabelledJob, items: Items, world: World) -> dict[str, 
         if world.leads:
             _log.info("fold %d of %d: %s", number + 1, job.num_folds, found[-1])
     return mean_and_spread(found)
+
+
+def fold_parts(train: list[Item], task: str, num_folds: int, seed: int) -> list[tuple[list[Item], list[Item]]]:
+    """Returns, for each fold, the items trained on and those judged: copies go with their group, and judge nothing."""
+    read = [row for row in train if row["made_by"] is None]
+    strata = value_strata([row["value"] for row in read]) if task == "regression" else [row["labels"] for row in read]
+    folds = deal_out([row["group"] for row in read], strata, num_folds, seed)
+    found = []
+    for number in range(num_folds):
+        held = [row for row, fold in zip(read, folds, strict=True) if fold == number]
+        groups = {row["group"] for row in held}
+        found.append(([row for row in train if row["group"] not in groups], held))
+    return found
 
 
 def _judged(job: TuneLabelledJob, items: Items, held: list[Item], world: World, folder: Path) -> dict[str, float]:

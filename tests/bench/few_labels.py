@@ -1,9 +1,9 @@
 """What helps where labels are few: SST-2 with N labels on MiniLM, plain and with what is offered, over seeds.
 
-In: `--labels 32 128 --seeds 3 --arms ...`, and the shared data. Out: one JSON line a run in `results/few_labels.jsonl`; a run that
-stands there already is not made again, so a long series may be cut off. Each arm has the same labels, steps and rate: where copies
-make a pass longer, there are fewer passes. The seed draws the labels, and seeds head and order; half of the items have each label.
-Accuracy is that on the 1,821 test sentences, with the weights of the last step: so few labels leave none to select by.
+In: `--labels 32 128 --seeds 3 --arms ...`, and the shared data. Out: one JSON line a run in `results/few_labels.jsonl`; a run
+that stands there is not made again, so a long series may be cut off. Each arm has the same labels, steps and rate: where copies
+make a pass longer, there are fewer passes. The seed draws the labels, and seeds head and order; half of the items have each
+label. Accuracy is that on the 1,821 test sentences, with the weights of the last step: so few labels leave none to select by.
 """
 
 import argparse

@@ -24,6 +24,7 @@ from tasks.tuning.head import HeadSpec
 from tasks.tuning.ia3 import Ia3Spec
 from tasks.tuning.labelled import TuneLabelledSpec, tune_labelled
 from tasks.tuning.labelled_methods import prepare_with_head
+from tasks.tuning.labelled_train import fold_parts
 from tasks.tuning.layer_decay import LayerDecaySpec
 from tasks.tuning.lora import LoraSpec
 from tasks.tuning.some_layers import FreezeSpec
@@ -320,6 +321,17 @@ def test_folds_hold_labels_alike_and_groups_whole() -> None:
     assert list(folds) != list(deal_out(groups, labels, 5, seed=2))
     with pytest.raises(RecipeError, match="num_folds is 3, but the training items are 2 groups; set 2 or less"):
         deal_out(["x", "y"], [("a",), ("b",)], 3, seed=0)
+
+
+def test_copies_go_with_their_original_and_judge_nothing() -> None:
+    read = [{"id": f"i{n}", "group": f"g{n}", "labels": ["ab"[n % 2]], "value": None, "made_by": None} for n in range(12)]
+    copies = [row | {"id": f"{row['id']}#1", "made_by": "synonyms"} for row in read]
+    pseudo = [{"id": "p", "group": "p", "labels": ["a"], "value": None, "made_by": "pseudo_labels"}]
+    parts = fold_parts([*read, *copies, *pseudo], "classification", 3, seed=0)
+    assert sorted(row["id"] for _, held in parts for row in held) == sorted(row["id"] for row in read)
+    for rest, held in parts:
+        assert {row["group"] for row in rest}.isdisjoint(row["group"] for row in held)
+        assert len(rest) == 2 * (12 - len(held)) + 1
 
 
 def test_values_are_dealt_out_by_their_quantile() -> None:
