@@ -5,45 +5,56 @@ that the table does not have is refused before anything runs; a rule names its t
 """
 
 from abc import abstractmethod
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from data_quality.labelled_tables import TABLES as LABELLED_TABLES
 from data_quality.profile import COMPARED, DRIFT, TABLES, Tables
 from data_quality.rules import Rule, Severity, figure
 from tasks.core.artifact import Spec
+from tasks.core.tables import Schema
 
-ARTIFACTS = ("raw_corpus", "filtered_corpus", "clean_corpus")
+CorpusPart = Literal["raw_corpus", "filtered_corpus", "clean_corpus"]
+LabelledPart = Literal["any_task", "labels", "scores", "suspects", "one_label"]
+CORPUS_PARTS: tuple[CorpusPart, ...] = get_args(CorpusPart)
+LABELLED_PARTS: tuple[LabelledPart, ...] = get_args(LabelledPart)
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-def _known_table(name: str) -> str:
-    if name not in TABLES:
-        raise ValueError(f"no table {name!r}; there are: {', '.join(TABLES)}")
-    return name
-
-
-TableName = Annotated[str, AfterValidator(_known_table)]
 
 
 class CheckBase(Spec):
     """What every check has."""
 
     kind: Any
-    artifact: Annotated[Literal["raw_corpus", "filtered_corpus", "clean_corpus"], Field(description="What the check is about.")]
+    artifact: Annotated[
+        CorpusPart | LabelledPart, Field(description="What the check is about; of labelled data when it is asked.")
+    ]
     name: Annotated[str, Field(min_length=1, description="Name in reports; one of a kind in its suite.")]
     severity: Annotated[Severity, Field(description="critical stops the run, warning marks the model, info only tells.")]
-    table: Annotated[TableName, Field(description="Table of the profile.")]
+    table: Annotated[str, Field(description="Table of the profile.")]
     remedy: Annotated[str, Field(min_length=1, description="What to do when it fails.")]
+
+    @model_validator(mode="after")
+    def _known_table(self) -> Self:
+        self._require_table(self.table)
+        return self
+
+    @property
+    def tables(self) -> dict[str, Schema]:
+        """Tables there are of what it is about."""
+        return LABELLED_TABLES if self.artifact in LABELLED_PARTS else TABLES
+
+    def _require_table(self, name: str) -> None:
+        if name not in self.tables:
+            raise ValueError(f"no table {name!r}; there are: {', '.join(self.tables)}")
 
     @abstractmethod
     def rule(self, tables: Tables) -> Rule:
         """Returns the expectation; bounds relative to another table are taken from `tables`."""
 
     def _rule(self, expectation: str, settings: dict[str, Any], bound: str, table: str | None = None) -> Rule:
-        return Rule(
-            self.name, table or self.table, self.severity, expectation, settings, bound, self.remedy, artifact=self.artifact
-        )
+        about = "" if self.artifact in LABELLED_PARTS else self.artifact  # there is one kind of labelled data
+        return Rule(self.name, table or self.table, self.severity, expectation, settings, bound, self.remedy, artifact=about)
 
 
 class ColumnCheck(CheckBase):
@@ -53,7 +64,7 @@ class ColumnCheck(CheckBase):
 
     @model_validator(mode="after")
     def _known_column(self) -> Self:
-        known = TABLES[self.table]
+        known = self.tables[self.table]
         if self.column not in known:
             raise ValueError(f"table {self.table} has no column {self.column!r}; it has {', '.join(known)}")
         if not isinstance(self, Unique | ShareOf | Drift) and known[self.column] == "string":
@@ -151,7 +162,12 @@ class RowCount(CheckBase, Bounded):
     """Rows of a table against those of another one, e.g. of the stage before: bounds are shares of that."""
 
     kind: Literal["row_count"]
-    against: Annotated[TableName, Field(description="Table whose rows are 1.")]
+    against: Annotated[str, Field(description="Table whose rows are 1.")]
+
+    @model_validator(mode="after")
+    def _known_other(self) -> Self:
+        self._require_table(self.against)
+        return self
 
     def rule(self, tables: Tables) -> Rule:
         """Returns the expectation, in rows."""

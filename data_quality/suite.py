@@ -7,12 +7,13 @@ refused with the file and the check it stands in; a suite without checks is refu
 
 import difflib
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from data_quality.checks import ARTIFACTS, Check, Drift
+from data_quality.checks import CORPUS_PARTS, LABELLED_PARTS, Check, Drift
 from tasks.core.artifact import AS_JSON, Spec
 from tasks.core.errors import RecipeError
 from tasks.core.site import Site
@@ -20,17 +21,38 @@ from tasks.core.site import Site
 SUITES_DIR = Path(__file__).parent / "suites"
 
 _NUMBERS = ("min", "max", "max_outside", "quantile")  # what may name a bound
-_KEYS = ("extends", "bounds", *ARTIFACTS)
 _CHECK: TypeAdapter[Check] = TypeAdapter(Check)
 Tree = dict[str, Any]
 
 
-class CheckSpec(Spec):
-    """Which checks the corpus must pass. Critical ones stop the run, warnings mark the model."""
+@dataclass(frozen=True, slots=True)
+class Suites:
+    """The suites of one kind of data.
 
-    suite: Annotated[str, Field(description="A shipped suite (default, drift), or the path of a TOML file of checks.")] = (
-        "default"
-    )
+    Attributes:
+        folder: Where the shipped ones lie.
+        sections: What their checks may stand under.
+    """
+
+    folder: Path
+    sections: tuple[str, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the shipped suites."""
+        return sorted(path.stem for path in self.folder.glob("*.toml"))
+
+
+CORPUS = Suites(SUITES_DIR, CORPUS_PARTS)
+LABELLED = Suites(SUITES_DIR / "labelled", LABELLED_PARTS)
+
+
+class SuiteSpec(Spec):
+    """Which checks data must pass. Critical ones stop the run, warnings mark the model."""
+
+    of: ClassVar[Suites]
+
+    suite: Annotated[str, Field(description="A shipped suite, or the path of a TOML file of checks.")] = "default"
     bounds: Annotated[
         dict[str, float],
         Field(description="Numbers that the suite names under [bounds], where they are to differ, e.g. max_quarantined_share."),
@@ -41,29 +63,39 @@ class CheckSpec(Spec):
 
     def pinned(self, site: Site) -> Self:
         """Fills in the checks as they are in the suite's file now."""
-        return self.model_copy(update={"checks": read_suite(self.suite, self.bounds)}) if self.checks is None else self
+        return self if self.checks is not None else self.model_copy(update={"checks": self.read()})
+
+    def read(self) -> tuple[Check, ...]:
+        """Returns the checks as they are in the suite's file now."""
+        return read_suite(self.suite, self.bounds, self.of)
 
     def identity(self) -> dict[str, Any]:
         """Returns the checks; never where the file lies."""
-        return self.model_dump(mode="json", include={"checks"})
+        return self.model_dump(mode="json", exclude={"suite", "bounds"})
+
+
+class CheckSpec(SuiteSpec):
+    """Which checks the corpus must pass (suites: default, drift). Critical ones stop the run, warnings mark the model."""
+
+    of: ClassVar[Suites] = CORPUS
 
 
 def suites() -> list[str]:
-    """Returns the names of the shipped suites."""
-    return sorted(path.stem for path in SUITES_DIR.glob("*.toml"))
+    """Returns the names of the shipped suites of a corpus."""
+    return CORPUS.names
 
 
-def read_suite(suite: str, bounds: dict[str, float]) -> tuple[Check, ...]:
+def read_suite(suite: str, bounds: dict[str, float], of: Suites = CORPUS) -> tuple[Check, ...]:
     """Reads the checks of a suite, those it extends first.
 
     Raises:
         RecipeError: There is no such suite, it holds no check, or something in it is not known.
     """
-    numbers, rows = _read(_suite_path(suite), ())
+    numbers, rows = _read(_suite_path(suite, of), (), of)
     if unknown := sorted(bounds.keys() - numbers.keys()):
         raise RecipeError(f"check.bounds.{unknown[0]}: suite {suite} names no such bound{_near(unknown[0], list(numbers))}")
     if not rows:
-        raise RecipeError(f"suite {suite} is empty: nothing would be checked; give it checks, e.g. under [[clean_corpus]]")
+        raise RecipeError(f"suite {suite} is empty: nothing would be checked; give it checks, e.g. under [[{of.sections[-1]}]]")
     return tuple(_check(row, path, numbers | bounds) for row, path in rows.values())
 
 
@@ -72,17 +104,17 @@ def asks_for_drift(checks: tuple[Check, ...]) -> bool:
     return any(isinstance(check, Drift) for check in checks)
 
 
-def _suite_path(suite: str) -> Path:
-    shipped = SUITES_DIR / f"{suite}.toml"
+def _suite_path(suite: str, of: Suites) -> Path:
+    shipped = of.folder / f"{suite}.toml"
     if shipped.is_file():
         return shipped
     path = Path(suite)
     if path.suffix == ".toml" and path.is_file():
         return path
-    raise RecipeError(f"no suite {suite!r}: neither a shipped one ({', '.join(suites())}) nor a TOML file")
+    raise RecipeError(f"no suite {suite!r}: neither a shipped one ({', '.join(of.names)}) nor a TOML file")
 
 
-def _read(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, float], dict[str, tuple[Tree, Path]]]:
+def _read(path: Path, seen: tuple[Path, ...], of: Suites) -> tuple[dict[str, float], dict[str, tuple[Tree, Path]]]:
     """Returns the bounds and the checks by name; a check of the same name replaces that of the parent."""
     if path in seen:
         raise RecipeError(f"{path} extends itself: {' -> '.join(map(str, (*seen, path)))}")
@@ -90,12 +122,13 @@ def _read(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, float], dict[st
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not TOML: {error}") from None
-    if unknown := sorted(tree.keys() - set(_KEYS)):
-        raise RecipeError(f"{path}: no such section {unknown[0]!r}{_near(unknown[0], list(_KEYS))}")
+    keys = ["extends", "bounds", *of.sections]
+    if unknown := sorted(tree.keys() - set(keys)):
+        raise RecipeError(f"{path}: no such section {unknown[0]!r}{_near(unknown[0], keys)}")
     parent = tree.get("extends")
     beside = path.parent / str(parent)
-    numbers, rows = _read(beside if beside.is_file() else _suite_path(str(parent)), (*seen, path)) if parent else ({}, {})
-    return numbers | _bounds(tree.get("bounds", {}), path), rows | _rows(tree, path)
+    numbers, rows = _read(beside if beside.is_file() else _suite_path(str(parent), of), (*seen, path), of) if parent else ({}, {})
+    return numbers | _bounds(tree.get("bounds", {}), path), rows | _rows(tree, path, of)
 
 
 def _bounds(found: Tree, path: Path) -> dict[str, float]:
@@ -105,9 +138,9 @@ def _bounds(found: Tree, path: Path) -> dict[str, float]:
     return found
 
 
-def _rows(tree: Tree, path: Path) -> dict[str, tuple[Tree, Path]]:
+def _rows(tree: Tree, path: Path, of: Suites) -> dict[str, tuple[Tree, Path]]:
     rows: dict[str, tuple[Tree, Path]] = {}
-    for artifact in ARTIFACTS:
+    for artifact in of.sections:
         for row in tree.get(artifact, []):
             name = str(row.get("name", f"check {len(rows) + 1} without a name"))
             if name in rows:

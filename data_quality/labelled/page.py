@@ -6,7 +6,7 @@ In: results, tables, the data and its suspect labels. Out: HTML. Invariant: ever
 from collections.abc import Sequence
 from typing import Any
 
-from data_quality.labelled.suspects import Judged
+from data_quality.labelled.judged import Judged
 from data_quality.profile import Tables
 from data_quality.report import histogram, page
 from data_quality.validation import Result
@@ -56,7 +56,7 @@ def _shown(one: Judged) -> dict[str, Any]:
     return {
         "id": one.item["id"],
         "split": one.item["split"],
-        "given": ", ".join(one.item["labels"]) or "no label",
+        "given": ", ".join(one.given) or "no label",
         "likely": ", ".join(one.likely) or "no label",
         "probability": one.probability,
         "texts": [text_safe(text, _EXAMPLE_CHARS) for text in texts],

@@ -11,31 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from data_quality.labelled.suspects import Judged
+from data_quality.labelled.judged import Judged
 from data_quality.profile import Tables, text_key
 from tasks.contracts import SPLITS, Labelled
-from tasks.core.tables import Row, Schema
+from tasks.core.tables import Row
 from tasks.core.text import normalized
 
-_INT, _FLOAT, _STRING = "int64", "float64", "string"
 _NUM_BINS = 20
 _BROKEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffd]")
-
-TABLES: dict[str, Schema] = {
-    "items": {"split": _STRING} | dict.fromkeys(("id_key", "num_chars", "num_broken"), _INT),
-    "splits": {"split": _STRING, "num_items": _INT, "share": _FLOAT, "outside_share": _FLOAT},
-    "labels": {"label": _STRING}
-    | dict.fromkeys(("num_items", "num_train", "num_validation", "num_test", "num_fewest_heldout"), _INT)
-    | {"share": _FLOAT},
-    "scores": {"from": _FLOAT, "to": _FLOAT, "num_items": _INT, "share": _FLOAT},
-    "reasons": {"stage": _STRING, "reason": _STRING, "num_documents": _INT, "share": _FLOAT},
-    "data": dict.fromkeys(("num_items_in", "num_items", "num_same_items"), _INT)
-    | dict.fromkeys(("num_inputs_in_two_splits", "num_groups_in_two_splits", "num_scores", "num_judged", "num_suspect"), _INT)
-    | dict.fromkeys(
-        ("dropped_share", "duplicate_share", "conflict_share", "equal_scores_share", "suspect_share", "agreement_gain"), _FLOAT
-    )
-    | dict.fromkeys(("chars_p50", "chars_p90", "chars_p99", "chars_max"), _FLOAT),
-}
 
 
 def profile(labelled: Labelled, items: Sequence[Row], judged: Sequence[Judged], suspect_below: float) -> Tables:
@@ -46,7 +29,7 @@ def profile(labelled: Labelled, items: Sequence[Row], judged: Sequence[Judged], 
         "labels": _labels(labelled, items),
         "scores": _scores(labelled, items),
         "reasons": _reasons(labelled),
-        "data": [_totals(labelled, items) | _suspects(judged, suspect_below)],
+        "data": [_totals(labelled, items) | _suspects(labelled, judged, suspect_below)],
     }
 
 
@@ -130,18 +113,19 @@ def _totals(labelled: Labelled, items: Sequence[Row]) -> Row:
     } | {f"chars_{name}": float(value) for name, value in zip(("p50", "p90", "p99", "max"), chars, strict=True)}
 
 
-def _suspects(judged: Sequence[Judged], suspect_below: float) -> Row:
+def _suspects(labelled: Labelled, judged: Sequence[Judged], suspect_below: float) -> Row:
     """Counts suspect labels; where no item could be judged there are no shares, and a check of them fails."""
     num_suspect = sum(one.probability < suspect_below for one in judged)
     share = num_suspect / len(judged) if judged else None
-    return {"num_judged": len(judged), "num_suspect": num_suspect, "suspect_share": share, "agreement_gain": _agreement(judged)}
+    gain = _agreement(judged) if labelled.task in ("classification", "multi_label") else None
+    return {"num_judged": len(judged), "num_suspect": num_suspect, "suspect_share": share, "agreement_gain": gain}
 
 
 def _agreement(judged: Sequence[Judged]) -> float | None:
     """Returns how much of each label, on average, the model finds above what guessing would find: 0 where labels are drawn."""
     found: defaultdict[tuple[str, ...], list[bool]] = defaultdict(list)
     for one in judged:
-        found[tuple(one.item["labels"])].append(one.likely == tuple(one.item["labels"]))
+        found[one.given].append(one.likely == one.given)
     return sum(sum(hits) / len(hits) for hits in found.values()) / len(found) - 1 / len(found) if found else None
 
 

@@ -11,6 +11,8 @@ from tasks.core.artifact import Artifact
 class Conversations(Artifact):
     """Instruction data in one form: `conversations.jsonl` (id, group, source, split, messages, keywords, match, copied).
 
+    `weights.json` holds the weight of each training set by its source, where they are mixed by weight.
+
     Attributes:
         num_items_in: Items seen.
         dropped_by_reason: Items refused, by reason.

@@ -20,6 +20,7 @@ class Checkpoint(Artifact):
         train_loss, validation_loss: Mean cross entropy in nats per target token at the end; none where nothing was trained.
         validation_bits_per_byte: The validation loss in a unit that does not depend on the tokenizer.
         held_out: Figures on the validation split. Of a model tuned on labelled text those of its task (`accuracy`, `pearson`);
+            of one tuned on several instruction sets `loss/<set>`;
             of a pretrained model `<figure>` and `<figure>/<language>`: `loss` (nats a
             predicted token), `accuracy`, `bits_per_byte` (causal models), those of the objective; `unigram_nats` and
             `bigram_nats` are the cross entropies of the same text under counts of the training split.
@@ -58,7 +59,10 @@ class Checkpoint(Artifact):
             return f"{size}, as it was given ({self.licence})"
         bits = f", {self.validation_bits_per_byte:.3f} bits per byte" if self.validation_bits_per_byte else ""
         trained = f"({self.num_trained_parameters / 1e6:.2f} M trained), {self.num_tokens:,} tokens"
-        return f"{size} {trained}, validation loss {self.validation_loss:.3f}{bits}"
+        is_tuned = self.method != "pretrain"
+        sets = {name[5:]: loss for name, loss in self.held_out.items() if is_tuned and name.startswith("loss/")}
+        by_set = f" ({', '.join(f'{name} {loss:.3f}' for name, loss in sets.items())})" if sets else ""
+        return f"{size} {trained}, validation loss {self.validation_loss:.3f}{by_set}{bits}"
 
 
 class Fisher(Artifact):

@@ -25,6 +25,14 @@ class InstructionSet(Spec):
     paths: Annotated[tuple[str, ...], Field(min_length=1, description="Files, folders and globs.")]
     licence: Annotated[str, Field(min_length=1, description="Licence of the set.")]
     form: Annotated[Form, Field(description="Form of the items; auto: by their keys.")] = "auto"
+    weight: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="Share of the answers' tokens that a pass of the tuning takes from this set, relative to the other sets' "
+            "weights; none: as large as it is.",
+        ),
+    ] = None
     digest: Annotated[str | None, Field(description="Filled in by the pipeline: what the files' bytes are.")] = None
 
 
@@ -66,6 +74,20 @@ class InstructionsSpec(Spec):
     def _names_differ(self) -> Self:
         _require_names((*self.train, *self.heldout))
         return self
+
+    @model_validator(mode="after")
+    def _all_are_weighted(self) -> Self:
+        without = [one.name for one in self.train if one.weight is None]
+        if without and len(without) < len(self.train):
+            raise ValueError(f"instructions.train: {without[0]!r} has no weight, and others have; give all of them one, or none")
+        if weighted := [one.name for one in self.heldout if one.weight is not None]:
+            raise ValueError(f"instructions.heldout: {weighted[0]!r} has a weight, and held-out sets are not mixed; leave it out")
+        return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each training set by its name; none where they are as large as they are."""
+        return {one.name: one.weight for one in self.train if one.weight is not None}
 
     def pinned(self, site: Site) -> Self:
         """Fills in what the files' bytes are."""
@@ -116,6 +138,8 @@ class PreferencesSpec(Spec):
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
         _require_names((*self.train, *self.heldout, *self.keep_out))
+        if weighted := [one.name for one in (*self.train, *self.heldout, *self.keep_out) if one.weight is not None]:
+            raise ValueError(f"{weighted[0]!r} has a weight, and sets of preferences are not mixed; leave it out")
         return self
 
     def pinned(self, site: Site) -> Self:

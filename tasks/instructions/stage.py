@@ -48,6 +48,7 @@ def read_conversations(spec: InstructionsSpec, *, ctx: StageContext) -> Conversa
         "test": heldout,
     }
     _write(ctx, parts)
+    _write_weights(spec, ctx)
     return ctx.commit(
         Conversations,
         num_items_in=reader.num_seen,
@@ -63,6 +64,14 @@ def _write(ctx: StageContext, parts: dict[Split, list[Item]]) -> None:
         for split, items in parts.items():
             for item in items:
                 file.write(json.dumps(item.row(split), ensure_ascii=False) + "\n")
+
+
+def _write_weights(spec: InstructionsSpec, ctx: StageContext) -> None:
+    """Leaves the weights where the tuning reads them: they are part of what the data are."""
+    path = ctx.dir / "weights.json"
+    path.unlink(missing_ok=True)
+    if spec.weights:
+        path.write_text(json.dumps(spec.weights, ensure_ascii=False, indent=1, sort_keys=True), encoding="utf-8")
 
 
 class _Reader:

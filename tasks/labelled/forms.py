@@ -16,6 +16,7 @@ from tasks.labelled.sets import LabelledSet, LabelledSpec
 
 # Columns that say how an item was made here, null for all that were read.
 MADE = ("made_by", "origin", "maker")
+_YES_NO = {"1": True, "true": True, "0": False, "false": False}
 _MAX_NAME_CHARS = 300
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
@@ -71,7 +72,7 @@ def to_item(row: Any, number: int, one: LabelledSet, spec: LabelledSpec) -> Item
     words = _words(row.get(one.words_column)) if spec.task == "token_classification" else None
     text = _text(row.get(one.text_column)) if words is None else " ".join(words)
     pair = _text(row.get(one.pair_column)) if one.pair_column is not None else None
-    labels, value = _target(row.get(one.label_column), one, spec)
+    labels, value = (_marked(row, one), None) if one.label_columns else _target(row.get(one.label_column), one, spec)
     if words is not None and labels is not None and len(words) != len(labels):
         raise Refused("words_and_tags_differ")
     key = input_key(text, pair)
@@ -120,6 +121,18 @@ def _target(value: Any, one: LabelledSet, spec: LabelledSpec) -> tuple[tuple[str
             return tuple(sorted(set(found))), None
         case _:
             return tuple(_label(part, one) for part in _listed(value, None)), None
+
+
+def _marked(row: dict[str, Any], one: LabelledSet) -> tuple[str, ...]:
+    """Returns the labels whose column says yes."""
+    found = []
+    for column in one.label_columns:
+        written = _written(row.get(column))
+        if written is None or written.lower() not in _YES_NO:
+            raise Refused("missing_label" if _is_missing(row.get(column)) else "broken_label")
+        if _YES_NO[written.lower()]:
+            found.append(_label(column, one))
+    return tuple(sorted(set(found)))
 
 
 def _text(value: Any) -> str:

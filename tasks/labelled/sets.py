@@ -32,6 +32,10 @@ class LabelledSet(RowSet):
     label_column: Annotated[
         Column, Field(description="Column of what is learned: the label, the labels, the tags of the words, or the score.")
     ] = "label"
+    label_columns: Annotated[
+        tuple[Column, ...],
+        Field(description="Multi-label: a column a label, 1 or true where it applies, 0 or false where not; none: label_column."),
+    ] = ()
     group_column: Annotated[
         Column | None, Field(description="Column of the group, which is never in two splits; none: equal inputs are a group.")
     ] = None
@@ -49,7 +53,8 @@ class LabelledSet(RowSet):
     def columns(self, task: LabelledTask) -> list[str]:
         """Returns the columns that are read."""
         inputs = [self.words_column] if task == "token_classification" else [self.text_column, self.pair_column]
-        read = [*inputs, self.label_column, self.group_column, self.id_column, *self.where]
+        labels = self.label_columns or (self.label_column,)
+        read = [*inputs, *labels, self.group_column, self.id_column, *self.where]
         return [name for name in dict.fromkeys(read) if name is not None]
 
 
@@ -120,6 +125,8 @@ class LabelledSpec(Spec):
             raise ValueError("a regression has scores, not labels: leave label_names and names out")
         if self.task != "regression" and (self.min_value, self.max_value) != (None, None):
             raise ValueError(f"min_value and max_value are bounds of a regression; leave them out of {self.task}")
+        if self.task != "multi_label" and any(one.label_columns for one in self.sets):
+            raise ValueError(f"label_columns are of many labels an item; name one label_column for {self.task}")
         if self.min_value is not None and self.max_value is not None and self.min_value >= self.max_value:
             raise ValueError(f"min_value {self.min_value} must be below max_value {self.max_value}")
         if self.task == "token_classification" and any(one.pair_column for one in self.sets):

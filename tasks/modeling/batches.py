@@ -32,6 +32,7 @@ class Row:
         source_ids_S, source_segments_S: What an encoder reads; equal numbers belong together.
         removed_T: 1 where the target was taken out of the source, 0 where it could be copied from there.
         goals_K: What is to be said of the whole row: the number of a class, 0 or 1 for each of K labels, or a value.
+        sets_K: 1 at the one of K sets that the row stems from, where sets are told apart.
     """
 
     ids_T: Ids
@@ -44,6 +45,7 @@ class Row:
     source_segments_S: Ids | None = None
     removed_T: Ids | None = None
     goals_K: NDArray[np.float32] | None = None
+    sets_K: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Batch:
     source_segments_BS: Tensor | None = None
     removed_BT: Tensor | None = None
     goals_BK: Tensor | None = None
+    sets_BK: Tensor | None = None
 
 
 class Rows(Protocol):

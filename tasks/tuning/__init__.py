@@ -132,6 +132,7 @@ def tune(
         train_loss=result.train_loss,
         validation_loss=result.validation_loss,
         validation_bits_per_byte=None,
+        held_out=result.figures,
         warnings=(*base.warnings, *_warnings(result)),
         figures=json.loads((ctx.dir / EXTRA_DIR / FIGURES_NAME).read_text(encoding="utf-8")),
     )

@@ -8,8 +8,8 @@ import json
 import logging
 import shutil
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,8 @@ from tasks.modeling.loop import Loop
 from tasks.modeling.model import num_parameters, save_model
 from tasks.modeling.objectives.causal import CausalSpec
 from tasks.modeling.parallel import joined
-from tasks.modeling.task import Place, Task
+from tasks.modeling.set_rows import SetRows, rows_by_weight, watch_sets
+from tasks.modeling.task import Place, Task, Watch
 from tasks.modeling.train import write_result
 from tasks.modeling.words import SpecialIds, load_tokenizer, model_special_ids
 from tasks.tuning.figures import measure, write_figures
@@ -35,6 +36,7 @@ from tasks.tuning.prepared import Prepared
 if TYPE_CHECKING:
     from torch import Tensor
 
+_SPLITS: tuple[Split, ...] = ("train", "validation")
 _log = logging.getLogger("textmill.tune")
 
 
@@ -45,12 +47,14 @@ def tune_main(job: TuneJob) -> None:
     special = model_special_ids(model)
     prepared = job.method.prepare(model, job.seed)
     notes: Counter[str] = Counter(items=0, too_long=0, dropped=0)
-    train, validation = (_rows(job, tokenizer, special, split, model.config, notes) for split in ("train", "validation"))
+    packed = {split: _packed(job, tokenizer, special, split, model.config, notes) for split in _SPLITS}
+    validation, watch = _looked_at(packed["validation"])
     if job.embedding_noise is not None:
         add_noise(prepared.model, job.embedding_noise)
     with joined(job.execution.device, job.execution.sharding) as world:
         place = Place(job.execution.extra, world, job.precision, job.execution.micro_batch_rows, job.execution.compute)
-        task = Task(_loss(job, prepared.model), _with_old(job, train, tokenizer, special), validation)
+        train = _with_old(job, _learned(job, packed["train"]), tokenizer, special)
+        task = Task(_loss(job, prepared.model), train, validation, watch=watch)
         if world.leads:
             _tell(prepared)
         result = Loop(prepared.model, task, job.train, job.optim, job.seed, place, prepared.plan).run()
@@ -97,23 +101,49 @@ def keep(job: TuningJob, prepared: Prepared, special: SpecialIds, result: TrainR
     write_result(execution, result)
 
 
-def _rows(job: TuneJob, tokenizer: Any, special: SpecialIds, split: Split, config: Any, notes: Counter[str]) -> ExampleRows:
-    """Packs the conversations of a split; counts what is cut or dropped."""
+def _packed(
+    job: TuneJob, tokenizer: Any, special: SpecialIds, split: Split, config: Any, notes: Counter[str]
+) -> dict[str, ExampleRows]:
+    """Packs the conversations of a split, each set apart where they are told apart; counts what is cut or dropped."""
     row_tokens = row_length(job.row_tokens, config.max_position_embeddings)
     max_tokens = row_tokens + 1  # inputs and targets are shifted by one
-    examples = []
-    for messages in read_messages(job.conversations_dir, split):
+    examples: defaultdict[str, list[Example]] = defaultdict(list)
+    weights = _weights(job)
+    for source, messages in _read(job.conversations_dir, split):
         marked = mark_answers(tokenizer, messages, special.turn_end)
         fitted = fit(marked, max_tokens, job.too_long)
         notes.update(items=1, too_long=len(marked.ids) > max_tokens, dropped=fitted is None)
         if fitted is not None:
-            examples.append(Example.of(fitted.ids, fitted.is_target))
+            examples[source if weights or split == "validation" else ""].append(Example.of(fitted.ids, fitted.is_target))
     if not examples:
         raise ContractError(
             f"no {split} conversation of {job.conversations_dir} fits a row of {row_tokens} tokens; raise tune.row_tokens, take "
             "a base with a longer context, or set tune.too_long to truncate"
         )
-    return ExampleRows(examples, row_tokens, special.pad)
+    return {source: ExampleRows(examples[source], row_tokens, special.pad) for source in sorted(examples)}
+
+
+def _learned(job: TuneJob, packed: Mapping[str, ExampleRows]) -> Rows:
+    """Returns the rows of a pass: all there are, or so many of each set that its targets have its weight."""
+    if len(packed) == 1:
+        return next(iter(packed.values()))
+    counts = rows_by_weight(packed, _weights(job))
+    for (source, rows), count in zip(packed.items(), counts, strict=True):
+        _log.info("%s: %d of %d rows a pass", source, count, rows.num_rows)
+    return SetRows(list(packed.values()), counts)
+
+
+def _looked_at(packed: Mapping[str, ExampleRows]) -> tuple[Rows, Watch | None]:
+    """Returns the rows of a look, and what it sees of each set where there are several."""
+    if len(packed) == 1:
+        return next(iter(packed.values())), None
+    parts = list(packed.values())
+    return SetRows(parts, [rows.num_rows for rows in parts], marked=True), watch_sets(list(packed))
+
+
+def _weights(job: TuneJob) -> dict[str, float]:
+    path = job.conversations_dir / "weights.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def row_length(asked: int | None, context_tokens: int) -> int:
@@ -125,6 +155,11 @@ def row_length(asked: int | None, context_tokens: int) -> int:
 
 def read_messages(folder: Path, split: Split) -> list[list[dict[str, str]]]:
     """Reads the conversations of a split, in the order of the file."""
+    return [messages for _, messages in _read(folder, split)]
+
+
+def _read(folder: Path, split: Split) -> list[tuple[str, list[dict[str, str]]]]:
+    """Reads the conversations of a split, each with its set."""
     with (folder / "conversations.jsonl").open(encoding="utf-8") as file:
         items = [json.loads(line) for line in file]
-    return [item["messages"] for item in items if item["split"] == split]
+    return [(item["source"], item["messages"]) for item in items if item["split"] == split]

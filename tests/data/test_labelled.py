@@ -152,6 +152,16 @@ def test_a_row_is_dropped_with_its_reason(site, tmp_path, task, row, reason):
     ]
 
 
+def test_a_column_a_label_says_yes_or_no(site, tmp_path):
+    rows = [{"text": f"t{number}", "a": (0.0, True, "False", "1")[number % 4], "b": 1} for number in range(20)]
+    rows += [{"text": "x", "a": None, "b": 1}, {"text": "y", "a": 2, "b": 1}, {"text": "z", "a": "maybe", "b": 1}]
+    columns = {"label_columns": ["a", "b"], "names": {"a": "odd", "b": "all"}}
+    found = build(site, tmp_path, rows, "multi_label", columns=columns)
+    assert (found.items_by_label, found.dropped_by_reason) == ({"all": 20, "odd": 10}, {"missing_label": 1, "broken_label": 2})
+    with pytest.raises(ValidationError, match="label_columns are of many labels an item"):
+        build(site, tmp_path, rows, "classification", columns=columns)
+
+
 def test_a_label_without_a_name_is_dropped(site, tmp_path):
     rows = [*rows_of(20), {"text": "x", "label": "2"}]
     named = {"names": {"label 0": "no", "label 1": "yes"}}

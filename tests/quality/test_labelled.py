@@ -2,16 +2,20 @@
 
 import json
 import random
+import tomllib
 
 import pytest
 
 from data_quality.check import RequireQualitySpec, require_quality
 from data_quality.labelled import CheckLabelledSpec, SuspectsSpec, check_labelled
-from data_quality.labelled.profile import TABLES, _agreement, profile
-from data_quality.labelled.suites import COMMON, LABELS, SCORES, SUSPECTS, rules_for
-from data_quality.labelled.suspects import Judged, judge
+from data_quality.labelled.judged import Judged
+from data_quality.labelled.profile import _agreement, profile
+from data_quality.labelled.suites import rules_for
+from data_quality.labelled.suspects import judge
+from data_quality.labelled_tables import TABLES
+from data_quality.suite import LABELLED, read_suite
 from data_quality.validation import validate
-from tasks.core.errors import GateError
+from tasks.core.errors import GateError, RecipeError
 from tasks.core.tables import read_rows
 from tasks.labelled import LabelledSpec, read_labelled
 from tests.data.kit import write_jsonl
@@ -91,24 +95,39 @@ def test_what_is_empty_is_critical():
 
 def test_every_rule_has_a_test_that_it_says_no():
     tested = {name for _, _, name in [*CLASSIFICATION, *REGRESSION, *EMPTY]}
-    rules = {make(CheckLabelledSpec()).name for make in (*COMMON, *LABELS, *SCORES)}
-    assert tested == rules | {make(SuspectsSpec()).name for make in SUSPECTS}
+    assert tested == {check.name for check in read_suite("default", {}, LABELLED)}
 
 
-BOUNDS = [name for name in CheckLabelledSpec.model_fields if name != "suspects"]
+BOUNDS = tomllib.loads((LABELLED.folder / "default.toml").read_text(encoding="utf-8"))["bounds"]
 
 
-@pytest.mark.parametrize("field", [*BOUNDS, "suspects.max_share", "suspects.min_agreement_gain"])
-def test_every_bound_changes_one_rule(field):
-    def rules(spec):
+@pytest.mark.parametrize("name", BOUNDS)
+def test_every_bound_changes_one_rule(name):
+    def rules(**bounds):
+        spec = CheckLabelledSpec(bounds=bounds)
         found = [*rules_for(spec, "classification"), *rules_for(spec, "regression")]
         return {rule.name: rule.bound for rule in found}
 
-    name, _, inner = field.partition(".")
-    value = getattr(CheckLabelledSpec(), name)
-    value = {inner: getattr(value, inner) / 2} if inner else value / 2 if isinstance(value, float) else value + 1
-    before, after = rules(CheckLabelledSpec()), rules(CheckLabelledSpec.model_validate({name: value}))
+    before, after = rules(), rules(**{name: BOUNDS[name] / 2})
     assert len([rule for rule in before if before[rule] != after[rule]]) == 1
+
+
+def test_a_suite_of_ones_own_extends_the_shipped_one(tmp_path):
+    path = tmp_path / "mine.toml"
+    own = 'name = "short"\nkind = "quantile"\nquantile = 0.5\nseverity = "info"\ntable = "items"\ncolumn = "num_chars"\nmax = 9\n'
+    path.write_text(f'extends = "default"\n[[labels]]\n{own}remedy = "r"\n', encoding="utf-8")
+    spec = CheckLabelledSpec(suite=str(path))
+    assert [rule.name for rule in rules_for(spec, "classification")].count("short") == 1
+    assert "short" not in {rule.name for rule in rules_for(spec, "regression")}
+    path.write_text(path.read_text().replace("num_chars", "num_char"), encoding="utf-8")
+    with pytest.raises(RecipeError, match="table items has no column 'num_char'; it has split, id_key"):
+        rules_for(spec, "classification")
+    path.write_text(path.read_text().replace('"items"', '"documents"'), encoding="utf-8")
+    with pytest.raises(RecipeError, match="no table 'documents'; there are: items, splits"):
+        rules_for(spec, "classification")
+    path.write_text(path.read_text().replace("[[labels]]", "[[clean_corpus]]"), encoding="utf-8")
+    with pytest.raises(RecipeError, match="no such section 'clean_corpus'"):
+        rules_for(spec, "classification")
 
 
 def test_rules_are_those_of_the_task():
@@ -117,9 +136,8 @@ def test_rules_are_those_of_the_task():
 
     assert "few suspect labels" in names("classification") & names("multi_label")
     assert "labels follow the text" in names("classification") - names("multi_label")
-    assert "few suspect labels" not in names("token_classification") | names("regression") | names(
-        "classification", suspects=None
-    )
+    assert "few suspect labels" in names("token_classification") & names("regression")
+    assert "few suspect labels" not in names("classification", suspects=None) | names("regression", suspects=None)
     assert "scores spread" in names("regression")
     assert "no label rare" not in names("regression")
 
@@ -167,6 +185,45 @@ def test_a_missing_label_of_many_is_found():
     assert judged[1].probability > 0.5
 
 
+def scored(number):
+    words = [GOOD if number * place % 3 else BAD for place in range(1, 5)]
+    value = sum(some is GOOD for some in words) + 0.1 * (number % 3)
+    text = " ".join(random.Random(f"{number}/{place}").choice(some) for place, some in enumerate(words))
+    return item(number, None, text) | {"value": value}
+
+
+def test_scores_far_off_from_what_the_text_says_are_found():
+    items = [scored(number) for number in range(300)]
+    items[17]["value"], items[80]["value"] = 12.0, -12.0
+    judged = judge(items, "regression", (), SuspectsSpec())
+    below = SuspectsSpec().below("regression")
+    assert len(judged) == 300
+    assert {one.item["id"] for one in judged if one.probability < below} >= {"i17", "i80"}
+    assert {one.item["id"] for one in judged[:2]} == {"i17", "i80"}
+    assert judged[0].given in (("12",), ("-12",))
+    assert sum(one.probability < below for one in judged) < 0.05 * 300
+    assert SuspectsSpec(deviations=5.0).below("regression") < below
+    assert judge([one | {"value": 1.0} for one in items], "regression", (), SuspectsSpec()) == []
+
+
+def test_tags_that_do_not_fit_their_word_are_found():
+    def tagged(number):
+        choose = random.Random(number)
+        words = [choose.choice(("in", "at", "Paris", "Rome", "saw", "went")) for _ in range(6)]
+        return item(number, ["PLACE" if word in ("Paris", "Rome") else "O" for word in words], "") | {"words": words}
+
+    items = [tagged(number) for number in range(120)]
+    place = items[9]["words"].index(next(word for word in items[9]["words"] if word in ("Paris", "Rome", "in", "at")))
+    right = items[9]["labels"][place]
+    items[9]["labels"][place] = wrong = "O" if right == "PLACE" else "PLACE"
+    judged = judge(items, "token_classification", ["O", "PLACE"], SuspectsSpec())
+    assert len(judged) == 720
+    word = items[9]["words"][place]
+    assert (judged[0].item["id"], judged[0].given, judged[0].likely) == ("i9", (f"{word}: {wrong}",), (f"{word}: {right}",))
+    assert judged[1].probability > 0.5
+    assert len(judge(items, "token_classification", ["O", "PLACE"], SuspectsSpec(max_items=60))) == 60
+
+
 def test_what_no_other_fold_has_seen_is_not_judged():
     items = [item(number, ["bad" if number % 2 else "good"], text_of(GOOD, number)) for number in range(40)]
     items += [item(number, ["rare"], text_of(BAD, number), group="one group") for number in range(90, 93)]
@@ -193,7 +250,7 @@ def labelled(site, tmp_path):
 
 
 def test_a_report_tells_what_was_measured(labelled, site):
-    spec = CheckLabelledSpec(min_split_items=20, suspects={"probability": 0.5})
+    spec = CheckLabelledSpec(bounds={"min_split_items": 20}, suspects={"probability": 0.5})
     report = check_labelled.build(spec, labelled, site=site)
     assert (report.corpus_digest, report.passed, report.num_checks) == (labelled.digest, True, 20)
     assert report.warnings == ()
@@ -236,13 +293,13 @@ def test_the_tables_hold_no_text_and_the_page_runs_nothing(labelled, site):
 def test_labels_that_have_nothing_to_do_with_the_text_are_told(site, tmp_path):
     choose = random.Random(0)
     rows = [{"id": n, "text": text_of(GOOD + BAD, n), "label": choose.choice("abc")} for n in range(120)]
-    report = check_labelled.build(CheckLabelledSpec(min_split_items=1), labelled_of(site, tmp_path, rows), site=site)
+    report = check_labelled.build(CheckLabelledSpec(bounds={"min_split_items": 1}), labelled_of(site, tmp_path, rows), site=site)
     assert {line.split(" (")[0] for line in report.warnings} == {"few suspect labels", "labels follow the text"}
 
 
 def test_agreement_is_counted_by_label():
     def said(given, likely):
-        return Judged(item(0, [given], ""), 0.5, (likely,))
+        return Judged(item(0, [given], ""), (given,), 0.5, (likely,))
 
     judged = [said("a", "a"), said("a", "a"), said("a", "b"), said("a", "a"), said("b", "b"), said("b", "a")]
     assert _agreement(judged) == pytest.approx((3 / 4 + 1 / 2) / 2 - 1 / 2)
@@ -252,7 +309,7 @@ def test_agreement_is_counted_by_label():
 def test_scores_have_a_histogram_and_bounds(site, tmp_path):
     rows = [{"id": n, "text": f"text {n}", "label": 7.0 if n == 5 else n % 4} for n in range(80)]
     labelled = labelled_of(site, tmp_path, rows, "regression", validation_share=0.3, test_share=0.3)
-    report = check_labelled.build(CheckLabelledSpec(suspects=None, min_split_items=1), labelled, site=site)
+    report = check_labelled.build(CheckLabelledSpec(suspects=None, bounds={"min_split_items": 1}), labelled, site=site)
     scores = list(read_rows(report.path / "tables" / "scores.parquet"))
     assert (len(scores), scores[0]["from"], scores[-1]["to"]) == (20, 0.0, 7.0)
     assert [row["num_items"] for row in scores if row["num_items"]] == [20, 19, 20, 20, 1]
@@ -264,14 +321,14 @@ def test_scores_have_a_histogram_and_bounds(site, tmp_path):
 def test_tags_are_counted_by_word(site, tmp_path):
     rows = [{"id": n, "words": ["a", f"w{n}"], "label": ["O", "X"]} for n in range(60)]
     report = check_labelled.build(
-        CheckLabelledSpec(min_split_items=1), labelled_of(site, tmp_path, rows, "token_classification"), site=site
+        CheckLabelledSpec(bounds={"min_split_items": 1}), labelled_of(site, tmp_path, rows, "token_classification"), site=site
     )
     assert [row["share"] for row in read_rows(report.path / "tables" / "labels.parquet")] == [0.5, 0.5]
     assert list(read_rows(report.path / "suspects.parquet")) == []
 
 
 def test_a_critical_failure_stops_the_run(labelled, site):
-    report = check_labelled.build(CheckLabelledSpec(min_items=10_000, suspects=None), labelled, site=site)
+    report = check_labelled.build(CheckLabelledSpec(bounds={"min_items": 10_000}, suspects=None), labelled, site=site)
     with pytest.raises(GateError, match=r"(?s)the data failed 1 critical checks.*enough items.*num_items is 303"):
         require_quality.build(RequireQualitySpec(), report, site=site)
 

@@ -360,7 +360,7 @@ def test_a_fold_that_is_done_is_not_trained_again(tmp_path: Path, encoder: Check
     for number, accuracy in enumerate((0.5, 0.7)):
         (tmp_path / "folds" / str(number)).mkdir(parents=True)
         (tmp_path / "folds" / str(number) / "figures.json").write_text(json.dumps({"accuracy": accuracy}))
-    items = {"train": [{"group": str(n), "labels": ["en"]} for n in range(4)], "validation": []}
+    items = {"train": [{"group": str(n), "labels": ["en"], "made_by": None} for n in range(4)], "validation": []}
     job = type("Job", (), {"num_folds": 2, "facts": FACTS, "seed": 0, "execution": type("E", (), {"extra": tmp_path})})
     with joined("cpu") as world:
         assert fold_figures(job, items, world)["folds/accuracy"] == pytest.approx(0.6)  # type: ignore[arg-type]
