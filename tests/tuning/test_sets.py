@@ -24,7 +24,7 @@ from tests.tuning.kit import tiny
 
 TRAIN = TrainSpec(batch_rows=4, num_epochs=1, eval_every_steps=4, checkpoint_every_steps=4)
 SPEC = TuneSpec(
-    method=FullSpec(kind="full"), train=TRAIN, optim=AdamWSpec(kind="adamw", learning_rate=1e-3), row_tokens=32, precision="fp32"
+    method=FullSpec(kind="full"), train=TRAIN, optim=AdamWSpec(kind="adamw", learning_rate=1e-3), row_tokens=64, precision="fp32"
 )
 
 
@@ -77,7 +77,7 @@ def read(site: Site, folder: Path, **weights: float) -> Conversations:
     sets = []
     for name, count in (("files", 24), ("short", 60)):
         rows = [
-            {"instruction": f"{name} {number}", "input": "", "output": f"text about {name} {number} files"}
+            {"instruction": f"{name} {number}", "input": "", "output": f"text files {number}"}
             for number in range(count)
         ]
         one: dict[str, Any] = {"name": name, "licence": "MIT", "paths": [str(write_jsonl(folder / f"{name}.jsonl", rows))]}
