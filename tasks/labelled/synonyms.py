@@ -8,6 +8,7 @@ After Wei and Zou 2019 (EDA, arXiv:1901.11196), whose share of words is 0.1. Eng
 
 import gzip
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from hashlib import sha256
@@ -126,17 +127,18 @@ def replaced(words: list[str], groups: Groups, share: float, draw: Random) -> li
 
 
 def read_groups(lines: Sequence[str]) -> Groups:
-    """Returns the group of each word, the first one it stands in."""
+    """Returns the group of each word that has one only; words of several mean different things, as do single characters."""
     found: Groups = {}
+    num_groups: Counter[str] = Counter()
     for line in lines:
         words = line.split()
         if words and words[0].endswith(("=", *_RELATED)):
             words = words[1:] if words[0].endswith("=") else []
-        group = tuple(dict.fromkeys(word.lower() for word in words))
+        group = tuple(dict.fromkeys(word.lower() for word in words if len(word) > 1))
+        num_groups.update(group)
         if len(group) > 1:
-            for word in group:
-                found.setdefault(word, group)
-    return found
+            found |= dict.fromkeys(group, group)
+    return {word: group for word, group in found.items() if num_groups[word] == 1}
 
 
 def _lines_of_files(paths: Sequence[str]) -> Iterator[str]:

@@ -56,6 +56,8 @@ def test_words_are_replaced_by_those_of_their_group():
     assert groups["喜欢"] == ("喜欢", "喜爱")
     assert "高兴" not in groups  # related, not the same
     assert "alone" not in groups
+    several = read_groups(["泰山 岱宗", "泰山 岳父", "服务 劳", "服务 伺候"])
+    assert set(several) == {"岱宗", "岳父", "伺候"}  # which is meant of several, and of one character, is not known
     text = "Good film，我很喜欢这部电影。"
     assert "".join(cut(text)) == text
     assert "".join(replaced(cut(text), groups, 1.0, Random(0))) == "Fine movie，我很喜爱这部影片。"

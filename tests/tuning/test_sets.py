@@ -76,10 +76,7 @@ def test_a_look_sees_the_loss_of_each_set() -> None:
 def read(site: Site, folder: Path, **weights: float) -> Conversations:
     sets = []
     for name, count in (("files", 24), ("short", 60)):
-        rows = [
-            {"instruction": f"{name} {number}", "input": "", "output": f"text files {number}"}
-            for number in range(count)
-        ]
+        rows = [{"instruction": f"{name} {number}", "input": "", "output": f"text files {number}"} for number in range(count)]
         one: dict[str, Any] = {"name": name, "licence": "MIT", "paths": [str(write_jsonl(folder / f"{name}.jsonl", rows))]}
         sets.append(one | ({"weight": weights[name]} if name in weights else {}))
     spec = InstructionsSpec.model_validate({"train": sets, "validation_share": 0.2, "heldout_overlap": None})
