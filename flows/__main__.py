@@ -83,6 +83,19 @@ def run(preset: str, overrides: tuple[str, ...], until: str | None, part: str, k
 @main.command()
 @click.argument("preset")
 @_overrides
+@click.option("--grid", multiple=True, required=True, metavar="A.B=V,V", help="A field of the recipe and its values, seeds too.")
+@click.option("--by", metavar="FIGURE", help="Figure on validation items that chooses; by default that of the gate, or the loss.")
+def compare(preset: str, overrides: tuple[str, ...], grid: tuple[str, ...], by: str | None) -> None:
+    """Tune PRESET once for every combination of values and say which is best; finished runs are reused."""
+    _prepare()
+    from flows.compare_run import launch_comparison
+
+    launch_comparison(preset, overrides, grid, by)
+
+
+@main.command()
+@click.argument("preset")
+@_overrides
 @click.option("--until", metavar="STAGE", help="Plan up to this stage.")
 def plan(preset: str, overrides: tuple[str, ...], until: str | None) -> None:
     """Say which stages PRESET would reuse or build, and why."""

@@ -23,8 +23,9 @@ _PLAIN_EVERY_S = 20.0
 class TerminalObserver:
     """Shows a run in the terminal; use it as a context manager."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, shows_reused: bool = True) -> None:
         self.console = console
+        self._shows_reused = shows_reused
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description:<16}"),
@@ -69,6 +70,8 @@ class TerminalObserver:
         self.records.append(record)
         if (task := self._tasks.pop(record.name, None)) is not None:
             self._bars.remove_task(task)
+        if record.result == "reused" and not self._shows_reused:
+            return
         text = record.artifact.summary() if record.artifact else record.error.splitlines()[0]
         style = _STYLE[record.result]
         self.console.print(

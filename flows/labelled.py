@@ -4,40 +4,65 @@ In: a `LabelledRecipe`. Out: a served model. Invariants: calls only; the version
 raise, and nothing is rolled out after it has.
 """
 
+from typing import NamedTuple
+
 from data_quality.check import RequireQualitySpec, require_quality
 from data_quality.labelled import check_labelled
 from deploy.rollout import deploy_labelled
 from flows.labelled_recipe import LabelledRecipe
-from tasks.contracts import Deployment
+from tasks.contracts import Checkpoint, Deployment, Labelled, QualityReport, Scores, TuningSummary
 from tasks.evaluation import (
     CompareLabelsSpec,
     RequireVerdictSpec,
     ScoreLabelsSpec,
+    SummarizeSpec,
     compare_labels,
     judge_labels,
     require_verdict,
     score_labels,
     score_labels_champion,
     score_majority,
+    summarize,
 )
 from tasks.labelled import augment, read_labelled
 from tasks.registry import ChampionSpec, register_labelled, resolve_champion
 from tasks.tuning.labelled import tune_labelled
 
 
-def build_labelled(recipe: LabelledRecipe) -> Deployment:
-    """Tunes the base on labelled text, judges it against no reading at all and the champion, and rolls it out."""
+class TunedOnLabels(NamedTuple):
+    """A model that labels, what it was made from, and what is known of it."""
+
+    labelled: Labelled
+    quality: QualityReport
+    base: Checkpoint
+    model: Checkpoint
+    base_scores: Scores
+    scores: Scores
+    summary: TuningSummary
+
+
+def build_tuned_on_labels(recipe: LabelledRecipe) -> TunedOnLabels:
+    """Tunes the base on labelled text and scores it beside no reading at all."""
     labelled = read_labelled(recipe.labelled)
     quality = require_quality(RequireQualitySpec(), check_labelled(recipe.check, labelled))
     base = recipe.base.build()
     prepared = recipe.unlabelled.prepare(recipe.tune, base, labelled)
     tuned = tune_labelled(recipe.tune, prepared.base, augment(recipe.augment, prepared.labelled))
-    champion = resolve_champion(ChampionSpec(name=recipe.registry.name), tuned)
     base_scores = score_majority(ScoreLabelsSpec(role="base", settings=recipe.evaluate), base, labelled)
     scores = score_labels(ScoreLabelsSpec(role="tuned", settings=recipe.evaluate), tuned, labelled)
-    champion_scores = score_labels_champion(ScoreLabelsSpec(role="champion", settings=recipe.evaluate), champion, labelled)
-    report = compare_labels(CompareLabelsSpec(), base_scores, scores, champion_scores)
+    summary = summarize(SummarizeSpec(), tuned, base_scores, scores)
+    return TunedOnLabels(labelled, quality, base, tuned, base_scores, scores, summary)
+
+
+def build_labelled(recipe: LabelledRecipe) -> Deployment:
+    """Tunes the base on labelled text, judges it against no reading at all and the champion, and rolls it out."""
+    tuned = build_tuned_on_labels(recipe)
+    champion = resolve_champion(ChampionSpec(name=recipe.registry.name), tuned.model)
+    role = ScoreLabelsSpec(role="champion", settings=recipe.evaluate)
+    champion_scores = score_labels_champion(role, champion, tuned.labelled)
+    report = compare_labels(CompareLabelsSpec(), tuned.base_scores, tuned.scores, champion_scores)
     verdict = judge_labels(recipe.asked, report, champion)
-    version = register_labelled(recipe.registry, base, tuned, scores, report, verdict, quality, labelled)
+    made = (tuned.base, tuned.model, tuned.scores, report, verdict, tuned.quality, tuned.labelled)
+    version = register_labelled(recipe.registry, *made)
     require_verdict(RequireVerdictSpec(), verdict)
-    return deploy_labelled(recipe.deploy, version, tuned)
+    return deploy_labelled(recipe.deploy, version, tuned.model)

@@ -7,11 +7,21 @@ from typing import NamedTuple
 
 from flows.corpus import Corpus
 from flows.recipe import Recipe
-from tasks.contracts import Checkpoint, Conversations, EvalReport, Verdict
-from tasks.evaluation import CompareSpec, ScoreSpec, compare, judge, score_champion, score_model
+from tasks.contracts import Checkpoint, Conversations, EvalReport, Scores, TuningSummary, Verdict
+from tasks.evaluation import CompareSpec, ScoreSpec, SummarizeSpec, compare, judge, score_champion, score_model, summarize
 from tasks.pretrain import pretrain
 from tasks.registry import ChampionSpec, resolve_champion
 from tasks.tuning import estimate_fisher, tune
+
+
+class Tuned(NamedTuple):
+    """A tuned model, its base, and what is known of both."""
+
+    base: Checkpoint
+    model: Checkpoint
+    base_scores: Scores
+    scores: Scores
+    summary: TuningSummary
 
 
 class Model(NamedTuple):
@@ -24,16 +34,24 @@ class Model(NamedTuple):
     verdict: Verdict
 
 
-def build_model(recipe: Recipe, corpus: Corpus) -> Model:
-    """Pretrains, or takes a given base, and tunes the model and judges it against its base and the champion."""
+def build_tuned(recipe: Recipe, corpus: Corpus) -> Tuned:
+    """Pretrains, or takes a given base, tunes the model, and scores both."""
     base = pretrain(recipe.pretrain, corpus.tokens, corpus.tokenizer, corpus.given)
-    conversations = corpus.conversations
     fisher = estimate_fisher(recipe.tune.fisher, base, corpus.tokens)
-    answering = tune(recipe.tune, base, conversations, corpus.tokens, fisher)
+    answering = tune(recipe.tune, base, corpus.conversations, corpus.tokens, fisher)
     tuned = recipe.preference.build(answering, recipe.instructions.heldout)
-    champion = resolve_champion(ChampionSpec(name=recipe.registry.name), tuned)
-    base_scores = score_model(ScoreSpec(role="base", settings=recipe.evaluate), base, corpus.clean, conversations)
-    tuned_scores = score_model(ScoreSpec(role="tuned", settings=recipe.evaluate), tuned, corpus.clean, conversations)
-    champion_scores = score_champion(ScoreSpec(role="champion", settings=recipe.evaluate), champion, corpus.clean, conversations)
-    report = compare(CompareSpec(), base_scores, tuned_scores, champion_scores)
-    return Model(base, tuned, conversations, report, judge(recipe.gate, report, champion))
+    asked = (corpus.clean, corpus.conversations)
+    base_scores = score_model(ScoreSpec(role="base", settings=recipe.evaluate), base, *asked)
+    scores = score_model(ScoreSpec(role="tuned", settings=recipe.evaluate), tuned, *asked)
+    return Tuned(base, tuned, base_scores, scores, summarize(SummarizeSpec(), tuned, base_scores, scores))
+
+
+def build_model(recipe: Recipe, corpus: Corpus) -> Model:
+    """Tunes a model and judges it against its base and the champion."""
+    tuned = build_tuned(recipe, corpus)
+    champion = resolve_champion(ChampionSpec(name=recipe.registry.name), tuned.model)
+    role = ScoreSpec(role="champion", settings=recipe.evaluate)
+    champion_scores = score_champion(role, champion, corpus.clean, corpus.conversations)
+    report = compare(CompareSpec(), tuned.base_scores, tuned.scores, champion_scores)
+    verdict = judge(recipe.gate, report, champion)
+    return Model(tuned.base, tuned.model, corpus.conversations, report, verdict)

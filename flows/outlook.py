@@ -177,6 +177,13 @@ def _model(recipe: Recipe, base: Artifact | None, row_tokens: int | None) -> Mod
     return sizes_of(config, row_tokens or config["max_position_embeddings"])
 
 
+def num_weights(recipe: Recipe, found: dict[str, Artifact]) -> int | None:
+    """Returns the weights that pretraining will make; none where they cannot be told yet."""
+    model = _model(recipe, found.get("base"), None)
+    vocab_size = _vocab_size(recipe, found.get("tokenizer"))
+    return None if model is None or vocab_size is None else parameters(model, vocab_size).total
+
+
 def _vocab_size(recipe: Recipe, tokenizer: Artifact | None) -> int | None:
     if isinstance(tokenizer, Tokenizer):
         return tokenizer.vocab_size

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from flows.corpus import build_corpus
-from flows.labelled import build_labelled
+from flows.labelled import build_labelled, build_tuned_on_labels
 from flows.labelled_recipe import LabelledRecipe
-from flows.model import build_model
+from flows.model import build_model, build_tuned
 from flows.recipe import Recipe
 from flows.release import release_model
 
@@ -25,6 +25,11 @@ def model(recipe: Recipe) -> None:
     build_model(recipe, build_corpus(recipe))
 
 
+def tuning(recipe: Recipe) -> None:
+    """Raw text to the summary of a tuned model."""
+    build_tuned(recipe, build_corpus(recipe))
+
+
 def pipeline(recipe: Recipe) -> None:
     """Raw text to a registered model that answers."""
     text = build_corpus(recipe)
@@ -37,13 +42,25 @@ def labelled(recipe: LabelledRecipe) -> None:
     build_labelled(recipe)
 
 
+def labelled_tuning(recipe: LabelledRecipe) -> None:
+    """A base and labelled text to the summary of a tuned model."""
+    build_tuned_on_labels(recipe)
+
+
 AnyRecipe = Recipe | LabelledRecipe
 Chain = Callable[[Any], None]
 
 CHAINS: dict[str, Chain] = {"corpus": corpus, "model": model, "release": pipeline, "pipeline": pipeline}
 
 # Where each chain ends.
-LAST_STAGES: dict[Chain, str] = {corpus: "mix", model: "gate", pipeline: "deploy", labelled: "deploy_labelled"}
+LAST_STAGES: dict[Chain, str] = {
+    corpus: "mix",
+    model: "gate",
+    pipeline: "deploy",
+    labelled: "deploy_labelled",
+    tuning: "summarize",
+    labelled_tuning: "summarize",
+}
 
 # What `--until` takes, in the order of the chain; a test holds it against the chain itself. Options add theirs, see `stages_of`.
 STAGES = (
@@ -63,8 +80,9 @@ STAGES = (
     "pretrain",
     "fisher",
     "tune",
-    "champion",
     "score_model",
+    "summarize",
+    "champion",
     "score_champion",
     "evaluate",
     "gate",
@@ -78,9 +96,10 @@ LABELLED_FIRST = ("labelled", "check_labelled", "require_quality")
 LABELLED_LAST = (
     "augment",
     "tune_labelled",
-    "champion",
     "score_majority",
     "score_labels",
+    "summarize",
+    "champion",
     "score_labels_champion",
     "evaluate_labels",
     "gate_labels",
@@ -93,6 +112,11 @@ LABELLED_LAST = (
 def chains_of(recipe: AnyRecipe) -> dict[str, Chain]:
     """Returns the chains a recipe can run, by the part of the chain that `--part` names."""
     return {"pipeline": labelled} if isinstance(recipe, LabelledRecipe) else CHAINS
+
+
+def tuning_of(recipe: AnyRecipe) -> Chain:
+    """Returns the chain of one cell of a comparison."""
+    return labelled_tuning if isinstance(recipe, LabelledRecipe) else tuning
 
 
 def stages_of(recipe: AnyRecipe) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.advise import advice_line
 from flows.launch import require_choice
 from flows.outlook import pretrain_outlook, pretrain_scale, scale_line, tuning_outlook
 from flows.pipeline import AnyRecipe, chains_of, stages_of
@@ -162,6 +163,8 @@ def show_plan(preset: str, overrides: Sequence[str], until: str | None) -> None:
     _show_steps(console, recipe.name, planner.steps)
     for warning in _forewarnings(recipe, planner.found):
         console.print(f"[yellow]warning[/] {escape(warning)}", highlight=False, soft_wrap=True)
+    if {"tune", "tune_labelled"} & {step.stage for step in planner.steps}:
+        console.print(escape(advice_line(recipe, site, planner.found)), highlight=False, soft_wrap=True)
     if isinstance(recipe, Recipe):
         _show_outlook(console, recipe, site, planner)
 

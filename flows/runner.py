@@ -7,7 +7,7 @@ Ctrl-C KILLED.
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
@@ -83,15 +83,24 @@ def run_chain(chain: Chain, recipe: AnyRecipe, until: str | None) -> Run:
     Raises:
         PipelineError: What a stage raised, or a recipe that this machine cannot run.
     """
+    require_reach(chain, recipe, until)
+    recipe.check_site(current_site())
+    return run_stages(recipe, lambda: chain(recipe.resolved()), until)
+
+
+def run_stages(recipe: AnyRecipe, build: Callable[[], Any], until: str | None = None) -> Run:
+    """Runs the stages that `build` calls as tasks of the current flow run, under the name of `recipe`.
+
+    Raises:
+        PipelineError: What a stage raised.
+    """
     from prefect.runtime import flow_run
 
-    require_reach(chain, recipe, until)
     site = current_site()
-    recipe.check_site(site)
     run = Run(site, recipe.name, recipe.model_dump(mode="json"), until, flow_run.get_id(), flow_run.get_flow_run_ui_url())
     run.observers = [*watchers(), PrefectObserver()]
     with owned(site, run.prefect_run_id), _tracked(run), running(run):
-        chain(recipe.resolved())
+        build()
     return run
 
 

@@ -11,16 +11,25 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows import pipeline as chains
+from flows.compare import load_comparison
 from flows.labelled_recipe import LabelledRecipe
-from flows.pipeline import AnyRecipe, Chain
+from flows.pipeline import AnyRecipe, Chain, tuning_of
 from flows.presets import load_chat_recipe, load_recipe
 from flows.recipe import Recipe
-from flows.runner import run_chain
+from flows.runner import run_chain, run_stages
+from tasks.contracts import TuningSummary
+from tasks.core.site import current_site
 from tasks.core.stage import Stopped
+from tasks.evaluation import compare_tunings
 
 Until = Annotated[str | None, Field(description="Stage to end after; none: run to the end.")]
+Preset = Annotated[str, Field(description="Name of a shipped preset, or path to a TOML file on the worker.")]
+Grid = Annotated[tuple[str, ...], Field(description="Fields of the recipe and their values, a.b=value,value each.")]
+Overrides = Annotated[tuple[str, ...], Field(description="Changes of the recipe for every run, a.b=value each.")]
+By = Annotated[str | None, Field(description="Figure on validation items that chooses; none: that of the gate, or the loss.")]
 DEMO = load_chat_recipe("demo")
 LABELS = cast(LabelledRecipe, load_recipe("labels-toy"))
+METHODS = ("tune.method.kind=full,head,lora",)
 
 
 def _as_state(chain: Chain, recipe: AnyRecipe, until: str | None) -> Any:
@@ -60,3 +69,19 @@ def pipeline(recipe: Recipe = DEMO, until: Until = None) -> Any:
 def labelled(recipe: LabelledRecipe = LABELS, until: Until = None) -> Any:
     """A base and labelled text to a registered, served model that labels."""
     return _as_state(chains.labelled, recipe, until)
+
+
+@flow(name="compare-cell", flow_run_name="{label}", validate_parameters=False, persist_result=False)
+def compare_cell(label: str, recipe: AnyRecipe) -> TuningSummary:
+    """One cell of a comparison: everything up to the summary of a tuned model."""
+    run = run_chain(tuning_of(recipe), recipe, None)
+    return next(record.artifact for record in reversed(run.records) if isinstance(record.artifact, TuningSummary))
+
+
+@flow(name="compare", flow_run_name="{preset}", validate_parameters=True)
+def compare(preset: Preset = "labels-toy", grid: Grid = METHODS, overrides: Overrides = (), by: By = None) -> Any:
+    """A recipe, run for every combination of values of some of its fields, and the best of them on validation."""
+    comparison = load_comparison(preset, overrides, grid, by, current_site())
+    summaries = [compare_cell(cell.label, cell.recipe) for cell in comparison.cells]
+    run_stages(comparison.cells[0].recipe, lambda: compare_tunings(comparison.spec, *summaries))
+    return Completed(message=f"{len(summaries)} runs compared by {comparison.spec.criterion}")

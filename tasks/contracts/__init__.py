@@ -6,6 +6,7 @@
     Preferences, Labelled (QualityReport) --------------------------------------------------------> Checkpoint (tuned)
     Baseline -> QualityReport
     Champion, Checkpoint, Checkpoint -> Scores -> EvalReport -> Verdict -> ModelVersion -> Deployment
+    Checkpoint (tuned), Scores -> TuningSummary, several of them -> TuningComparison
 
 In: what stages measured. Out: frozen values whose facts the next stage checks. Invariant: counts add up wherever
 documents or items pass through: in = kept + dropped by reason (+ quarantined).
@@ -17,6 +18,7 @@ from tasks.contracts.judgement import Champion, EvalReport, Scores, Verdict
 from tasks.contracts.models import Checkpoint, Fisher
 from tasks.contracts.release import Deployment, ModelVersion
 from tasks.contracts.shared import SPLITS, Count, Counts, Interval, LabelledTask, Role, Split
+from tasks.contracts.tunings import TuningComparison, TuningSummary
 
 __all__ = [
     "SPLITS",
@@ -43,5 +45,7 @@ __all__ = [
     "Split",
     "TokenizedCorpus",
     "Tokenizer",
+    "TuningComparison",
+    "TuningSummary",
     "Verdict",
 ]

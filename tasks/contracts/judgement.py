@@ -30,11 +30,13 @@ class Scores(Artifact):
 
     Attributes:
         metrics: Interval of each metric, e.g. `bits_per_byte/zh`, `answer_loss`, `keyword_accuracy`, `macro_f1`, `pearson`.
+        tokens_per_s: Of a model that answers, tokens of greedy answers (up to 64 at once); of one that labels, tokens read.
     """
 
     role: Role
     model_digest: str | None
     metrics: dict[str, Interval]
+    tokens_per_s: float | None = None
 
     def summary(self) -> str:
         """One line for a person."""

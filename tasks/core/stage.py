@@ -105,6 +105,7 @@ class Stage(Generic[A]):
     Attributes:
         fn: The plain function.
         holds: For an effect: whether the world still is as the stored artifact says.
+        takes_many: Whether the last input may be given any number of times (`*runs: Run`).
         passes: For an optional stage: whether the spec asks for nothing, so that its first input is the answer.
     """
 
@@ -116,6 +117,7 @@ class Stage(Generic[A]):
     holds: Callable[..., bool] | None
     spec_type: type[Spec]
     input_types: dict[str, type[Artifact]]
+    takes_many: bool
     output_type: type[A]
     always_runs: bool = field(default=False)
     passes: Callable[[Spec], bool] | None = field(default=None)
@@ -176,7 +178,7 @@ class Stage(Generic[A]):
             "stage_version": self.version,
             "spec": spec.pinned(site).identity(),
             "versions": {name: package_version(name) for name in self.packages},
-            "inputs": {name: artifact.digest for name, artifact in zip(self.input_types, inputs, strict=True)},
+            "inputs": {name: artifact.digest for name, artifact in zip(self._names(len(inputs)), inputs, strict=True)},
         }
 
     def fingerprint(self, spec: Spec, inputs: tuple[Artifact, ...], site: Site) -> str:
@@ -191,11 +193,20 @@ class Stage(Generic[A]):
     def _check_inputs(self, spec: Spec, inputs: tuple[Artifact, ...]) -> None:
         if not isinstance(spec, self.spec_type):
             raise ContractError(f"{self.name} takes a {self.spec_type.__name__}, not {type(spec).__name__}")
-        if len(inputs) != len(self.input_types):
+        names = self._names(len(inputs))
+        if len(inputs) != len(names):
             raise ContractError(f"{self.name} takes {list(self.input_types)}, but was given {len(inputs)} artifacts")
-        for (name, kind), artifact in zip(self.input_types.items(), inputs, strict=True):
+        for (name, kind), artifact in zip(names.items(), inputs, strict=True):
             if not isinstance(artifact, kind):
                 raise ContractError(f"{self.name} takes a {kind.__name__} as {name}, not {type(artifact).__name__}")
+
+    def _names(self, num_inputs: int) -> dict[str, type[Artifact]]:
+        """Returns name and kind of each input; those of a parameter that takes many are numbered from 1."""
+        if not self.takes_many:
+            return self.input_types
+        *fixed, (name, kind) = self.input_types.items()
+        many = range(1, max(1, num_inputs - len(fixed)) + 1)
+        return dict(fixed) | {f"{name}/{number}": kind for number in many}
 
     def _build(self, run: Run, spec: Spec, inputs: tuple[Artifact, ...]) -> A:
         store = Store(run.site.store_dir)
@@ -240,7 +251,7 @@ class Stage(Generic[A]):
                 spec=identity["spec"],
                 inputs={
                     name: InputEntry(kind=artifact.kind(), fingerprint=artifact.fingerprint, digest=artifact.digest)
-                    for name, artifact in zip(self.input_types, inputs, strict=True)
+                    for name, artifact in zip(self._names(len(inputs)), inputs, strict=True)
                 },
                 versions=identity["versions"],
                 code_hash=code_hash(self.module),
@@ -320,18 +331,17 @@ def stage(
         passes: Says of a spec whether it asks for nothing: then the first input is the answer, and nothing is read or written.
 
     Raises:
-        TypeError: The signature is not `(spec: Spec, *artifacts: Artifact, *, ctx: StageContext) -> Artifact`.
+        TypeError: The signature is not a Spec, then Artifacts (the last one may take many: `*runs`), then the keyword-only `ctx:
+            StageContext`, with an Artifact back.
     """
 
     def decorate(fn: Callable[..., A]) -> Stage[A]:
-        spec_type, input_types, output_type = _contract(fn)
-        contract = (spec_type, input_types, output_type)
-        return Stage(name or fn.__name__, version, fn, retry, packages, holds, *contract, always_runs, passes)
+        return Stage(name or fn.__name__, version, fn, retry, packages, holds, *_contract(fn), always_runs, passes)
 
     return decorate
 
 
-def _contract(fn: Callable[..., A]) -> tuple[type[Spec], dict[str, type[Artifact]], type[A]]:
+def _contract(fn: Callable[..., A]) -> tuple[type[Spec], dict[str, type[Artifact]], bool, type[A]]:
     hints = get_type_hints(fn, vars(sys.modules[fn.__module__]), {"StageContext": StageContext})
     parameters = list(inspect.signature(fn).parameters.values())
     if not parameters or not _is_a(hints.get(parameters[0].name), Spec):
@@ -344,7 +354,8 @@ def _contract(fn: Callable[..., A]) -> tuple[type[Spec], dict[str, type[Artifact
             raise TypeError(f"{fn.__qualname__}: parameter `{parameter.name}` must be an Artifact")
     if not _is_a(hints.get("return"), Artifact):
         raise TypeError(f"{fn.__qualname__}: it must return an Artifact")
-    return hints[parameters[0].name], {parameter.name: hints[parameter.name] for parameter in inputs[1:]}, hints["return"]
+    takes_many = inputs[-1].kind is inspect.Parameter.VAR_POSITIONAL
+    return hints[parameters[0].name], {one.name: hints[one.name] for one in inputs[1:]}, takes_many, hints["return"]
 
 
 def _is_a(hint: Any, base: type) -> bool:

@@ -1,7 +1,7 @@
 """Evaluation: models scored alone, compared in pairs, judged by rules.
 
-In: checkpoints, test documents, held-out conversations or labelled items. Out: `Scores`, an `EvalReport`, a `Verdict`. Invariant:
-the test split is read here and nowhere else, and nothing here selects a model's weights.
+In: checkpoints, test documents, held-out conversations or labelled items. Out: `Scores`, a `TuningSummary`, an
+`EvalReport`, a `Verdict`. Invariant: the test split is read here and nowhere else, and nothing here selects a model's weights.
 """
 
 from tasks.evaluation.compare import compare
@@ -12,10 +12,13 @@ from tasks.evaluation.label_score import score_labels, score_labels_champion, sc
 from tasks.evaluation.label_specs import CompareLabelsSpec, EvaluateLabelledSpec, LabelGateSpec, ScoreLabelsSpec
 from tasks.evaluation.score import score_champion, score_model
 from tasks.evaluation.specs import CompareSpec, EvaluateSpec, GateSpec, RequireVerdictSpec, ScoreSpec
+from tasks.evaluation.summary import SummarizeSpec, summarize
+from tasks.evaluation.tunings import CompareTuningsSpec, compare_tunings
 
 __all__ = [
     "CompareLabelsSpec",
     "CompareSpec",
+    "CompareTuningsSpec",
     "EvaluateLabelledSpec",
     "EvaluateSpec",
     "GateSpec",
@@ -23,8 +26,10 @@ __all__ = [
     "RequireVerdictSpec",
     "ScoreLabelsSpec",
     "ScoreSpec",
+    "SummarizeSpec",
     "compare",
     "compare_labels",
+    "compare_tunings",
     "judge",
     "judge_labels",
     "require_verdict",
@@ -33,4 +38,5 @@ __all__ = [
     "score_labels_champion",
     "score_majority",
     "score_model",
+    "summarize",
 ]

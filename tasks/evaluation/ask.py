@@ -5,6 +5,7 @@ made of these tables by whoever reads them.
 """
 
 import json
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from tasks.core.errors import ContractError
 from tasks.core.tables import write_table
 from tasks.evaluation.items import Document, Item, draw_documents, foreign_prompts, read_items
 from tasks.evaluation.specs import EvaluateSpec
+from tasks.evaluation.speed import note_speed
 
 DOCUMENTS = {"id": "string", "source": "string", "lang": "string", "num_bytes": "int64", "num_tokens": "int64", "nats": "double"}
 ITEMS = {
@@ -57,7 +59,7 @@ def ask_main(job: AskJob) -> None:
     documents = draw_documents(job.documents, settings.documents_per_language, settings.document_chars, settings.seed)
     write_table(job.dir / "documents.parquet", DOCUMENTS, _document_rows(reader, documents, settings))
     items, refused = read_items(job.conversations)
-    rows, num_too_long = _item_rows(reader, items, settings)
+    rows, num_too_long = _item_rows(reader, items, settings, job.dir)
     write_table(job.dir / "items.parquet", ITEMS, rows)
     samples = {"refused": refused | {"too_long": num_too_long}, "samples": _samples(reader, settings)}
     (job.dir / "samples.json").write_text(json.dumps(samples, ensure_ascii=False, indent=1), encoding="utf-8")
@@ -85,10 +87,8 @@ def _document_rows(reader: Any, documents: Sequence[Document], settings: Evaluat
     ]
 
 
-def _item_rows(reader: Any, items: Sequence[Item], settings: EvaluateSpec) -> tuple[list[dict[str, Any]], int]:
-    """Returns one row for each item that fits the context, and how many do not."""
-    from tasks.modeling.infer import greedy_answers
-
+def _item_rows(reader: Any, items: Sequence[Item], settings: EvaluateSpec, folder: Path) -> tuple[list[dict[str, Any]], int]:
+    """Returns one row for each item that fits the context, and how many do not; leaves the speed in `folder`."""
     both = [reader.question_and_answer(item.messages) for item in items]
     fitting = [number for number, (question, answer) in enumerate(both) if _fits(reader, question, answer)]
     if not fitting:
@@ -96,7 +96,7 @@ def _item_rows(reader: Any, items: Sequence[Item], settings: EvaluateSpec) -> tu
     num_too_long = len(items) - len(fitting)
     items, both = [items[number] for number in fitting], [both[number] for number in fitting]
     nats, foreign_nats = _answer_nats(reader, items, both, settings)
-    answers = greedy_answers(reader, [question for question, _ in both], settings.max_new_tokens, partial(_tell, "answers"))
+    answers = _timed_answers(reader, [question for question, _ in both], settings.max_new_tokens, folder)
     rows = [
         {
             "id": item.id,
@@ -114,6 +114,20 @@ def _item_rows(reader: Any, items: Sequence[Item], settings: EvaluateSpec) -> tu
         for item, (_, answer_ids), own, foreign, answer in zip(items, both, nats, foreign_nats, answers, strict=True)
     ]
     return rows, num_too_long
+
+
+def _timed_answers(reader: Any, questions: Sequence[list[int]], max_new_tokens: int, folder: Path) -> list[str]:
+    """Returns the greedy answers, and notes how many tokens of them a second were made."""
+    from tasks.modeling.infer import greedy_answers
+
+    start_s = time.perf_counter()
+    answers = greedy_answers(reader, questions, max_new_tokens, partial(_tell, "answers"))
+    seconds = time.perf_counter() - start_s
+    num_tokens = sum(
+        min(max_new_tokens, 1 + len(ids)) for ids in reader.tokenizer(answers, add_special_tokens=False)["input_ids"]
+    )
+    note_speed(folder, num_tokens / seconds)
+    return answers
 
 
 def _answer_nats(

@@ -41,7 +41,7 @@ def _confusion(found: Predictions, title: str) -> str:
     axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > 4 else 0)
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="said", ylabel="true", title=title)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def _residuals(found: Predictions, title: str) -> str:
@@ -53,10 +53,10 @@ def _residuals(found: Predictions, title: str) -> str:
     axes.axhline(0, color="#7a7a7a", linewidth=1)
     axes.set(xlabel="true value", ylabel="said - true", title=title)
     axes.grid(alpha=0.25)
-    return _svg(figure)
+    return as_svg(figure)
 
 
-def _svg(figure: object) -> str:
+def as_svg(figure: object) -> str:
     """Returns the picture as an element to stand inside a page."""
     import matplotlib
 

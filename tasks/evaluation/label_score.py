@@ -22,6 +22,7 @@ from tasks.core.tables import read_rows
 from tasks.evaluation.label_metrics import measure
 from tasks.evaluation.label_specs import ScoreLabelsSpec
 from tasks.evaluation.label_tables import read_predictions, scored_items, write_predictions
+from tasks.evaluation.speed import note_speed, read_speed
 from tasks.modeling.labels import PROBLEMS
 
 
@@ -72,19 +73,19 @@ def score_majority(spec: ScoreLabelsSpec, base: Checkpoint, labelled: Labelled, 
     items = scored_items(labelled)
     said = _constants(labelled, items)
     write_predictions(ctx.dir, labelled.task, labelled.label_names, items, said, {"items": len(items), "too_long": 0})
-    return _commit(spec, base.digest, ctx)
+    return _commit(spec, base.digest, None, ctx)
 
 
 def _score(spec: ScoreLabelsSpec, model_dir: Path, digest: str | None, labelled: Labelled, ctx: StageContext) -> Scores:
     _require_test(labelled)
     job = PredictJob(dir=ctx.dir, model_dir=model_dir, labelled=labelled, device=ctx.site.resolved_device)
     ctx.run_child("tasks.evaluation.label_score:predict_main", job)
-    return _commit(spec, digest, ctx)
+    return _commit(spec, digest, read_speed(ctx.dir), ctx)
 
 
-def _commit(spec: ScoreLabelsSpec, digest: str | None, ctx: StageContext) -> Scores:
+def _commit(spec: ScoreLabelsSpec, digest: str | None, tokens_per_s: float | None, ctx: StageContext) -> Scores:
     metrics = measure(spec.settings.bootstrap, read_predictions(ctx.dir))
-    return ctx.commit(Scores, role=spec.role, model_digest=digest, metrics=metrics)
+    return ctx.commit(Scores, role=spec.role, model_digest=digest, metrics=metrics, tokens_per_s=tokens_per_s)
 
 
 def _require_test(labelled: Labelled) -> None:
@@ -113,7 +114,8 @@ def predict_main(job: PredictJob) -> None:
     def tell(done: int, total: int) -> None:
         report(done=done, total=total, unit="items")
 
-    said, notes = predict(job.model_dir, items, job.device, tell)
+    said, notes, tokens_per_s = predict(job.model_dir, items, job.device, tell)
+    note_speed(job.dir, tokens_per_s)
     write_predictions(job.dir, job.labelled.task, job.labelled.label_names, items, said, notes)
 
 

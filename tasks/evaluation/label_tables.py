@@ -1,7 +1,7 @@
 """The table of predictions on labelled text, written and read.
 
 In: items and what was said of them. Out: `predictions.parquet` and `scored.json` of a `Scores`; both back again. Invariant: one
-row an item of the validation and the test split, in the order of the items; the test rows alone are measured.
+row an item of the validation and the test split, in the order of the items; a model is judged by its test rows alone.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.contracts import Labelled, LabelledTask
+from tasks.contracts import Labelled, LabelledTask, Split
 from tasks.core.tables import read_rows
 from tasks.modeling.labelled_items import ITEM_COLUMNS, Item
 
@@ -102,10 +102,10 @@ def write_predictions(
     (folder / SCORED).write_text(json.dumps(about, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
-def read_predictions(folder: Path) -> Predictions:
-    """Reads the predictions of the test items."""
+def read_predictions(folder: Path, split: Split = "test") -> Predictions:
+    """Reads the predictions of the items of a split."""
     about = json.loads((folder / SCORED).read_text(encoding="utf-8"))
-    rows = [row for row in read_rows(folder / PREDICTIONS) if row["split"] == "test"]
+    rows = [row for row in read_rows(folder / PREDICTIONS) if row["split"] == split]
     lists: dict[str, Any] = {name: tuple(tuple(row[name]) for row in rows) for name in ("truth", "said", "scores")}
     columns: dict[str, Any] = {
         name: np.array([row[name] for row in rows], dtype=np.float64) for name in ("true_value", "said_value", "nats")

@@ -15,9 +15,10 @@ from tasks.evaluation.ask import AskJob
 from tasks.evaluation.bootstrap import Numbers, ratio_interval
 from tasks.evaluation.metrics import Units, measure_units
 from tasks.evaluation.specs import BootstrapSpec, ScoreSpec
+from tasks.evaluation.speed import read_speed
 
 
-@stage(version=1, retry=CHILD, packages=("torch", "transformers", "numpy"))
+@stage(version=2, retry=CHILD, packages=("torch", "transformers", "numpy"))
 def score_model(
     spec: ScoreSpec, model: Checkpoint, corpus: CleanCorpus, conversations: Conversations, *, ctx: StageContext
 ) -> Scores:
@@ -25,7 +26,7 @@ def score_model(
     return _score(spec, model.path / "model", model.digest, corpus, conversations, ctx)
 
 
-@stage(version=1, retry=CHILD, packages=("torch", "transformers", "numpy"))
+@stage(version=2, retry=CHILD, packages=("torch", "transformers", "numpy"))
 def score_champion(
     spec: ScoreSpec, champion: Champion, corpus: CleanCorpus, conversations: Conversations, *, ctx: StageContext
 ) -> Scores:
@@ -53,7 +54,7 @@ def _score(
     )
     ctx.run_child("tasks.evaluation.ask:ask_main", job)
     metrics = measure(spec.settings.bootstrap, read_units(ctx.dir))
-    return ctx.commit(Scores, role=spec.role, model_digest=model_digest, metrics=metrics)
+    return ctx.commit(Scores, role=spec.role, model_digest=model_digest, metrics=metrics, tokens_per_s=read_speed(ctx.dir))
 
 
 def measure(spec: BootstrapSpec, units: dict[str, Units]) -> dict[str, Interval]:

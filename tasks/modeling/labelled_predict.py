@@ -5,6 +5,7 @@ In: a model folder and rows of `items.parquet`. Out: one `Prediction` an item, i
 as the model is served; an item's prediction does not depend on what it was asked beside, but for rounding.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,13 +46,14 @@ class Prediction:
 
 def predict(
     folder: Path, items: Sequence[Item], device: str, tell: Tell | None = None
-) -> tuple[list[Prediction], dict[str, int]]:
-    """Returns what the model of a folder says of items, and how many of them were too long and were cut."""
+) -> tuple[list[Prediction], dict[str, int], float]:
+    """Returns what the model of a folder says of items, how many of them were too long and were cut, and its tokens a second."""
     where, facts, tokenizer = torch.device(device), head_facts(folder), framing_tokenizer(folder)
     model = load_headed(folder).to(where).eval()
     rows = labelled_rows(items, tokenizer, facts, context_tokens(model, tokenizer), "truncate", "scored")
     found: list[Prediction | None] = [None] * len(items)
     order, size = np.argsort(rows.lengths, kind="stable"), max(1, _BATCH_TOKENS[where.type] // rows.row_tokens)
+    start_s = time.perf_counter()
     for start in range(0, len(order), size):
         part = order[start : start + size]
         with torch.inference_mode():
@@ -59,7 +61,8 @@ def predict(
                 found[int(number)] = one
         if tell:
             tell(start + len(part), len(order))
-    return [one for one in found if one is not None], rows.notes
+    tokens_per_s = float(rows.lengths.sum()) / (time.perf_counter() - start_s)
+    return [one for one in found if one is not None], rows.notes, tokens_per_s
 
 
 def _of_batch(

@@ -301,3 +301,22 @@ def test_scaled_is_not_numbers(site: Site) -> None:
     numbers = count.build(CountSpec(), site=site)
     with pytest.raises(ContractError, match="holds numbers version 1, not scaled version 1"):
         Store(site.store_dir).load(Scaled, numbers.path)
+
+
+def test_a_stage_may_take_any_number_of_its_last_input(site: Site) -> None:
+    @stage(version=1, name="total")
+    def total(spec: ScaleSpec, first: Scaled, *numbers: Numbers, ctx: StageContext) -> Scaled:
+        (ctx.dir / "scaled.txt").write_text("x")
+        return ctx.commit(Scaled, total=first.total + sum(one.total for one in numbers))
+
+    one, two = count.build(CountSpec()), count.build(CountSpec(numbers=(4, 5)))
+    first = scale.build(ScaleSpec(), one)
+    made = total.build(ScaleSpec(), first, one, two)
+    assert made.total == 12 + 6 + 9
+    assert list(read_manifest(made.path).inputs) == ["first", "numbers/1", "numbers/2"]
+    assert total.lookup(ScaleSpec(), first, one, two, site=site) == made
+    assert total.lookup(ScaleSpec(), first, two, one, site=site) is None
+    with pytest.raises(ContractError, match=r"total takes \['first', 'numbers'\], but was given 1 artifacts"):
+        total.build(ScaleSpec(), first)
+    with pytest.raises(ContractError, match="total takes a Numbers as numbers/2, not Scaled"):
+        total.build(ScaleSpec(), first, one, first)

@@ -86,9 +86,9 @@ def test_items_that_do_not_fit_the_context_are_counted(base: Checkpoint, convers
     items, _ = read_items(conversations.path)
     lengths = sorted(sum(map(len, reader.question_and_answer(item.messages))) for item in items)
     reader.model.config.max_position_embeddings = lengths[10] - 1
-    rows, num_too_long = _item_rows(reader, items, SETTINGS)
+    rows, num_too_long = _item_rows(reader, items, SETTINGS, tmp_path)
     assert num_too_long == sum(length > lengths[10] for length in lengths) > 0
     assert len(rows) == len(items) - num_too_long
     reader.model.config.max_position_embeddings = 4
     with pytest.raises(ContractError, match="none of 30 held-out items fits"):
-        _item_rows(reader, items, SETTINGS)
+        _item_rows(reader, items, SETTINGS, tmp_path)

@@ -27,7 +27,22 @@ def test_help_loads_nothing_heavy_and_lists_every_command() -> None:
     probe += "print('LOADED', [m for m in ('prefect', 'torch', 'pydantic', 'rich', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert "LOADED []" in done.stdout
-    for command in ("init", "run", "plan", "ls", "show", "inspect", "chat", "serve", "rollback", "gc", "join", "doctor", "ui"):
+    for command in (
+        "init",
+        "run",
+        "compare",
+        "plan",
+        "ls",
+        "show",
+        "inspect",
+        "chat",
+        "serve",
+        "rollback",
+        "gc",
+        "join",
+        "doctor",
+        "ui",
+    ):
         assert f"\n  {command} " in done.stdout
 
 

@@ -174,7 +174,7 @@ def test_learning_from_preferences_is_a_part_of_the_chain_where_it_is_asked_for(
     recipe = load_recipe("demo", [PAIRS % (tmp_path / "pairs.json")])
     assert stages_of(plain) == STAGES
     asked = stages_of(recipe)
-    assert asked[asked.index("tune") : asked.index("champion")] == ("tune", "preferences", "prefer")
+    assert asked[asked.index("tune") : asked.index("score_model")] == ("tune", "preferences", "prefer")
     for each in (plain, recipe):
         assert list(dict.fromkeys(step.stage for step in plan_recipe(each, site))) == list(stages_of(each))
     assert load_recipe("dpo-demo").preference.learn.loss.beta == 0.1

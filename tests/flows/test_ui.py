@@ -75,7 +75,7 @@ def test_a_second_one_on_the_same_state_folder_is_refused(ui: RunningUi) -> None
 
 def test_the_deployments_have_tags_a_limit_of_one_and_a_paused_schedule(ui: RunningUi) -> None:
     found = {deployment["name"]: deployment for deployment in ui.ask("/deployments/filter", {})}
-    assert sorted(found) == ["corpus-nightly", "demo", "labels-toy", "model-demo", "release-demo"]
+    assert sorted(found) == ["compare-labels-toy", "corpus-nightly", "demo", "labels-toy", "model-demo", "release-demo"]
     for deployment in found.values():
         assert "textmill" in deployment["tags"]
         assert len(deployment["tags"]) > 1
@@ -241,5 +241,6 @@ def test_deployments_of_a_clean_clone(prefect_api: str, tmp_path: Path) -> None:
     make_pool()
     done = subprocess.run(command, **options)
     assert done.returncode == 0, done.stdout + done.stderr
-    for name in ("pipeline/demo", "corpus/corpus-nightly", "model/model-demo", "release/release-demo", "labelled/labels-toy"):
+    names = ("pipeline/demo", "corpus/corpus-nightly", "model/model-demo", "release/release-demo", "labelled/labels-toy")
+    for name in (*names, "compare/compare-labels-toy"):
         assert name in done.stdout

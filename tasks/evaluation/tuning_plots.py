@@ -1,0 +1,31 @@
+"""The picture of a comparison of tunings: quality against trained weights, and against time.
+
+In: choices. Out: one SVG of two panels. Invariant: a bar is what the table says: the range of the seeds, or the interval over
+items.
+"""
+
+from collections.abc import Sequence
+
+from tasks.evaluation.choices import Choice
+from tasks.evaluation.label_plots import as_svg
+
+_MARKERS = "osD^vPX*<>hpd"
+
+
+def draw_tunings(choices: Sequence[Choice], criterion: str) -> str:
+    """Returns the picture."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for number, choice in enumerate(choices):
+        row, marker = choice.row(), _MARKERS[number % len(_MARKERS)]
+        bars = [[row.figure.mean - row.figure.low], [row.figure.high - row.figure.mean]]
+        for axes, place in zip(panels, (row.num_trained_parameters, row.seconds), strict=True):
+            axes.errorbar(place, row.figure.mean, yerr=bars, fmt=marker, capsize=3, color=f"C{number % 10}", label=choice.label)
+    for axes, title in zip(panels, ("weights trained", "seconds of training"), strict=True):
+        axes.set(xscale="log", xlabel=title)
+        axes.grid(alpha=0.25)
+    panels[0].set_ylabel(f"{criterion} on validation")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
+    return as_svg(figure)

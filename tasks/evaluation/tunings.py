@@ -1,0 +1,77 @@
+"""Several tunings side by side: which is best on validation, at what cost, and what it is worth on the test split.
+
+In: a `TuningSummary` for each cell of a grid. Out: a `TuningComparison` with a page. Invariants: validation figures alone choose;
+of the test split the page shows the chosen run's figures and no others.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+from pydantic import Field
+
+from tasks.contracts import TuningComparison, TuningSummary
+from tasks.core.artifact import EXTRA_DIR, Spec
+from tasks.core.errors import ContractError
+from tasks.core.stage import StageContext, stage
+from tasks.evaluation.choices import Choice, Run, ranked
+from tasks.evaluation.tuning_page import render_tuning_page
+from tasks.evaluation.tuning_plots import draw_tunings
+from tasks.modeling.labels import LOWER_IS_BETTER, Criterion
+
+PICTURE = "quality.svg"
+
+
+class CellSpec(Spec):
+    """One run of a comparison."""
+
+    settings: Annotated[dict[str, str], Field(description="What it is chosen by: fields of the recipe and their values.")]
+    seeds: Annotated[dict[str, str], Field(description="Its seeds, which are not chosen among.")]
+
+
+class CompareTuningsSpec(Spec):
+    """Which runs are compared, and by what."""
+
+    cells: Annotated[tuple[CellSpec, ...], Field(min_length=1, description="The runs, in the order of their summaries.")]
+    criterion: Annotated[Criterion, Field(description="Figure on the validation split that chooses.")]
+
+
+@stage(version=1)
+def compare_tunings(spec: CompareTuningsSpec, *summaries: TuningSummary, ctx: StageContext) -> TuningComparison:
+    """Chooses among tunings.
+
+    Raises:
+        ContractError: There is not one summary a cell, or one has no such validation figure.
+    """
+    choices = _ranked(spec, summaries)
+    best = choices[0]
+    chosen = best.best_run(spec.criterion in LOWER_IS_BETTER)
+    picture = draw_tunings(choices, spec.criterion)
+    (ctx.dir / EXTRA_DIR).mkdir(exist_ok=True)
+    (ctx.dir / EXTRA_DIR / PICTURE).write_text(picture, encoding="utf-8")
+    page = render_tuning_page(choices, chosen, spec.criterion, picture)
+    (ctx.dir / "report.html").write_text(page, encoding="utf-8")
+    rows = {"criterion": spec.criterion, "choices": [asdict(choice.row()) for choice in choices]}
+    (ctx.dir / "comparison.json").write_text(json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8")
+    return ctx.commit(
+        TuningComparison,
+        criterion=spec.criterion,
+        num_runs=len(summaries),
+        chosen=best.settings,
+        chosen_digest=chosen.summary.model_digest,
+        validation=best.figure.mean,
+        test={name: interval.model_dump() for name, interval in chosen.summary.test.items()},
+    )
+
+
+def _ranked(spec: CompareTuningsSpec, summaries: Sequence[TuningSummary]) -> list[Choice]:
+    if len(spec.cells) != len(summaries):
+        raise ContractError(f"{len(spec.cells)} cells, but {len(summaries)} summaries; give one for each, in their order")
+    for summary in summaries:
+        if spec.criterion not in summary.validation:
+            raise ContractError(
+                f"{summary.address} has no {spec.criterion} on validation; choose by {', '.join(summary.validation)}"
+            )
+    runs = [Run(cell.settings, cell.seeds, summary) for cell, summary in zip(spec.cells, summaries, strict=True)]
+    return ranked(runs, spec.criterion, spec.criterion in LOWER_IS_BETTER)
