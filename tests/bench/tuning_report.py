@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
 
-from tests.bench.tuning import LABELS, SEEDS, best_rates, lines
+from tests.bench.tuning import LABELS, RATES, SEEDS, lines
 from tests.conftest import ROOT
 
 IMAGES = ROOT / "docs" / "images"
@@ -26,13 +26,26 @@ def _cell(values: Sequence[float], digits: int = 3) -> str:
 
 
 def chosen_lines(task: str) -> dict[str, list[Line]]:
-    """Returns the lines of each method of a task, at the rate that was chosen for it."""
-    rates, found = best_rates(), defaultdict(list)
+    """Returns the lines of each method of a task, at the rate of the experiment."""
+    found = defaultdict(list)
     for line in lines():
-        if line["task"] != task or (task == "sst2" and line["learning_rate"] != rates[line["method"], line["weights"]]):
-            continue
-        found[_name(line)].append(line)
+        if line["task"] == task and line["learning_rate"] in (None, RATES[line["method"]][0] if task == "sst2" else None):
+            found[_name(line)].append(line)
     return found
+
+
+def rate_table() -> None:
+    """Prints what another rate gives at 256 labels and seed 0."""
+    some = {
+        (line["method"], line["learning_rate"]): line
+        for line in lines()
+        if (line["task"], line["num_labels"], line["seed"], line["weights"]) == ("sst2", 256, 0, "pretrained")
+    }
+    _head("method", "rate", "accuracy on validation", "another rate", "accuracy on validation")
+    for method, rates in RATES.items():
+        if all((method, rate) in some for rate in rates):
+            cells = [(f"{rate:g}", f"{some[method, rate]['validation']['accuracy']:.3f}") for rate in rates]
+            _row(method, *cells[0], *cells[1])
 
 
 def _name(line: Line) -> str:
@@ -153,6 +166,7 @@ def main() -> None:
     print(f"{len(found)} runs, seeds {SEEDS}, commits {sorted({one['commit'][:7] for one in found})}, {found[-1]['hardware']}")
     if chosen_lines("sst2"):
         label_table()
+        rate_table()
         draw_labels()
     if chosen_lines("answers"):
         answer_table()
