@@ -107,14 +107,14 @@ def _check_labels(champion: Champion, labelled: Labelled) -> None:
 
 def predict_main(job: PredictJob) -> None:
     """Asks a model of all items."""
-    from tasks.modeling.labelled_predict import predict
+    from tasks.modeling.labelled_predict import predict_timed
 
     items = scored_items(job.labelled)
 
     def tell(done: int, total: int) -> None:
         report(done=done, total=total, unit="items")
 
-    said, notes, tokens_per_s = predict(job.model_dir, items, job.device, tell)
+    said, notes, tokens_per_s = predict_timed(job.model_dir, items, job.device, tell)
     note_speed(job.dir, tokens_per_s)
     write_predictions(job.dir, job.labelled.task, job.labelled.label_names, items, said, notes)
 

@@ -5,7 +5,7 @@ In: choices, the chosen run, the picture. Out: HTML. Invariant: every setting of
 
 from collections.abc import Sequence
 
-from tasks.evaluation import label_metrics, metrics
+from tasks.evaluation import label_metrics
 from tasks.evaluation.choices import Choice, Run
 from tasks.evaluation.page import page_environment, title_of
 
@@ -32,7 +32,9 @@ def render_tuning_page(choices: Sequence[Choice], chosen: Run, criterion: str, p
 
 
 def _title(name: str) -> str:
-    """Returns what a metric of labelled text, or of answers, is called."""
+    """Returns what a metric of labelled text, or of answers, is called; what follows a slash is a part of the items."""
+    plain, _, part = name.partition("/")
     of_labels = {metric.name: metric.title for metric in label_metrics.METRICS}
-    known = {metric.name for metric in metrics.METRICS}
-    return title_of(name) if name in known or name.rpartition("/")[0] in known else of_labels[name]
+    if plain in of_labels:
+        return of_labels[plain] + (f", {part}" if part else "")
+    return title_of(name)

@@ -46,8 +46,16 @@ class Prediction:
 
 def predict(
     folder: Path, items: Sequence[Item], device: str, tell: Tell | None = None
+) -> tuple[list[Prediction], dict[str, int]]:
+    """Returns what the model of a folder says of items, and how many of them were too long and were cut."""
+    found, notes, _ = predict_timed(folder, items, device, tell)
+    return found, notes
+
+
+def predict_timed(
+    folder: Path, items: Sequence[Item], device: str, tell: Tell | None = None
 ) -> tuple[list[Prediction], dict[str, int], float]:
-    """Returns what the model of a folder says of items, how many of them were too long and were cut, and its tokens a second."""
+    """Returns what `predict` does, and the tokens that were read a second."""
     where, facts, tokenizer = torch.device(device), head_facts(folder), framing_tokenizer(folder)
     model = load_headed(folder).to(where).eval()
     rows = labelled_rows(items, tokenizer, facts, context_tokens(model, tokenizer), "truncate", "scored")

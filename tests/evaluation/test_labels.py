@@ -95,7 +95,7 @@ def test_a_prediction_does_not_depend_on_its_neighbours(here: Site) -> None:
 
     _, tuned, labelled = tuned_on("classification", here)
     items = scored_items(labelled)
-    together, *_ = predict(tuned.path / "model", items, "cpu")
+    together, _ = predict(tuned.path / "model", items, "cpu")
     alone = [predict(tuned.path / "model", [item], "cpu")[0][0] for item in items[:4]]
     for one, other in zip(together, alone, strict=False):
         assert one.labels == other.labels
