@@ -45,9 +45,8 @@ def build_tuned_on_labels(recipe: LabelledRecipe) -> TunedOnLabels:
     """Tunes the base on labelled text and scores it beside no reading at all."""
     labelled = read_labelled(recipe.labelled)
     quality = require_quality(RequireQualitySpec(), check_labelled(recipe.check, labelled))
-    base = recipe.base.build()
-    prepared = recipe.unlabelled.prepare(recipe.tune, base, labelled)
-    tuned = tune_labelled(recipe.tune, prepared.base, augment(recipe.augment, prepared.labelled))
+    base, learned = recipe.unlabelled.prepare(recipe.tune, recipe.base.build(), labelled)
+    tuned = tune_labelled(recipe.tune, base, augment(recipe.augment, learned))
     base_scores = score_majority(ScoreLabelsSpec(role="base", settings=recipe.evaluate), base, labelled)
     scores = score_labels(ScoreLabelsSpec(role="tuned", settings=recipe.evaluate), tuned, labelled)
     summary = summarize(SummarizeSpec(), tuned, base_scores, scores)

@@ -9,6 +9,7 @@ from filelock import FileLock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker a core: two threads each would wait for one another
 
 from tasks.core.site import Site, current_site, service_environment
 from tests.chain import ChainRun, textmill
