@@ -73,7 +73,7 @@ class Planner:
             return inputs[-1]
         if pending:
             return self._build(stage, f"{' and '.join(dict.fromkeys(pending))} will be built")
-        found = Store(self._site.store_dir).find(stage.output_type, stage.fingerprint(spec, inputs, self._site))
+        found = Store(self._site.store_dir).find(stage.signature.output, stage.fingerprint(spec, inputs, self._site))
         if found is None:
             return self._build(stage, self._difference(stage, spec, inputs))
         self.steps.append(self._reuse(stage, found))

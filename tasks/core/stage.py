@@ -6,9 +6,7 @@ task inside a flow and directly elsewhere. Invariants: reuse is decided by the s
 """
 
 import errno
-import inspect
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,13 +15,14 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast, get_type_hints
+from typing import Any, Generic, TypeVar, cast
 
 from tasks.core.artifact import Artifact, Spec
 from tasks.core.errors import ContractError, StageError, TransientError
 from tasks.core.fingerprint import fingerprint
 from tasks.core.provenance import provenance
 from tasks.core.run import Run, SafeLog, StageRecord, current_run, stage_log
+from tasks.core.signature import Signature, signature_of
 from tasks.core.site import Site, current_site
 from tasks.core.source import code_hash
 from tasks.core.store import InputEntry, Manifest, Store, content_digest, list_files
@@ -105,7 +104,6 @@ class Stage(Generic[A]):
     Attributes:
         fn: The plain function.
         holds: For an effect: whether the world still is as the stored artifact says.
-        takes_many: Whether the last input may be given any number of times (`*runs: Run`).
         passes: For an optional stage: whether the spec asks for nothing, so that its first input is the answer.
     """
 
@@ -115,10 +113,7 @@ class Stage(Generic[A]):
     retry: Retry
     packages: tuple[str, ...]
     holds: Callable[..., bool] | None
-    spec_type: type[Spec]
-    input_types: dict[str, type[Artifact]]
-    takes_many: bool
-    output_type: type[A]
+    signature: Signature[A]
     always_runs: bool = field(default=False)
     passes: Callable[[Spec], bool] | None = field(default=None)
 
@@ -161,10 +156,10 @@ class Stage(Generic[A]):
 
     def lookup(self, spec: Spec, *inputs: Artifact, site: Site) -> A | None:
         """Returns the stored artifact if it answers for this spec and these inputs now."""
-        self._check_inputs(spec, inputs)
+        self.signature.check(self.name, spec, inputs)
         if self.passes is not None and self.passes(spec):
             return cast(A, inputs[0])
-        artifact = Store(site.store_dir).find(self.output_type, self.fingerprint(spec, inputs, site))
+        artifact = Store(site.store_dir).find(self.signature.output, self.fingerprint(spec, inputs, site))
         if artifact is None or self.always_runs:
             return None
         if self.holds is not None and not self.holds(artifact, spec, *inputs, site=site):
@@ -178,7 +173,7 @@ class Stage(Generic[A]):
             "stage_version": self.version,
             "spec": spec.pinned(site).identity(),
             "versions": {name: package_version(name) for name in self.packages},
-            "inputs": {name: artifact.digest for name, artifact in zip(self._names(len(inputs)), inputs, strict=True)},
+            "inputs": {name: artifact.digest for name, artifact in self.signature.named(inputs).items()},
         }
 
     def fingerprint(self, spec: Spec, inputs: tuple[Artifact, ...], site: Site) -> str:
@@ -190,29 +185,11 @@ class Stage(Generic[A]):
         """Module the function lives in."""
         return self.fn.__module__
 
-    def _check_inputs(self, spec: Spec, inputs: tuple[Artifact, ...]) -> None:
-        if not isinstance(spec, self.spec_type):
-            raise ContractError(f"{self.name} takes a {self.spec_type.__name__}, not {type(spec).__name__}")
-        names = self._names(len(inputs))
-        if len(inputs) != len(names):
-            raise ContractError(f"{self.name} takes {list(self.input_types)}, but was given {len(inputs)} artifacts")
-        for (name, kind), artifact in zip(names.items(), inputs, strict=True):
-            if not isinstance(artifact, kind):
-                raise ContractError(f"{self.name} takes a {kind.__name__} as {name}, not {type(artifact).__name__}")
-
-    def _names(self, num_inputs: int) -> dict[str, type[Artifact]]:
-        """Returns name and kind of each input; those of a parameter that takes many are numbered from 1."""
-        if not self.takes_many:
-            return self.input_types
-        *fixed, (name, kind) = self.input_types.items()
-        many = range(1, max(1, num_inputs - len(fixed)) + 1)
-        return dict(fixed) | {f"{name}/{number}": kind for number in many}
-
     def _build(self, run: Run, spec: Spec, inputs: tuple[Artifact, ...]) -> A:
         store = Store(run.site.store_dir)
         pinned = spec.pinned(run.site)
         identity = self.recipe_of(pinned, inputs, run.site)
-        number, kind, log = fingerprint(identity), self.output_type.kind(), stage_log(self.name)
+        number, kind, log = fingerprint(identity), self.signature.output.kind(), stage_log(self.name)
         with store.lock(kind, number, wait=run.site.lock_wait, notify=log.info) as lock_fd:
             if (made_meanwhile := self.lookup(pinned, *inputs, site=run.site)) is not None:
                 return made_meanwhile
@@ -229,8 +206,8 @@ class Stage(Generic[A]):
             return artifact
 
     def _checked(self, artifact: Any) -> A:
-        if not isinstance(artifact, self.output_type):
-            raise StageError(f"{self.name} must return ctx.commit({self.output_type.__name__}, ...), not {artifact!r}")
+        if not isinstance(artifact, self.signature.output):
+            raise StageError(f"{self.name} must return ctx.commit({self.signature.output.__name__}, ...), not {artifact!r}")
         return artifact
 
     def _manifest_maker(
@@ -251,7 +228,7 @@ class Stage(Generic[A]):
                 spec=identity["spec"],
                 inputs={
                     name: InputEntry(kind=artifact.kind(), fingerprint=artifact.fingerprint, digest=artifact.digest)
-                    for name, artifact in zip(self._names(len(inputs)), inputs, strict=True)
+                    for name, artifact in self.signature.named(inputs).items()
                 },
                 versions=identity["versions"],
                 code_hash=code_hash(self.module),
@@ -336,27 +313,8 @@ def stage(
     """
 
     def decorate(fn: Callable[..., A]) -> Stage[A]:
-        return Stage(name or fn.__name__, version, fn, retry, packages, holds, *_contract(fn), always_runs, passes)
+        return Stage(
+            name or fn.__name__, version, fn, retry, packages, holds, signature_of(fn, StageContext), always_runs, passes
+        )
 
     return decorate
-
-
-def _contract(fn: Callable[..., A]) -> tuple[type[Spec], dict[str, type[Artifact]], bool, type[A]]:
-    hints = get_type_hints(fn, vars(sys.modules[fn.__module__]), {"StageContext": StageContext})
-    parameters = list(inspect.signature(fn).parameters.values())
-    if not parameters or not _is_a(hints.get(parameters[0].name), Spec):
-        raise TypeError(f"{fn.__qualname__}: the first parameter must be a Spec")
-    *inputs, last = parameters
-    if last.name != "ctx" or last.kind is not inspect.Parameter.KEYWORD_ONLY:
-        raise TypeError(f"{fn.__qualname__}: the last parameter must be the keyword-only `ctx: StageContext`")
-    for parameter in inputs[1:]:
-        if not _is_a(hints.get(parameter.name), Artifact):
-            raise TypeError(f"{fn.__qualname__}: parameter `{parameter.name}` must be an Artifact")
-    if not _is_a(hints.get("return"), Artifact):
-        raise TypeError(f"{fn.__qualname__}: it must return an Artifact")
-    takes_many = inputs[-1].kind is inspect.Parameter.VAR_POSITIONAL
-    return hints[parameters[0].name], {one.name: hints[one.name] for one in inputs[1:]}, takes_many, hints["return"]
-
-
-def _is_a(hint: Any, base: type) -> bool:
-    return isinstance(hint, type) and issubclass(hint, base)
