@@ -20,7 +20,7 @@ def computed(model: Any, compute: Compute) -> Iterator[None]:
     if compute.recompute_activations:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     for part in compiled:
-        part.compile()
+        part.compile(dynamic=False)  # steps are of one shape; code for any shape is slower
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ look changes nothing, and counts each target once, however many processes take p
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def look_at(losses: Any, task: Task, place: Place, max_rows: int | None, micro_r
     total, num_targets = torch.zeros((), dtype=torch.float64, device=world.device), 0
     mine = chosen[world.rank :: world.size]
     losses.eval()
-    with torch.no_grad(), autocast(world.device, place.precision):
+    with torch.no_grad(), _uncompiled(place), autocast(world.device, place.precision):
         for start in range(0, len(chosen[:: world.size]), micro_rows):  # as many passes on every process
             part = mine[start : start + micro_rows]
             batch = make_batch(rows, part if len(part) else chosen[:1], world.device)
@@ -45,6 +46,11 @@ def look_at(losses: Any, task: Task, place: Place, max_rows: int | None, micro_r
     parts = [float(one / max(1, all_targets)) for one in sums[:num_losses]]
     named = {f"{name}_loss": loss for name, loss in zip(task.parts, parts, strict=False)}
     return sum(parts), named | (task.watch.figures(sums[num_losses:]) if task.watch else {})
+
+
+def _uncompiled(place: Place) -> AbstractContextManager[Any]:
+    """Lets a look run as it is written: it has batches of other shapes than steps, each of which would be compiled."""
+    return torch.compiler.set_stance("force_eager") if place.compute.compile else nullcontext()
 
 
 def bits_per_byte(task: Task, loss: float) -> float | None:

@@ -3,10 +3,11 @@
 In: `--peer-python PYTHON`, of an environment made apart, since trl is no part of this project:
 `python -m venv peer && peer/bin/pip install trl==1.16.0 torch==2.13.0 transformers==5.23.0 peft==0.21.2`. Out: JSON, and one
 line in `results/tune.jsonl`. Each run is a process of its own under the same GLIBC_TUNABLES (huge pages) and threads, trains
-rank 16 on all linear layers once over the same chats (rows of 1,024 tokens), and its first step is not timed. Peers: trl at its
-defaults (8 chats a batch, padding, recomputation) and at its best settings for a CPU (two packed rows, no recomputation, bf16).
-The sides alternate; ratios are those of neighbouring runs. Invariant: all learn the same labels; the loss on held-out chats,
-taken by one program from the adapters that are left, is written beside each ratio; peak memory is the process's.
+rank 16 on all linear layers once over the same chats (rows of 1,024 tokens), and its first step is not timed. Ours: eager, as
+it is by default, and compiled (TEXTMILL_COMPILE). Peers: trl at its best settings for a CPU (two packed rows, no recomputation,
+bf16) and at its defaults (8 chats a batch, padding, recomputation). The sides alternate; ratios are those of neighbouring runs.
+Invariant: all learn the same labels; the loss on held-out chats, taken by one program from the adapters that are left, is
+written beside each ratio; peak memory is the process's.
 
 A round takes about 4 minutes on 2 cores; `--rounds 1` in several calls appends a line each.
 """
@@ -46,7 +47,7 @@ from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
 MAX_LOSS_GAP = 0.02
-SIDES = ("ours", "defaults", "best")
+OURS, PEERS = ("eager", "compiled"), ("best", "defaults")
 PEER = Path(__file__).with_name("tune_peer.py")
 
 
@@ -63,7 +64,6 @@ class Run(BaseModel):
     alpha: float = 32.0
     learning_rate: float = 2e-4
     seed: int = 0
-    compile: bool = True
 
 
 def prepare(base: Path, chats: Path, folder: Path, num_train: int, num_held_out: int, row_tokens: int) -> Path:
@@ -100,7 +100,7 @@ def ours(run: Run) -> dict[str, float]:
     train = TrainSpec(batch_rows=run.batch_rows, num_epochs=1, eval_rows=1, eval_every_steps=999, checkpoint_every_steps=999)
     ends: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(Path(folder), World(0, 1, CPU), "bf16", run.batch_rows, Compute(compile=run.compile))
+        place = Place(Path(folder), World(0, 1, CPU), "bf16", run.batch_rows, Compute(compile=run.variant == "compiled"))
         one = ExampleRows(rows.examples[:1], run.row_tokens, special.pad)
         loop = Loop(prepared.model, Task(CausalSpec(kind="causal").loss, rows, one), train, optim, run.seed, place)
         step = loop._step
@@ -142,8 +142,8 @@ def measured(run: Run, peer_python: str, threads: int, cache: Path) -> dict[str,
     }
     mine, text = {"PYTHONPATH": str(ROOT)}, run.model_dump_json()
     ours = [sys.executable, "-m", "tests.bench.tune", "--child"]
-    train = [*ours, "train", text] if run.variant == "ours" else [peer_python, str(PEER), text]
-    found = _said(train, os.environ | settings | (mine if run.variant == "ours" else {}), ROOT)
+    train = [*ours, "train", text] if run.variant in OURS else [peer_python, str(PEER), text]
+    found = _said(train, os.environ | settings | (mine if run.variant in OURS else {}), ROOT)
     return found | _said([*ours, "score", text], os.environ | settings | mine, ROOT)
 
 
@@ -162,12 +162,11 @@ def main() -> None:
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--peer-python", help="Python of an environment with trl")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each side")
-    parser.add_argument("--sides", default=",".join(SIDES), help="of these, which run")
+    parser.add_argument("--sides", default=",".join((*OURS, *PEERS)), help="of these, which run")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each side")
     parser.add_argument("--train", type=int, default=48, help="chats to learn from")
     parser.add_argument("--held-out", type=int, default=32, help="chats to score")
     parser.add_argument("--row-tokens", type=int, default=1_024, help="tokens of a row")
-    parser.add_argument("--eager", action="store_true", help="do not compile our side")
     parser.add_argument("--state", type=Path, default=ROOT / ".textmill", help="where base and compiled code are kept")
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the shared data")
     settings = parser.parse_args()
@@ -184,29 +183,28 @@ def main() -> None:
             for side in sides:
                 run = Run(
                     base=base, data=data, out=work / f"{side}{number}", variant=side, row_tokens=settings.row_tokens,
-                    compile=not settings.eager, seed=number,
+                    seed=number,
                 )  # fmt: skip
                 found[side].append(measured(run, settings.peer_python, settings.threads, settings.state / "cache" / "inductor"))
                 print(side, found[side][-1], flush=True)
     sizes = {"train": settings.train, "held_out": settings.held_out, "row_tokens": settings.row_tokens, "rank": 16}
-    figures = {"sizes": sizes, "threads": settings.threads, "compiled": not settings.eager, "sides": found}
+    figures = {"sizes": sizes, "threads": settings.threads, "sides": found}
     note("tune", ("torch", "transformers", "peft"), figures | compared(found))
 
 
 def compared(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Returns our speed and memory over each peer's, and how far the losses are apart."""
-    if "ours" not in found:
-        return {}
     result = {}
-    for side in [side for side in found if side != "ours"]:
-        pairs = list(zip(found["ours"], found[side], strict=True))
-        gap = max(abs(one["held_out_loss"] - other["held_out_loss"]) for one, other in pairs)
-        result[side] = {
-            "label_tokens_per_s": ratios(*([one["label_tokens_per_s"] for one in found[which]] for which in (side, "ours"))),
-            "peak_memory": ratios(*([one["peak_memory_bytes"] for one in found[which]] for which in (side, "ours"))),
-            "largest_loss_gap": round(gap, 4),
-            "losses_agree": gap <= MAX_LOSS_GAP,
-        }
+    for side in [side for side in OURS if side in found]:
+        for peer in [peer for peer in PEERS if peer in found]:
+            pairs = list(zip(found[side], found[peer], strict=True))
+            gap = max(abs(one["held_out_loss"] - other["held_out_loss"]) for one, other in pairs)
+            result[f"{side}/{peer}"] = {
+                "label_tokens_per_s": ratios(*([one["label_tokens_per_s"] for one in found[which]] for which in (peer, side))),
+                "peak_memory": ratios(*([one["peak_memory_bytes"] for one in found[which]] for which in (peer, side))),
+                "largest_loss_gap": round(gap, 4),
+                "losses_agree": gap <= MAX_LOSS_GAP,
+            }
     return {"ours_over": result}
 
 

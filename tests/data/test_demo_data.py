@@ -31,8 +31,9 @@ CORPUS = (HANDBOOK, ARTICLES, POEMS)
 TASKS = ("linux_command", "translate")
 SIDES = ("train", "heldout")
 INSTRUCTIONS = tuple(f"instructions/{task}_{name}.jsonl.gz" for task in TASKS for name in SIDES)
-FILES = (*CORPUS, *INSTRUCTIONS)
+PAIRS = "preferences/translate_pairs.jsonl.gz"
 SYNONYMS = "synonyms/wordnet_en.txt.gz"
+FILES = (*CORPUS, *INSTRUCTIONS, PAIRS)
 LICENCES = {
     "debian-handbook": "CC-BY-SA-3.0",
     "linux-command": "MIT",
@@ -118,6 +119,16 @@ def test_sums_match_and_cover_every_data_file():
     actual = {path.relative_to(DATA).as_posix(): digest_of(path) for path in DATA.rglob("*.gz")}
     assert stated == actual
     assert set(stated) == {*FILES, SYNONYMS}
+
+
+def test_pairs_prefer_the_translation_to_the_text_itself():
+    asked = {row["id"]: row["messages"] for row in side("translate", "train")}
+    assert [row["id"] for row in rows(PAIRS)] == list(asked)
+    for row in rows(PAIRS):
+        user, assistant = asked[row["id"]]
+        assert (row["prompt"], row["chosen"]) == (user["content"], assistant["content"])
+        assert row["prompt"].endswith("\n" + row["rejected"])
+        assert row["rejected"] != row["chosen"]
 
 
 def test_total_size_is_small():

@@ -22,7 +22,7 @@ def write(folder: Path, text: str, name: str = "mine.toml") -> str:
     return str(path)
 
 
-OUTSIDE = ("shared-corpus", "dpo-demo", "sentiment-zh", "sst2", "sts-en")  # these read a data folder of one's own
+OUTSIDE = ("shared-corpus", "sentiment-zh", "sst2", "sts-en")  # these read a data folder of one's own
 SHIPPED = [name for name in presets() if name not in OUTSIDE]
 
 

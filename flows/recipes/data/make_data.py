@@ -24,6 +24,7 @@ HERE = Path(__file__).resolve().parent
 COMMANDS = "linux-command_1.22.0"
 PACKAGES = "debian_bookworm_descriptions_zh-CN"
 HANDBOOK = "debian-handbook_"
+PAIRS = "preferences/translate_pairs.jsonl.gz"
 POETRY_SHARE = 0.2
 Row = dict[str, Any]
 KeywordRule = Callable[[Row], Keywords | None]
@@ -149,7 +150,15 @@ def package_files(records: list[Row], held: set[str], words: dict[str, list[str]
         prompt, answer = (message["content"] for message in row["messages"])
         return chooser.translate(prompt, answer, row["group"])
 
-    return two_sides("translate", rows, held, keywords)
+    sides = two_sides("translate", rows, held, keywords)
+    return {**sides, PAIRS: [pair_row(row) for row in sides["instructions/translate_train.jsonl.gz"]]}
+
+
+def pair_row(row: Row) -> Row:
+    """A translation preferred to the text itself, which is what small models give that copy their prompt."""
+    prompt, answer = (message["content"] for message in row["messages"])
+    head = {key: row[key] for key in ("id", "group", "source", "licence")}
+    return {**head, "prompt": prompt, "chosen": answer, "rejected": prompt.split("\n", 1)[1]}
 
 
 def make_files(source: Source) -> dict[str, list[Row]]:
@@ -181,7 +190,7 @@ def build(folder: Path, out: Path) -> dict[str, int]:
 
     Args:
         folder: the source data.
-        out: where `corpus/`, `instructions/` and `SHA256SUMS` are written.
+        out: where `corpus/`, `instructions/`, `preferences/` and `SHA256SUMS` are written.
 
     Returns:
         The number of lines by file.
