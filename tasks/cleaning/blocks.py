@@ -6,6 +6,7 @@ says what the block it derives from says; a test asks both. Any pipeline of data
 """
 
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -14,7 +15,6 @@ import numpy as np
 from datatrove.data import Document
 from datatrove.pipeline.filters import C4QualityFilter, FineWebQualityFilter, GopherQualityFilter, GopherRepetitionFilter
 from datatrove.pipeline.filters.c4_filters import CITATION_REGEX, ELLIPSIS, END_PUNCTUATION, POLICY_SUBSTRINGS
-from datatrove.pipeline.filters.gopher_repetition_filter import find_duplicates
 from datatrove.utils.text import PUNCTUATION_SET, split_into_sentences
 from datatrove.utils.typeshelper import Languages
 from datatrove.utils.word_tokenizers import load_word_tokenizer
@@ -26,6 +26,7 @@ from tasks.cleaning.words import Words, word_tokenizer
 
 Verdict = bool | tuple[bool, str]
 _LETTER, _MEANING = 1, 2
+_BULLETS, _ELLIPSES = ("•", "-"), ("...", "…")
 
 
 def _words_of(language: Any) -> Any:
@@ -55,13 +56,13 @@ class RepetitionBlock(GopherRepetitionFilter):  # type: ignore[misc]  # datatrov
 
     def _copies(self, text: str) -> str | None:
         paragraphs = self.paragraph_exp.split(text.strip())
-        copies, chars = find_duplicates(paragraphs)
+        copies, chars = _copies_in(paragraphs)
         if self.dup_para_frac and copies / len(paragraphs) > self.dup_para_frac:
             return "dup_para_frac"
         if self.dup_para_char_frac and chars / len(text) > self.dup_para_char_frac:
             return "dup_para_char_frac"
         lines = self._line_splitter.split(text)
-        copies, chars = find_duplicates(lines)
+        copies, chars = _copies_in(lines)
         if self.dup_line_frac and copies / len(lines) > self.dup_line_frac:
             return "dup_line_frac"
         if self.dup_line_char_frac and chars / len(text) > self.dup_line_char_frac:
@@ -107,19 +108,24 @@ class QualityBlock(GopherQualityFilter):  # type: ignore[misc]  # datatrove is n
         most = self.max_symbol_word_ratio
         if most and text.count("#") / num_words > most:
             return "gopher_too_many_hashes"
-        if most and (text.count("...") + text.count("…")) / num_words > most:
+        if most and _num_marks(text, _ELLIPSES) / num_words > most:
             return "gopher_too_many_ellipsis"
         return None
 
     def _lines(self, text: str) -> str | None:
         lines = text.splitlines()
-        most = self.max_bullet_lines_ratio
-        if most and sum(line.lstrip().startswith(("•", "-")) for line in lines) / len(lines) > most:
+        if self._many(text, _BULLETS, self.max_bullet_lines_ratio, lines, lambda line: line.lstrip().startswith(_BULLETS)):
             return "gopher_too_many_bullets"
-        most = self.max_ellipsis_lines_ratio
-        if most and sum(line.rstrip().endswith(("...", "…")) for line in lines) / len(lines) > most:
+        if self._many(text, _ELLIPSES, self.max_ellipsis_lines_ratio, lines, lambda line: line.rstrip().endswith(_ELLIPSES)):
             return "gopher_too_many_end_ellipsis"
         return None
+
+    @staticmethod
+    def _many(text: str, marks: tuple[str, ...], most: float | None, lines: list[str], has: Callable[[str], bool]) -> bool:
+        """Says whether more than the share `most` of the lines have a mark in the place `has` asks for."""
+        if not most or _num_marks(text, marks) / len(lines) <= most:
+            return False
+        return sum(map(has, lines)) / len(lines) > most
 
     def _kinds(self, text: str) -> str | None:
         split = _split(text, self.language)
@@ -203,19 +209,24 @@ class C4Block(C4QualityFilter):  # type: ignore[misc]  # datatrove is not typed
 class FineWebBlock(FineWebQualityFilter):  # type: ignore[misc]  # datatrove is not typed
     """Lines without an end, short lines, copied lines, lists; words are counted only where runs of characters are too few."""
 
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._last_chars = frozenset(stop for stop in self.stop_chars if len(stop) == 1)
+        self._last_strings = tuple(stop for stop in self.stop_chars if len(stop) != 1)
+
     def filter(self, doc: Document) -> Verdict:
         """Keeps or drops one document."""
         text = doc.text
         lines = [line for line in text.split("\n") if line.strip()]
         if not lines:
             return False, "empty"
-        ratio = sum(line.endswith(self.stop_chars) for line in lines) / len(lines)
+        ratio = sum(line[-1] in self._last_chars or line.endswith(self._last_strings) for line in lines) / len(lines)
         if ratio < self.line_punct_thr and not (ratio == 0 and self.line_punct_exclude_zero):
             return False, "line_punct_ratio"
         if sum(len(line) <= self.short_line_length for line in lines) / len(lines) > self.short_line_threshold:
             return False, "short_line_ratio"
         num_ends = text.count("\n")
-        if find_duplicates(lines)[1] / (len(text) - num_ends) > self.char_duplicates_ratio:
+        if _copies_in(lines)[1] / (len(text) - num_ends) > self.char_duplicates_ratio:
             return False, "char_dup_ratio"
         # A run without white space holds one word at least.
         if num_ends / len(text.split()) > self.new_line_ratio and (
@@ -223,6 +234,16 @@ class FineWebBlock(FineWebQualityFilter):  # type: ignore[misc]  # datatrove is 
         ):
             return False, "list_ratio"
         return True
+
+
+def _copies_in(parts: list[str]) -> tuple[int, int]:
+    """Returns how many parts stood earlier in the list, and their characters."""
+    different = set(parts)
+    return len(parts) - len(different), sum(map(len, parts)) - sum(map(len, different))
+
+
+def _num_marks(text: str, marks: tuple[str, ...]) -> int:
+    return sum(map(text.count, marks))
 
 
 def _kinds(split: Split) -> NDArray[np.uint8]:

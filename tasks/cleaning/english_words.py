@@ -1,26 +1,21 @@
 """English words as spaCy's tokenizer finds them, from its rules but without its documents.
 
-In: text. Out: words. Invariant: the words are those of `spacy.blank("en")` without white space; a run that its rules for
-whole expressions (smileys, times of day) could join again is given to spaCy itself.
+In: text. Out: words. Invariant: the words are those of `spacy.blank("en")` without white space.
 
 Method: spaCy splits each run without white space by itself, so the words of each run are kept; text repeats its runs. A run
-loses marks at its two ends until it is an exception or has none left; an address stays whole, the rest is cut at infixes
-(spacy.io/usage/linguistic-features#how-tokenizer-works). Most of spaCy's time goes into making documents and lexemes, which
-nobody asks for here.
+loses marks at its two ends until it is an exception or has none left; an address stays whole, the rest is cut at infixes; words
+that are one expression (a smiley, a time of day) are joined again (spacy.io/usage/linguistic-features#how-tokenizer-works).
 """
 
-import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from itertools import chain
+
+from tasks.cleaning.english_rules import EnglishRules, rules_file
 
 _MAX_RUNS = 500_000
 _MAX_RUN_CHARS = 200
-# A stop is split off only after a small letter, a digit or 's; hyphens are split only between letters.
-_PLAIN_RUN = re.compile(
-    r"""([("]?)(?:([A-Za-z]+(?:-[A-Za-z]+)*)|([0-9]+(?:[.,:][0-9]+)*))((?<=[A-Za-z])'s)?((?<=[a-z0-9])\.)?([,!?)"]{0,2}|[;:])"""
-)
-_HYPHENS = re.compile("(-)")
-_DIGIT = re.compile("[0-9]")
+_NONE: Mapping[str, tuple[str, ...]] = {}
 
 
 class Runs(dict[str, tuple[str, ...]]):
@@ -28,67 +23,50 @@ class Runs(dict[str, tuple[str, ...]]):
 
     def __init__(self) -> None:
         super().__init__()
-        import spacy
-        from spacy.symbols import ORTH
-
-        self._spacy = spacy.blank("en").tokenizer
-        self._exceptions = {
-            run: tuple(filter(None, (piece[ORTH].strip() for piece in pieces))) for run, pieces in self._spacy.rules.items()
-        }
-        finders = (self._spacy.find_prefix, self._spacy.find_suffix, self._spacy.find_infix)
-        self._joined = frozenset(run for run in self._exceptions if any(find(run) for find in finders))
-        self._longest_joined = max(map(len, self._joined))
+        self._rules = EnglishRules(rules_file())
+        self._exceptions = self._rules.exceptions
+        self._expressions = frozenset(tuple(self._cut(run, _NONE)) for run in self._exceptions if self._rules.is_cut(run))
+        sizes: defaultdict[str, set[int]] = defaultdict(set)
+        for words in self._expressions:
+            sizes[words[0]].add(len(words))
+        self._sizes = dict(sizes)
 
     def __missing__(self, run: str) -> tuple[str, ...]:
-        if run.isascii() and run.isalpha():
-            words = self._exceptions.get(run) or (run,)
+        if run in self._exceptions:
+            words = self._exceptions[run]
+        elif run.isascii() and run.isalpha():
+            words = (run,)
         else:
-            words = self._plain(run) or self._by_rules(run) or self._by_spacy(run)
+            words = self._joined(tuple(self._cut(run, self._exceptions)))
         if len(run) <= _MAX_RUN_CHARS and len(self) < _MAX_RUNS:
             self[run] = words
         return words
 
-    def _by_spacy(self, run: str) -> tuple[str, ...]:
-        return tuple(stripped for token in self._spacy(run) if (stripped := token.text.strip()))
+    def _cut(self, run: str, exceptions: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+        """Yields the words of a run, before expressions are joined."""
+        before, core, after = self._without_affixes(run, exceptions)
+        yield from before
+        if core in exceptions:
+            yield from exceptions[core]
+        elif (core.isascii() and core.isalnum()) or self._rules.is_address(core):
+            yield core
+        else:
+            yield from self._cut_at_infixes(core)
+        yield from reversed(after)
 
-    def _plain(self, run: str) -> tuple[str, ...] | None:
-        """Returns the words of a run of ASCII letters or of a number, with marks around it; None for any other."""
-        found = _PLAIN_RUN.fullmatch(run)
-        if found is None:
-            return None
-        before, letters, number, owner, stop, after = found.groups()
-        parts = _HYPHENS.split(letters) if letters else [number]
-        last = parts[-1]
-        tried = (run, letters, *parts, f"{letters}.", f"{last}.", last + after, last + after[:1])
-        if not self._exceptions.keys().isdisjoint(tried):
-            return None
-        return *before, *parts, *filter(None, (owner, stop)), *after
-
-    def _by_rules(self, run: str) -> tuple[str, ...] | None:
-        """Returns the words of a run; None where neighbours among them may be one expression again."""
-        if run in self._exceptions:
-            return self._exceptions[run]
-        before, core, after = self._without_affixes(run)
-        words = (*before, *self._core(core), *reversed(after))
-        return None if self._may_join(words) else words
-
-    def _without_affixes(self, run: str) -> tuple[list[str], str, list[str]]:
+    def _without_affixes(self, run: str, exceptions: Mapping[str, tuple[str, ...]]) -> tuple[list[str], str, list[str]]:
         """Returns the marks before a run from the left, what is left, and the marks after it from the right."""
         before: list[str] = []
         after: list[str] = []
-        last_size = 0
-        while run and len(run) != last_size and run not in self._exceptions:
-            last_size = len(run)
-            num_before = self._prefix_chars(run)
-            if num_before and run[num_before:] in self._exceptions:
-                before.append(run[:num_before])
-                return before, run[num_before:], after
-            num_after = self._suffix_chars(run[num_before:])
-            if num_after and run[:-num_after] in self._exceptions:
-                after.append(run[-num_after:])
-                return before, run[:-num_after], after
-            if num_before + num_after > len(run):
-                num_after = 0
+        while run and run not in exceptions:
+            num_before = self._rules.prefix_chars(run)
+            if num_before and run[num_before:] in exceptions:
+                return [*before, run[:num_before]], run[num_before:], after
+            num_after = self._rules.suffix_chars(run[num_before:])
+            if num_after and run[:-num_after] in exceptions:
+                return before, run[:-num_after], [*after, run[-num_after:]]
+            if not num_before and not num_after:
+                break
             if num_before:
                 before.append(run[:num_before])
             if num_after:
@@ -96,30 +74,9 @@ class Runs(dict[str, tuple[str, ...]]):
             run = run[num_before : len(run) - num_after]
         return before, run, after
 
-    def _prefix_chars(self, run: str) -> int:
-        if run[0].isascii() and run[0].isalnum() and "$" not in run:  # of these only US$, C$ and A$ are any
-            return 0
-        return int(self._spacy.find_prefix(run))
-
-    def _suffix_chars(self, run: str) -> int:
-        if not run or (run[-1].isascii() and run[-1].isalpha() and run[-2:-1] not in ("'", "’") and not _DIGIT.search(run)):
-            return 0  # letters that are any: 's, and units after a digit
-        return int(self._spacy.find_suffix(run))
-
-    def _core(self, run: str) -> Iterator[str]:
-        """Yields the words of a run that has lost its affixes."""
-        if run in self._exceptions:
-            yield from self._exceptions[run]
-        elif not run:
-            return
-        elif "." in run and self._spacy.url_match(run):  # no address without a stop
-            yield run
-        else:
-            yield from self._cut_at_infixes(run)
-
     def _cut_at_infixes(self, run: str) -> Iterator[str]:
         start = 0
-        for found in self._spacy.find_infix(run):
+        for found in self._rules.infixes(run):
             if found.start() == 0:
                 continue
             yield from filter(None, (run[start : found.start()], found.group()))
@@ -127,17 +84,33 @@ class Runs(dict[str, tuple[str, ...]]):
         if start < len(run):
             yield run[start:]
 
-    def _may_join(self, words: tuple[str, ...]) -> bool:
-        """Whether neighbouring words, written together, are an expression of several marks."""
-        for first in range(len(words) - 1):
-            joined = words[first]
-            for word in words[first + 1 :]:
-                joined += word
-                if len(joined) > self._longest_joined:
-                    break
-                if joined in self._joined:
-                    return True
-        return False
+    def _joined(self, words: tuple[str, ...]) -> tuple[str, ...]:
+        """Returns the words with expressions joined: the longest first, of equal ones the first in the run."""
+        found = [
+            (-size, first)
+            for first, word in enumerate(words)
+            if word in self._sizes
+            for size in self._sizes[word]
+            if first + size <= len(words) and words[first : first + size] in self._expressions
+        ]
+        if not found:
+            return words
+        chosen: dict[int, int] = {}
+        taken: set[int] = set()
+        for minus_size, first in sorted(found):
+            end = first - minus_size
+            if first not in taken and end - 1 not in taken:
+                chosen[first] = end
+            taken.update(range(first, end))
+        return tuple(self._with_expressions(words, chosen))
+
+    def _with_expressions(self, words: tuple[str, ...], ends: Mapping[int, int]) -> Iterator[str]:
+        place = 0
+        while place < len(words):
+            end = ends.get(place, place + 1)
+            run = "".join(words[place:end])
+            yield from self._exceptions[run] if place in ends and run in self._exceptions else words[place:end]
+            place = end
 
 
 def split_runs(runs: Runs, text: str) -> list[str]:

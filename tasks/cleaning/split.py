@@ -31,7 +31,6 @@ class Split:
 
     def __init__(self, words: list[str]) -> None:
         self.words = words
-        self._most_copies: dict[int, int] = {}
 
     @cached_property
     def starts(self) -> Ints:
@@ -51,7 +50,7 @@ class Split:
 
     def joined_runs(self, n: int) -> Numbers:
         """A number for each run of n words, the same where the words joined are: [words - n + 1]."""
-        return (self._sums[self.starts[n:]] - self._sums[self.starts[:-n]]) * self._shifts[: len(self.words) - n + 1]
+        return (self._sums[n:] - self._sums[:-n]) * self._shifts[: len(self.words) - n + 1]
 
     def spaced_runs(self, n: int) -> Numbers:
         """A number for each run of n words, the same where the words are, one by one: [words - n + 1]."""
@@ -61,17 +60,17 @@ class Split:
             numbers = numbers * _SPREAD + self._word_numbers[place : num_runs + place]
         return numbers
 
-    def most_copies(self, n: int) -> int:
-        """How often the most frequent run of n words stands in the text."""
-        if n not in self._most_copies:
-            self._most_copies[n] = int(_counted(np.sort(self.spaced_runs(n)))[1].max())
-        return self._most_copies[n]
+    @cached_property
+    def ordered_pairs(self) -> Numbers:
+        """The numbers of all runs of two words in order."""
+        return np.sort(self.spaced_runs(2))
 
     @cached_property
     def _sums(self) -> Numbers:
+        """The polynomial of all characters before each word, and of all: [words + 1]."""
         sums = np.zeros(len(self.code_points) + 1, np.uint64)
         np.cumsum(self.code_points * _powers(len(self.code_points))[: len(self.code_points)], out=sums[1:])
-        return sums
+        return sums[self.starts]
 
     @cached_property
     def _shifts(self) -> Numbers:
@@ -115,13 +114,15 @@ def top_run_chars(split: Split, n: int, needed: float) -> int:
         return 0
     chars = split.run_chars(n) + n - 1
     longest = int(chars.max())
-    if split.most_copies(2) * longest <= needed:  # no longer run is more frequent
-        return 0
-    count = split.most_copies(n)
-    if count * longest <= needed:
+    most = int(needed) // longest
+    if not _more_copies(split.ordered_pairs, most):  # no longer run is more frequent
         return 0
     numbers = split.spaced_runs(n)
-    first, counts = _counted(np.sort(numbers))
+    ordered = np.sort(numbers)
+    if not _more_copies(ordered, most):
+        return 0
+    first, counts = _counted(ordered)
+    count = int(counts.max())
     place = int(np.isin(numbers, first[counts == count]).argmax())
     return count * int(chars[place])
 
@@ -129,17 +130,21 @@ def top_run_chars(split: Split, n: int, needed: float) -> int:
 def repeated_run_chars(split: Split, n: int, needed: float) -> int:
     """Returns the characters in runs of n words that stood earlier in the text; runs counted do not overlap.
 
-    Where all later copies, each as long as the longest run, would not have more than `needed` characters, that is 0.
+    Where all later copies, overlapping or not, would not have more than `needed` characters, that is 0.
     """
     if len(split.words) <= n:
         return 0
-    numbers, chars = split.joined_runs(n), split.run_chars(n)
-    ordered = np.sort(numbers)
-    copies = ordered[1:][ordered[1:] == ordered[:-1]]
-    if len(copies) * int(chars.max()) <= needed:
+    numbers = split.joined_runs(n)
+    if not _more_copies(np.sort(numbers), 1):
         return 0
-    nearest = np.minimum(np.searchsorted(copies, numbers), len(copies) - 1)
-    places = np.flatnonzero(copies[nearest] == numbers)
+    order = np.argsort(numbers)
+    is_copy = numbers[order[1:]] == numbers[order[:-1]]
+    chars = split.run_chars(n)
+    if int(chars[order[1:][is_copy]].sum()) <= needed:  # runs joined to the same text are of one length
+        return 0
+    repeated = np.zeros(len(numbers), np.bool_)
+    repeated[order[1:][is_copy]] = repeated[order[:-1][is_copy]] = True
+    places = np.flatnonzero(repeated)
     seen, total, free = set(), 0, 0
     for place, number, length in zip(places.tolist(), numbers[places].tolist(), chars[places].tolist(), strict=True):
         if place < free:
@@ -150,6 +155,11 @@ def repeated_run_chars(split: Split, n: int, needed: float) -> int:
         else:
             seen.add(number)
     return total
+
+
+def _more_copies(ordered: Numbers, count: int) -> bool:
+    """Says whether any number of a sorted array stands there more than `count` times."""
+    return count < len(ordered) and bool((ordered[count:] == ordered[: len(ordered) - count]).any())
 
 
 def _counted(ordered: Numbers) -> tuple[Numbers, Ints]:

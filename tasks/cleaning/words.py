@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from tasks.cleaning.base import Language
+from tasks.cleaning.english_rules import rules_file
 from tasks.cleaning.english_words import Runs, split_runs
 from tasks.core.segment import jieba_tokenizer
 
@@ -96,9 +97,7 @@ def _registered() -> dict[Language, type[Words]]:
 
 @lru_cache
 def _sentence_ends() -> frozenset[str]:
-    from spacy.pipeline import Sentencizer
-
-    return frozenset(Sentencizer.default_punct_chars)
+    return frozenset(rules_file()["sentence_ends"])
 
 
 @lru_cache(maxsize=100_000)

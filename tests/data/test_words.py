@@ -1,12 +1,17 @@
 """Words and sentences are those of datatrove's own tokenizers, so its filters decide alike."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.cleaning.english_rules import rules_file
 from tasks.cleaning.words import word_tokenizer
+from tests.conftest import ROOT
+from tests.english_rules import spacy_rules
 
 TEXTS = [
     'Hello.  World. "Quoted." he said... What?! OK',
@@ -16,6 +21,7 @@ TEXTS = [
     'end.  " We go on.',
     "IS_ALPHA test",
     "(8), ;-)x :)) (10a.m.), 'Cause US$5 5US$ 10km. 9°C. l'd’s “O.K.” ..x.. --a--b-- a/b:c=d%5E @x #y $$$",
+    "a(:) colon(:) (o.O)x :-)) 9a.m.-5p.m. x--y 16-to-8 p4-pre A.M.,",
     "www.x.org, (http://a.b.c/d?e=f). x@y.z; file.tar.gz 3.14-2 1,000.50$ v1.2-rc3+x été… A$1 C$",
 ]
 MARKS = st.text(st.sampled_from("aZ8.,:;!?()[]{}<>'\"-–—/\\@#$%&*_=+~^|°€é中。sSkmM…’”"), min_size=1, max_size=9)
@@ -78,3 +84,14 @@ def test_jieba_reads_no_cache_that_others_could_write(tmp_path, monkeypatch):
     monkeypatch.setattr(marshal, "load", lambda file: pytest.fail("a cache was read"))
     words.word_tokenizer.cache_clear()
     assert words.word_tokenizer("zh").word_tokenize("系统") == ["系统"]
+
+
+def test_the_rules_are_those_of_the_spacy_that_is_installed():
+    assert rules_file() == spacy_rules()
+
+
+def test_spacy_is_not_imported():
+    code = "from tasks.cleaning.words import word_tokenizer; word_tokenizer('en').split('a. :)'); import sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "tasks.cleaning.english_words" in done.stdout.split()
+    assert "spacy" not in done.stdout.split()
