@@ -36,6 +36,8 @@ class InputFile:
         url: Address of a remote file.
         stamp: What its store says of a remote file's content.
         groups: Row groups of a parquet file to read, first and one past the last; none: all.
+        span: Bytes of an uncompressed local file to read, first and one past the last; none: all.
+        lines_before: Lines of the file before its span.
     """
 
     name: str
@@ -44,6 +46,8 @@ class InputFile:
     stamp: str | None = None
     num_remote_bytes: int = 0
     groups: tuple[int, int] | None = None
+    span: tuple[int, int] | None = None
+    lines_before: int = 0
 
     @property
     def format(self) -> str:
@@ -200,7 +204,10 @@ def read_chunks(file: InputFile) -> Iterator[bytes]:
 
     with pa.OSFile(os.fsencode(file.path), "rb") if file.url is None else pa.PythonFile(open_remote(file.url), "r") as raw:
         stream = pa.CompressedInputStream(raw, file.compression) if file.compression else raw
-        while chunk := stream.read(_CHUNK_BYTES):
+        first, end = file.span or (0, None)
+        if first:
+            stream.seek(first)
+        while chunk := stream.read(_CHUNK_BYTES if end is None else min(_CHUNK_BYTES, end - stream.tell())):
             yield chunk
 
 
@@ -240,7 +247,7 @@ def read_whole(file: InputFile, max_bytes: int) -> bytes | None:
 
 def read_lines(file: InputFile, max_bytes: int) -> Iterator[Line]:
     """Yields the lines of a file; one longer than `max_bytes` comes without its bytes."""
-    number, length = 1, 0
+    number, length = file.lines_before + 1, 0
     parts: list[bytes] = []
     for chunk in read_chunks(file):
         *ends, rest = chunk.split(b"\n")

@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tasks.core.inputs import InputFile, open_binary
+from tasks.core.inputs import InputFile
 from tasks.core.store import write_durably
 from tasks.core.tables import TableWriter
 from tasks.core.text import one_line, text_safe
+from tasks.ingest.parts import parts
 from tasks.ingest.readers import read_records
 from tasks.ingest.records import Record
 from tasks.ingest.sources import FilesSource, HubSource, IngestSpec, source_files
@@ -91,47 +92,19 @@ def cut(spec: IngestSpec, work: Path, cache: Path) -> list[Piece]:
 
 
 def _batches(source: Any) -> Iterator[list[InputFile]]:
-    """Yields neighbouring files, and row groups of large ones, up to the size of a piece; a data set is one piece."""
+    """Yields neighbouring files, and parts of large ones, up to the size of a piece; a data set is one piece."""
     if not isinstance(source, FilesSource):
         yield [] if isinstance(source, HubSource) else source_files(source)
         return
     batch: list[InputFile] = []
     num_bytes = 0
-    for file, size in (part for whole in source_files(source) for part in _parts(source, whole)):
+    for file, size in (part for whole in source_files(source) for part in parts(source, whole, _PIECE_BYTES)):
         if batch and num_bytes + size > _PIECE_BYTES:
             yield batch
             batch, num_bytes = [], 0
         batch.append(file)
         num_bytes += size
     yield batch
-
-
-def _parts(source: FilesSource, file: InputFile) -> Iterator[tuple[InputFile, int]]:
-    """Yields a file, or a large parquet file in runs of row groups."""
-    size = file.now()[0]
-    sizes = _group_sizes(file) if size > _PIECE_BYTES and "parquet" in (source.format, file.format) else []
-    if len(sizes) < 2:
-        yield file, size
-        return
-    first, num_bytes = 0, 0
-    for group, group_bytes in enumerate(sizes):
-        num_bytes += group_bytes
-        if num_bytes >= _PIECE_BYTES or group == len(sizes) - 1:
-            yield replace(file, groups=(first, group + 1)), num_bytes
-            first, num_bytes = group + 1, 0
-
-
-def _group_sizes(file: InputFile) -> list[int]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with open_binary(file) as stream:
-            facts = pq.read_metadata(stream)
-    except (OSError, pa.ArrowException):  # its reader says what is wrong with it
-        return []
-    groups = [facts.row_group(group) for group in range(facts.num_row_groups)]
-    return [sum(group.column(column).total_compressed_size for column in range(group.num_columns)) for group in groups]
 
 
 def judged(source: Any, record: Record) -> Record:

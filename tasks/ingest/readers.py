@@ -45,7 +45,7 @@ def _guarded(file: InputFile, records: Iterator[Record]) -> Iterator[Record]:
     """Turns damage of a file into one quarantined record after those that could be read."""
     import pyarrow as pa
 
-    number = 0
+    number = file.lines_before
     try:
         for record in records:
             number = record.number

@@ -314,6 +314,37 @@ def test_workers_and_order_change_nothing(site, tmp_path, monkeypatch):
     assert [row["id"] for row in documents(made[0])][-40:] == [f"test/z.parquet:{number}" for number in range(1, 41)]
 
 
+def test_strings_of_a_parquet_file_that_are_no_utf8_cost_their_rows_only(site, tmp_path):
+    values = [b"one", b"\xff\xfe caf\xe9", b"two", b"three"]
+    ids = [b"a", b"b", b"c\xe9", b"d"]
+    text, names = (pa.Array.from_buffers(pa.string(), 4, pa.array(one, pa.binary()).buffers()) for one in (values, ids))
+    pq.write_table(pa.table({"id": names, "text": text}), tmp_path / "a.parquet")
+    corpus = read(site, tmp_path / "a.parquet")
+    assert [(row["id"], row["text"]) for row in documents(corpus)] == [("test/a", "one"), ("test/d", "three")]
+    assert quarantine(corpus) == [("a.parquet", 2, "undecodable"), ("a.parquet", 3, "undecodable")]
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_large_file_of_lines_is_read_in_parts(site, tmp_path, monkeypatch, end):
+    from tasks.ingest import pieces
+
+    lines = [json.dumps({"text": f"document {number} " * (number % 5 + 1)}) for number in range(60)]
+    lines[7], lines[20], lines[21], lines[40] = "", "{broken", json.dumps({"text": "long " * 400}), '{"text": "\u6c49"}\r'
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(("\n".join(lines) + end).encode())
+    whole = read(site.model_copy(update={"state_dir": tmp_path / "whole"}), path)
+    monkeypatch.setattr(pieces, "_PIECE_BYTES", 300)
+    monkeypatch.setattr(pieces, "_WORKER_BYTES", 300)
+    cut = pieces.cut(IngestSpec(sources=(source(path),)), tmp_path / "work", tmp_path)
+    spans = [piece.files[0].span for piece in cut]
+    assert len(spans) > 6
+    assert [end for _, end in spans] == [first for first, _ in spans[1:]] + [path.stat().st_size]
+    made = [read(site.model_copy(update={"state_dir": tmp_path / f"{n}", "data_workers": n}), path) for n in (1, 2)]
+    assert [one.digest for one in made] == [whole.digest] * 2
+    assert [row["id"] for row in documents(made[1])] == [row["id"] for row in documents(whole)]
+    assert quarantine(made[1]) == [("a.jsonl", 21, "broken_json")]
+
+
 def test_few_bytes_start_no_process(tmp_path):
     from tasks.ingest import pieces
 

@@ -55,5 +55,12 @@ def _group(source: Any, file: InputFile, table: Any, group: int, columns: Sequen
     for batch in table.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group], columns=columns):
         for row in range(batch.num_rows):
             number += 1
-            values = {name: column[row].as_py() for name, column in zip(columns, batch.columns, strict=True)}
-            yield row_record(source, file.name, number, values)
+            yield _record(source, file, number, {name: batch.column(name)[row] for name in columns})
+
+
+def _record(source: Any, file: InputFile, number: int, cells: dict[str, Any]) -> Record:
+    try:
+        values = {name: cell.as_py() for name, cell in cells.items()}
+    except UnicodeDecodeError as error:  # parquet takes any bytes for a string
+        return rejected(file, number, "undecodable", str(error))
+    return row_record(source, file.name, number, values)
