@@ -1,7 +1,7 @@
-"""Encoders: texts to token ids, by gigatoken where it gives the ids of `tokenizers`, else by `tokenizers` itself.
+"""Encoders: texts to token ids, by gigatoken or our own arrays where these give the ids of `tokenizers`, else by that itself.
 
-In: a tokenizer folder. Out: an `Encoder`. Invariants: special tokens are never made from text; the fast library is taken only
-after its ids were equal on probes of this corpus and on texts that are hard to split.
+In: a tokenizer folder. Out: an `Encoder`. Invariants: special tokens are never made from text; a fast encoder is taken only after
+its ids were equal on probes of this corpus and on texts that are hard to split.
 """
 
 import json
@@ -14,10 +14,13 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.tokenization.training import load_plain
+from tasks.tokenization.runs import RunsEncoder
+from tasks.tokenization.training import load_plain, split_pattern
 
-EncoderName = Literal["gigatoken", "tokenizers"]
+EncoderName = Literal["gigatoken", "runs", "tokenizers"]
 
+_FAST: tuple[EncoderName, ...] = ("gigatoken", "runs")
+_MOST_DIGITS = 10
 _HARD_TEXTS = (
     "",
     " \t\u3000\u00a0  \r\n\r\n \n",
@@ -27,6 +30,7 @@ _HARD_TEXTS = (
     "It's I'LL \u017f'S \u0130stanbul DON'T",
     "中文与English混排，全角「标点」……——！",
     "    def f(x):\n\treturn x  # 注释",
+    "二〇二六年，“'tis”\r\n\r\n !\n\n　's 'Sound x's'd 12〇 \t a",
 )
 
 
@@ -76,6 +80,30 @@ class _Gigatoken:
         return Encoded(np.asarray(awkward.flatten(found)), np.asarray(awkward.num(found), dtype=np.int64))
 
 
+class _Runs:
+    """Our own arrays, for the default split, which gigatoken does not know."""
+
+    def __init__(self, folder: Path) -> None:
+        max_digits = _han_runs_digits(folder)
+        if max_digits is None:
+            raise ValueError("another split than han_runs")
+        self._encoder = RunsEncoder(load_plain(folder), load_plain(folder), max_digits)
+
+    def __call__(self, texts: Sequence[str]) -> Encoded:
+        return Encoded(*self._encoder(texts))
+
+
+def _han_runs_digits(folder: Path) -> int | None:
+    """Returns how many digits a token may hold where a tokenizer splits text by runs of Han characters and does no more."""
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    steps = (tokenizer["pre_tokenizer"] or {}).get("pretokenizers", [])
+    if tokenizer["normalizer"] is not None or len(steps) != 2 or not all(one["special"] for one in tokenizer["added_tokens"]):
+        return None
+    pattern = steps[0].get("pattern", {}).get("Regex")
+    found = (number for number in range(1, _MOST_DIGITS + 1) if split_pattern("han_runs", number) == pattern)
+    return next(found, None)
+
+
 @lru_cache(maxsize=2)
 def load_encoder(folder: Path, name: EncoderName, threads: bool) -> Encoder:
     """Returns an encoder, loaded once a process.
@@ -85,20 +113,30 @@ def load_encoder(folder: Path, name: EncoderName, threads: bool) -> Encoder:
         name: Library that encodes.
         threads: Whether gigatoken takes every core; one otherwise.
     """
-    return _Gigatoken(folder, threads) if name == "gigatoken" else _Tokenizers(folder)
+    match name:
+        case "gigatoken":
+            return _Gigatoken(folder, threads)
+        case "runs":
+            return _Runs(folder)
+        case "tokenizers":
+            return _Tokenizers(folder)
 
 
 def choose_encoder(folder: Path, probes: Iterable[str]) -> tuple[EncoderName, str]:
     """Returns the library to encode with, and why it is that one."""
     texts = [*_HARD_TEXTS, *_special_texts(folder), *probes]
-    try:
-        fast = _Gigatoken(folder, threads=False)(texts)
-    except Exception as error:  # not installed, or a tokenizer of a kind it does not know: said in many ways
-        return "tokenizers", f"gigatoken does not take this tokenizer ({str(error).splitlines()[0][:80]})"
     sure = _Tokenizers(folder)(texts)
-    if np.array_equal(fast.lengths_D, sure.lengths_D) and np.array_equal(fast.ids_N, sure.ids_N):
-        return "gigatoken", f"ids equal to those of tokenizers on {len(texts)} probes"
-    return "tokenizers", "gigatoken gives other ids than tokenizers on a probe"
+    reasons = []
+    for name in _FAST:
+        try:
+            fast = load_encoder(folder, name, False)(texts)
+        except Exception as error:  # not installed, or a tokenizer of a kind it does not know: said in many ways
+            reasons.append(f"{name} does not take this tokenizer ({str(error).splitlines()[0][:80]})")
+            continue
+        if np.array_equal(fast.lengths_D, sure.lengths_D) and np.array_equal(fast.ids_N, sure.ids_N):
+            return name, f"ids equal to those of tokenizers on {len(texts)} probes"
+        reasons.append(f"{name} gives other ids than tokenizers on a probe")
+    return "tokenizers", "; ".join(reasons)
 
 
 def _special_texts(folder: Path) -> list[str]:

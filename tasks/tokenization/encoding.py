@@ -63,7 +63,7 @@ def encode(spec: EncodeSpec, corpus: CleanCorpus, tokenizer: Tokenizer, *, ctx: 
     ctx.log.info("encoding with %s: %s", encoder, why)
     pieces = _pieces(corpus, tokenizer, ctx.dir / _WORK, encoder, ctx.site.data_workers)
     waiting = [piece for piece in pieces if not piece.documents.exists()]
-    processes = ctx.site.data_workers if encoder == "tokenizers" else 1  # gigatoken has threads
+    processes = 1 if encoder == "gigatoken" else ctx.site.data_workers  # gigatoken has threads
     for done in run_jobs(encode_piece, waiting, processes):
         ctx.progress(len(pieces) - len(waiting) + done, len(pieces), "pieces")
     files: list[Tokens] = [np.load(piece.tokens, mmap_mode="r").view(np.ndarray) for piece in pieces]

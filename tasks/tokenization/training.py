@@ -73,8 +73,7 @@ def _train(source: TrainTokenizer, corpus: CleanCorpus) -> Any:
     """Trains byte-level BPE: Sennrich et al. 2016 (arXiv 1508.07909) over bytes, as in GPT-2."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    digits = r"\p{N}" if source.max_digits == 1 else rf"\p{{N}}{{1,{source.max_digits}}}"
-    pieces = pre_tokenizers.Split(Regex(_PIECES[source.split].replace("DIGITS", digits)), "isolated")
+    pieces = pre_tokenizers.Split(Regex(split_pattern(source.split, source.max_digits)), "isolated")
     model = Tokenizer(models.BPE())
     model.pre_tokenizer = pre_tokenizers.Sequence([pieces, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     model.decoder = decoders.ByteLevel()
@@ -87,6 +86,12 @@ def _train(source: TrainTokenizer, corpus: CleanCorpus) -> Any:
     )
     model.train_from_iterator(_training_texts(corpus), trainer)
     return model
+
+
+def split_pattern(split: str, max_digits: int) -> str:
+    """Returns the regular expression of a way of splitting text."""
+    digits = r"\p{N}" if max_digits == 1 else rf"\p{{N}}{{1,{max_digits}}}"
+    return _PIECES[split].replace("DIGITS", digits)
 
 
 def _training_texts(corpus: CleanCorpus) -> Iterator[str]:

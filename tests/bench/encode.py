@@ -1,7 +1,7 @@
 """Text to token shards: our encode stage beside datatrove's DocumentTokenizer and `datasets.map`, each a process of its own.
 
 In: `--mb N`. Out: one JSON line in `results/encode.jsonl`. All read the same parquet files of Chinese and English documents and
-use the same byte-level BPE of 16,000 entries, which splits text as Llama 3 does, two processes or threads, and write token files.
+use the same byte-level BPE of 16,000 entries (`--split`), two processes or threads, and write token files.
 Seconds are wall-clock from the start of the process to its end, imports included. Invariant: the ids of every document are
 compared with those of `tokenizers`.
 """
@@ -30,7 +30,7 @@ END = "<|endoftext|>"
 EVERY = ("web", "articles", "wikipedia", "mail", "poetry", "commands", "man-zh", "debian", "man")
 
 
-def _artifacts(work: Path) -> tuple[Any, Any]:
+def _artifacts(work: Path, split: str) -> tuple[Any, Any]:
     """Returns the corpus and the tokenizer, made by the first call."""
     from tasks.core.site import Site
     from tasks.tokenization import TokenizerSpec, make_tokenizer
@@ -38,20 +38,20 @@ def _artifacts(work: Path) -> tuple[Any, Any]:
     site = Site(state_dir=work / "state", data_workers=WORKERS)
     corpus = clean_corpus.build(BenchSpec(path=str(work / "all.jsonl")), site=site)
     small = clean_corpus.build(BenchSpec(path=str(work / "some.jsonl")), site=site)
-    spec = TokenizerSpec.model_validate({"source": {"kind": "train", "vocab_size": 16_000, "split": "llama3"}})
+    spec = TokenizerSpec.model_validate({"source": {"kind": "train", "vocab_size": 16_000, "split": split}})
     return corpus, make_tokenizer.build(spec, small, no_base(site), site=site)
 
 
-def ours(work: Path, out: Path) -> None:
+def ours(work: Path, out: Path, split: str) -> None:
     """Our stage."""
     from tasks.core.site import Site
     from tasks.tokenization import EncodeSpec, encode
 
-    corpus, tokenizer = _artifacts(work)
+    corpus, tokenizer = _artifacts(work, split)
     encode.build(EncodeSpec(), corpus, tokenizer, site=Site(state_dir=out, data_workers=WORKERS))
 
 
-def datatrove(work: Path, out: Path) -> None:
+def datatrove(work: Path, out: Path, _: str) -> None:
     """datatrove's DocumentTokenizer in two processes, each with its files."""
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.readers import ParquetReader
@@ -68,7 +68,7 @@ def datatrove(work: Path, out: Path) -> None:
     LocalPipelineExecutor(pipeline, tasks=WORKERS, workers=WORKERS, logging_dir=str(out / "logs"), skip_completed=False).run()
 
 
-def datasets(work: Path, out: Path) -> None:
+def datasets(work: Path, out: Path, _: str) -> None:
     """`datasets.map` with a fast tokenizer in two processes, and its table of ids on disk."""
     from datasets import load_dataset
     from transformers import AutoTokenizer
@@ -85,18 +85,18 @@ def datasets(work: Path, out: Path) -> None:
     encoded.save_to_disk(str(out / "encoded"))
 
 
-def _timed(side: str, work: Path) -> float:
+def _timed(side: str, work: Path, split: str) -> float:
     """Returns the seconds of one run in an empty folder."""
     out = work / side
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     start = time.perf_counter()
-    command = [sys.executable, "-m", "tests.bench.encode", "--side", side, "--work", str(work)]
+    command = [sys.executable, "-m", "tests.bench.encode", "--side", side, "--work", str(work), "--split", split]
     subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
     return round(time.perf_counter() - start, 2)
 
 
-def _prepare(shared: Path, work: Path, num_bytes: int) -> dict[str, Any]:
+def _prepare(shared: Path, work: Path, num_bytes: int, split: str) -> dict[str, Any]:
     """Writes the inputs, and returns what they are."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -105,7 +105,7 @@ def _prepare(shared: Path, work: Path, num_bytes: int) -> dict[str, Any]:
     found = lines(rows)
     (work / "all.jsonl").write_text("".join(found), encoding="utf-8")
     (work / "some.jsonl").write_text("".join(found[::8]), encoding="utf-8")
-    _, tokenizer = _artifacts(work)
+    _, tokenizer = _artifacts(work, split)
     shutil.copytree(tokenizer.path, work / "tokenizer")
     (work / "parts").mkdir()
     for part in range(WORKERS):
@@ -149,22 +149,25 @@ def main() -> None:
     parser.add_argument("--mb", type=float, default=8, help="size of the input in MB (10**6 bytes); 64 for the figure")
     parser.add_argument("--rounds", type=int, default=1, help="runs of each side")
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the shared data")
+    parser.add_argument("--split", choices=("llama3", "han_runs"), default="llama3", help="how the tokenizer splits text")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     settings = parser.parse_args()
     if settings.side:
-        {"ours": ours, "datatrove": datatrove, "datasets": datasets}[settings.side](settings.work, settings.work / settings.side)
+        {"ours": ours, "datatrove": datatrove, "datasets": datasets}[settings.side](
+            settings.work, settings.work / settings.side, settings.split
+        )
         return
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        about = _prepare(settings.shared, work, int(settings.mb * 1e6))
+        about = _prepare(settings.shared, work, int(settings.mb * 1e6), settings.split)
         seconds: dict[str, list[float]] = {side: [] for side in SIDES}
         for _ in range(settings.rounds):
             for side in SIDES:
-                seconds[side].append(_timed(side, work))
+                seconds[side].append(_timed(side, work, settings.split))
         equal = _num_equal(work)
     against = {side: ratios(seconds["ours"], seconds[side]) for side in SIDES[1:]}
-    figures = {"input": about, "workers": WORKERS, "seconds": seconds, "against": against, "ids": equal}
+    figures = {"input": about, "workers": WORKERS, "split": settings.split, "seconds": seconds, "against": against, "ids": equal}
     note("encode", ("datatrove", "datasets", "tokenizers", "gigatoken"), figures)
 
 

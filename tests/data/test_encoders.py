@@ -1,6 +1,7 @@
 """Encoders: gigatoken where it gives the ids of `tokenizers`, which remain the measure."""
 
 import json
+import random
 import shutil
 
 import numpy as np
@@ -13,6 +14,8 @@ from tasks.tokenization.training import load_plain
 from tests.data.kit import chinese, clean_of, english, no_base
 
 TEXTS = [english(1), chinese(2), "", "<|endoftext|> is text, <|im_start|> too", "e\u0301 \U0001f469\u200d\U0001f467 12345 İ"]
+
+HARD = list("abe'stSrRevlLdDmM   \n\n\r\t 1234 中文汉，。!!-. \u017f\u0301\u3000\u00a0é\x1f〇⺀²İ😀")
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +42,28 @@ def test_a_trained_tokenizer_is_encoded_by_gigatoken_with_the_ids_of_tokenizers(
         assert [part.tolist() for part in parts] == [model.encode(text, add_special_tokens=False).ids for text in TEXTS]
 
 
-@pytest.mark.parametrize("settings", [{"max_digits": 2}, {"split": "han_runs"}])
-def test_a_way_of_splitting_it_does_not_know_is_left_to_tokenizers(corpus, tmp_path, settings):
-    folder = trained(corpus, tmp_path, **settings).path
+def test_a_way_of_splitting_that_no_fast_encoder_knows_is_left_to_tokenizers(corpus, tmp_path):
+    folder = trained(corpus, tmp_path, max_digits=2).path
     name, why = choose_encoder(folder, TEXTS)
     assert name == "tokenizers"
-    assert "does not take this tokenizer" in why
+    assert "gigatoken does not take this tokenizer" in why
+    assert "another split than han_runs" in why
     found = load_encoder(folder, name, False)(TEXTS)
     assert found.lengths_D.tolist() == [len(load_plain(folder).encode(text, add_special_tokens=False).ids) for text in TEXTS]
+
+
+@pytest.mark.parametrize("digits", [1, 2, 3])
+def test_the_default_split_is_encoded_by_arrays_with_the_ids_of_tokenizers(corpus, tmp_path, digits):
+    folder = trained(corpus, tmp_path, split="han_runs", max_digits=digits).path
+    assert choose_encoder(folder, TEXTS)[0] == "runs"
+    choose = random.Random(digits)
+    texts = [*TEXTS, "\U0010ffff 二〇", *("".join(choose.choices(HARD, k=choose.randrange(40))) for _ in range(3_000))]
+    model, encoder = load_plain(folder), load_encoder(folder, "runs", False)
+    for part in (texts[:1_000], texts[1_000:], texts[:0]):
+        found = encoder(part)
+        sure = [one.ids for one in model.encode_batch_fast(part, add_special_tokens=False)]
+        assert found.lengths_D.tolist() == [len(ids) for ids in sure]
+        assert found.ids_N.tolist() == [id for ids in sure for id in ids]
 
 
 def test_other_ids_on_a_probe_are_noticed(corpus, tmp_path):
