@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from tasks.modeling.specs import MuonSpec, OptimSpec, Schedule, learning_rate
+from tasks.modeling.muon import Muon
+from tasks.modeling.specs import MuonSpec, OptimSpec, ResolvedPrecision, Schedule, learning_rate
 
 Weights = dict[str, torch.nn.Parameter]
 
@@ -31,13 +32,16 @@ class Together(torch.optim.Optimizer):
             part.step()
 
 
-def build_optimizer(model: Any, spec: OptimSpec, rate_factors: Mapping[str, float] | None = None) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: Any, spec: OptimSpec, rate_factors: Mapping[str, float] | None = None, precision: ResolvedPrecision = "fp32"
+) -> torch.optim.Optimizer:
     """Returns the optimiser of the weights that are trained; vectors (norms, biases) are not decayed.
 
     Args:
         model: Holds the weights.
         spec: What the optimiser is told.
         rate_factors: Share of the learning rate by name of the weight; 1 for those not named.
+        precision: Number format of the training's products; Muon orthogonalises in bf16 where that is it, else in fp32.
     """
     factors = rate_factors or {}
     trained = trained_weights(model)
@@ -45,7 +49,8 @@ def build_optimizer(model: Any, spec: OptimSpec, rate_factors: Mapping[str, floa
         return _adamw(trained, spec, factors)
     hidden = hidden_matrices(model)
     rest = {name: weight for name, weight in trained.items() if name not in hidden}
-    parts = [_muon(hidden, spec, factors)] if hidden else []
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    parts = [_muon(hidden, spec, factors, dtype)] if hidden else []
     return Together([*parts, _adamw(rest, spec, factors)] if rest else parts)
 
 
@@ -63,13 +68,13 @@ def _adamw(weights: Weights, spec: OptimSpec, factors: Mapping[str, float]) -> t
     )
 
 
-def _muon(weights: Weights, spec: MuonSpec, factors: Mapping[str, float]) -> torch.optim.Optimizer:
-    return torch.optim.Muon(
+def _muon(weights: Weights, spec: MuonSpec, factors: Mapping[str, float], dtype: torch.dtype) -> torch.optim.Optimizer:
+    return Muon(
         by_rate([{"params": list(weights.values()), "peak": spec.matrix_learning_rate}], weights, factors),
+        dtype,
         lr=spec.matrix_learning_rate,
         weight_decay=spec.weight_decay,
         momentum=spec.momentum,
-        adjust_lr_fn="match_rms_adamw",
     )
 
 

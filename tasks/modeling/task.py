@@ -16,6 +16,7 @@ from torch import Tensor
 from tasks.modeling.batches import Batch, Ids, Rows, step_rows
 from tasks.modeling.job import Compute
 from tasks.modeling.parallel import World
+from tasks.modeling.specs import ResolvedPrecision
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Place:
 
     folder: Path
     world: World
-    precision: str
+    precision: ResolvedPrecision
     micro_rows: int | None = None
     compute: Compute = field(default_factory=Compute)
     prefix: str = ""

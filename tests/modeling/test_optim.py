@@ -1,5 +1,6 @@
 """Optimisers: which weight is updated how, by which rate, and that a cut changes nothing."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from flows.presets import load_recipe
 from tasks.core.errors import RecipeError
 from tasks.modeling.model import build_model
+from tasks.modeling.muon import Muon, orthogonal
 from tasks.modeling.optim import build_optimizer, set_learning_rate
 from tasks.modeling.specs import AdamWSpec, CosineSchedule, MuonSpec
 from tasks.tuning.lora import LoraSpec
@@ -76,6 +78,43 @@ def test_muon_steps_in_an_orthogonal_direction_of_adamw_s_size() -> None:
     assert lengths.min() > 0.6
     assert lengths.max() < 1.3
     assert float((step * weight.grad).sum()) > 0
+
+
+def stepped(make: Callable[[Any], torch.optim.Optimizer], num_steps: int = 3) -> list[torch.Tensor]:
+    """Steps a matrix, wide or tall, along the same random gradients."""
+    found = []
+    for shape in ((32, 64), (64, 32)):
+        random = torch.Generator().manual_seed(0)
+        weight = torch.nn.Parameter(torch.randn(shape, generator=random))
+        optimizer = make([weight])
+        for _ in range(num_steps):
+            weight.grad = torch.randn(shape, generator=random)
+            optimizer.step()
+        found.append(weight.detach())
+    return found
+
+
+def test_muon_in_bf16_is_torch_s_and_in_fp32_it_is_that_but_for_rounding() -> None:
+    settings = {"lr": 1e-2, "weight_decay": 0.1, "momentum": 0.95}
+    theirs = stepped(lambda weights: torch.optim.Muon(weights, adjust_lr_fn="match_rms_adamw", **settings))
+    for dtype, rounding in ((torch.bfloat16, 0.0), (torch.float32, 2e-3)):
+        ours = stepped(lambda weights, dtype=dtype: Muon(weights, dtype, **settings))
+        gaps = [float((one - other).abs().max()) for one, other in zip(ours, theirs, strict=True)]
+        assert max(gaps) <= rounding
+        assert (max(gaps) > 0) == (dtype == torch.float32)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("fp16", torch.float32), ("bf16", torch.bfloat16)])
+def test_muon_orthogonalises_in_the_number_format_of_the_training(
+    precision: Any, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    monkeypatch.setattr("tasks.modeling.muon.orthogonal", lambda matrix: seen.add(matrix.dtype) or orthogonal(matrix))
+    model = build_model(MODEL, 64, SPECIAL, 0)
+    for one in model.parameters():
+        one.grad = torch.randn(one.shape, generator=torch.Generator().manual_seed(1))
+    build_optimizer(model, MUON, precision=precision).step()
+    assert seen == {dtype}
 
 
 def test_muon_learns_and_a_kill_changes_no_bit(tmp_path: Path) -> None:
