@@ -1,6 +1,10 @@
-"""SIGKILL at twenty moments drawn at random, in steps, looks and saves: the training goes on each time, to the same bits."""
+"""SIGKILL at twenty moments drawn at random, in steps, looks and saves: the training goes on each time, to the same bits.
+
+And SIGTERM, as whoever cancels a run sends it: the training saves and leaves by itself.
+"""
 
 import importlib
+import json
 import multiprocessing
 import random
 import time
@@ -14,6 +18,8 @@ import torch
 from pydantic import BaseModel
 from safetensors.torch import load_file
 
+from tasks.core.child import started
+from tasks.core.errors import TransientError
 from tasks.core.site import Site
 from tasks.modeling.job import METRICS_NAME, PretrainJob
 from tasks.modeling.records import read_records
@@ -96,3 +102,30 @@ def test_twenty_kills_change_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
     assert made["killed"].train_loss == made["calm"].train_loss
     assert made["killed"].held_out == made["calm"].held_out
+
+
+@pytest.mark.slow
+def test_a_training_that_is_stopped_saves_and_leaves_before_it_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of `started` all processes get SIGTERM, and after 30 s SIGKILL, which leaves no error behind."""
+    site = Site(state_dir=tmp_path / "state")
+    tokenizer = toy_tokenizer.build(ToySpec(), site=site)
+    corpus = toy_tokens.build(ToySpec(size=200), tokenizer, site=site)
+    long = SPEC.model_copy(update={"train": SPEC.train.model_copy(update={"num_tokens": 8 * 64 * 100_000})})
+    left: dict[str, Any] = {}
+
+    def run(function: str, job: BaseModel, ctx: Any, **_: Any) -> None:
+        job_file = tmp_path / "job.json"
+        job_file.write_text(job.model_dump_json(), encoding="utf-8")
+        with started(function, job_file, site, ctx.log, torchrun=True) as process:
+            while _latest(ctx.dir / "extra" / METRICS_NAME) < 7:
+                assert process.poll() is None
+                time.sleep(0.01)
+        left["error"] = json.loads(job_file.with_name("error.json").read_text(encoding="utf-8"))
+        left["steps"] = {int(path.name[5:]) for path in (ctx.dir / "extra" / "checkpoints").iterdir()}
+        raise TransientError("stopped")
+
+    monkeypatch.setattr("tasks.core.child.run_child", run)
+    with pytest.raises(TransientError, match=r"^stopped$"):
+        pretrain.build(long, corpus, tokenizer, no_base(site), site=site)
+    assert left["error"]["type"] == "TransientError"
+    assert f"asked to stop at step {max(left['steps'])}; it resumes from there" in left["error"]["message"]

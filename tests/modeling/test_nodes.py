@@ -1,6 +1,7 @@
 """Two nodes on loopback, one process each: node 0 as a stage starts it, node 1 with `textmill join`."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,20 @@ from tests.modeling.test_parallel import curve, result
 from tests.modeling.training import TinyJob, train_tiny
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_site_profiles_of_the_docs_are_sites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "many-devices.md").read_text(encoding="utf-8")
+    profiles = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TEXTMILL_STATE_DIR")
+    found = []
+    for profile in profiles:
+        (tmp_path / "textmill.toml").write_text(profile, encoding="utf-8")
+        found.append(Site())
+    assert [(one.num_processes, one.sharding, one.resolved_device) for one in found] == [(8, "fsdp2", "cuda")] * 2
+    assert [one.data_engine for one in found] == ["local", "slurm"]
+    assert [str(one.state_dir) for one in found] == ["/scratch/textmill", "/shared/textmill"]
 
 
 def free_port() -> int:

@@ -147,14 +147,7 @@ def test_special_tokens_and_padding_are_never_chosen(text: TokenText) -> None:
         assert (row.targets_T[is_edge] == IGNORED).all()
 
 
-def test_without_a_target_the_loss_is_0_and_so_is_the_gradient(text: TokenText) -> None:
-    model = model_for(MASKED, "bert", text)
-    batch = make_batch(MASKED.rows(text), np.array([0]), CPU)
-    empty = replace(batch, targets_BT=torch.full_like(batch.targets_BT, IGNORED), num_targets=0)
-    loss = MASKED.loss(model, empty)
-    loss.backward()
-    assert loss.item() == 0.0
-    assert all(weight.grad is None or not weight.grad.any() for weight in model.parameters())
+def test_where_nothing_may_be_hidden_nothing_is(text: TokenText) -> None:
     _, targets = MASKED.hide(text, np.array([text.roles["sep"]] * 4), "en", np.random.default_rng(0))
     assert (targets == IGNORED).all()
 
@@ -189,6 +182,21 @@ def test_whole_words_change_what_is_hidden(text: TokenText) -> None:
         for place in range(1, len(ids)):
             if not names[place].startswith((b" ", b"\n")) and not names[place - 1].endswith((b" ", b"\n")):
                 assert (targets[place] == IGNORED) == (targets[place - 1] == IGNORED)
+
+
+def test_whole_words_are_those_of_jieba_in_chinese_and_runs_without_space_elsewhere(text: TokenText, coder: Any) -> None:
+    whole = MASKED.model_copy(update={"whole_words": True, "share": 0.4})
+    files, folder = ([one for char in word for one in coder.encode(char)] for word in ("我们", "喜欢"))
+    hidden = {
+        lang: {
+            tuple((whole.hide(text, np.array(files + folder), lang, np.random.default_rng(seed))[1] != IGNORED).tolist())
+            for seed in range(30)
+        }
+        for lang in ("zh", "en")
+    }
+    first, second = [True] * len(files) + [False] * len(folder), [False] * len(files) + [True] * len(folder)
+    assert len(files) > 2, "a word lies in several tokens"
+    assert hidden == {"zh": {tuple(first), tuple(second)}, "en": {tuple([True] * len(files + folder))}}
 
 
 def test_shares_beyond_the_whole_are_refused() -> None:
@@ -401,6 +409,21 @@ def test_padding_is_never_a_target_and_counts_are_true(text: TokenText, objectiv
     is_pad &= batch.ids_BT == text.special.pad
     assert is_pad.any()
     assert (batch.targets_BT[is_pad] == IGNORED).all()
+
+
+@pytest.mark.parametrize(
+    ("objective", "family"),
+    [(MASKED, "bert"), (MASKED, "modernbert"), (PAIRS, "bert"), (SPANS, "t5"), (INFILL, "bart"), (MIDDLE, "qwen3")],
+    ids=lambda one: getattr(one, "kind", one),
+)
+def test_without_a_target_the_loss_is_0_and_so_is_the_gradient(text: TokenText, objective: Any, family: str) -> None:
+    model = model_for(objective, family, text)
+    batch = make_batch(objective.rows(text), np.array([0]), CPU)
+    empty = replace(batch, targets_BT=torch.full_like(batch.targets_BT, IGNORED), num_targets=0)
+    loss = objective.loss(model, empty).sum()
+    loss.backward()
+    assert loss.item() == 0.0
+    assert all(weight.grad is None or not weight.grad.any() for weight in model.parameters())
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "bert", "modernbert", "t5", "bart"])
