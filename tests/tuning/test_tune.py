@@ -171,7 +171,7 @@ def test_only_long_conversations_are_dropped_and_counted(base: Checkpoint, conve
     from tasks.modeling.job import Execution
     from tasks.modeling.words import model_special_ids
     from tasks.tuning.job import TuneJob
-    from tasks.tuning.train import _rows
+    from tasks.tuning.train import _packed
 
     model = merged(base)
     tokenizer, special = load_tokenizer(base.path / "model"), model_special_ids(model)
@@ -188,17 +188,17 @@ def test_only_long_conversations_are_dropped_and_counted(base: Checkpoint, conve
     lengths = sorted(len(chat_ids(tokenizer, one, to_answer=False)) for one in read_messages(conversations.path, "train"))
     model.config.max_position_embeddings = lengths[30] - 1
     notes: Counter[str] = Counter()
-    rows = _rows(job, tokenizer, special, "train", model.config, notes)
+    rows = _packed(job, tokenizer, special, "train", model.config, notes)[""]
     assert isinstance(rows, ExampleRows)
     assert notes["items"] == 60
     assert notes["too_long"] == notes["dropped"] == sum(length > lengths[30] for length in lengths) > 0
     assert len(rows.examples) == 60 - notes["dropped"]
     longer = Counter(items=0)
     shorter = job.model_copy(update={"row_tokens": lengths[5] - 1})
-    assert _rows(shorter, tokenizer, special, "train", model.config, longer).row_tokens == lengths[5] - 1
+    assert _packed(shorter, tokenizer, special, "train", model.config, longer)[""].row_tokens == lengths[5] - 1
     assert longer["dropped"] == sum(length > lengths[5] for length in lengths) > notes["dropped"]
     with pytest.raises(RecipeError, match=rf"tune.row_tokens is 999, but the base's context has {lengths[30] - 1}"):
-        _rows(job.model_copy(update={"row_tokens": 999}), tokenizer, special, "train", model.config, longer)
+        _packed(job.model_copy(update={"row_tokens": 999}), tokenizer, special, "train", model.config, longer)
     model.config.max_position_embeddings = 8
     with pytest.raises(ContractError, match="fits a row of 8 tokens"):
-        _rows(job, tokenizer, special, "train", model.config, notes)
+        _packed(job, tokenizer, special, "train", model.config, notes)
