@@ -24,7 +24,7 @@ from tasks.modeling.specs import TrainSpec
 from tasks.tuning.labelled import tune_labelled
 from tests.bench.result import FOLDER, note
 
-NAME, COPIES, BATCH_ROWS, NUM_STEPS = "few_labels", 4, 16, 60
+NAME, COPIES, BATCH_ROWS, NUM_STEPS = "few_labels", 4, 16, 150
 ARMS = ("plain", "synonyms")
 Key = tuple[str, int, int]
 
