@@ -112,7 +112,7 @@ def tune_labelled(spec: TuneLabelledSpec, base: Checkpoint, labelled: Labelled, 
         **_settings(spec, peak_of(read_manifest(base.path))),
     )
     ctx.run_child("tasks.tuning.labelled_train:tune_labelled_main", job, torchrun=True)
-    return _commit(spec, base, read_result(ctx), ctx)
+    return _commit(spec, base, labelled, read_result(ctx), ctx)
 
 
 # The same, of the model that labels text for the one that is kept.
@@ -127,7 +127,7 @@ def _settings(spec: TuneLabelledSpec, base_rate: float | None) -> dict[str, Any]
     return spec.model_copy(update={"optim": spec.optim.model_copy(update={"learning_rate": rate})}).model_dump()
 
 
-def _commit(spec: TuneLabelledSpec, base: Checkpoint, result: TrainResult, ctx: StageContext) -> Checkpoint:
+def _commit(spec: TuneLabelledSpec, base: Checkpoint, labelled: Labelled, result: TrainResult, ctx: StageContext) -> Checkpoint:
     figures = json.loads((ctx.dir / EXTRA_DIR / FIGURES_NAME).read_text(encoding="utf-8"))
     return ctx.commit(
         Checkpoint,
@@ -144,7 +144,7 @@ def _commit(spec: TuneLabelledSpec, base: Checkpoint, result: TrainResult, ctx: 
         context_tokens=base.context_tokens,
         licence=base.licence,
         held_out=result.figures,
-        warnings=(*base.warnings, *_warnings(spec, result)),
+        warnings=(*base.warnings, *_made(labelled), *_warnings(spec, result)),
         figures=figures,
     )
 
@@ -210,6 +210,14 @@ def _value_facts(labelled: Labelled, rows: list[dict[str, Any]], train: list[dic
     if not values.std() > 0:
         raise ContractError(f"all train values of {labelled.address} are {values[0]:g}: there is nothing to learn")
     return HeadFacts(task="regression", mean=float(values.mean()), spread=float(values.std()))
+
+
+def _made(labelled: Labelled) -> list[str]:
+    """Tells the model card of training items that nobody wrote or labelled."""
+    if not labelled.made_by:
+        return []
+    ways = ", ".join(f"{count:,} by {way}" for way, count in labelled.made_by.items())
+    return [f"of {labelled.items_by_split['train']:,} training items some were made by machine: {ways}"]
 
 
 def _warnings(spec: TuneLabelledSpec, result: TrainResult) -> list[str]:

@@ -156,6 +156,8 @@ def test_sure_labels_become_training_items_that_say_whose_they_are(
     assert others == {split: count for split, count in classes.items_by_split.items() if split != "train"}
     tuned = tune_labelled.build(TUNE, toy_base.build(ToyBaseSpec(), site=shared_site), made, site=shared_site)
     assert tuned.num_steps > first.num_steps
+    assert tuned.warnings == (f"of {48 + len(new)} training items some were made by machine: {len(new)} by pseudo_labels",)
+    assert first.warnings == ()
     bar = max(row["confidence"] for row in new) + 1e-9
     if bar < 1:
         with pytest.raises(ContractError, match=r"labels none of 80 texts.*lower min_confidence"):
