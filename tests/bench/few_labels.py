@@ -7,6 +7,7 @@ label. Accuracy is that on the 1,821 test sentences, with the weights of the las
 """
 
 import argparse
+import itertools
 import json
 import random
 from pathlib import Path
@@ -23,6 +24,7 @@ from tasks.labelled.synonyms import SHIPPED
 from tasks.modeling.specs import TrainSpec
 from tasks.tuning.labelled import tune_labelled
 from tests.bench.result import FOLDER, note
+from tests.modeling.kit import in_process
 
 NAME, COPIES, BATCH_ROWS, NUM_STEPS = "few_labels", 4, 16, 150
 ARMS = ("plain", "synonyms")
@@ -90,11 +92,10 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True)
     asked = parser.parse_args()
     site = Site(state_dir=asked.state)
-    for seed in range(asked.seeds):
-        for labels in asked.labels:
-            for arm in asked.arms:
-                if (arm, labels, seed) not in done():
-                    run(arm, labels, seed, asked.data, site)
+    missing = [key for key in itertools.product(asked.arms, asked.labels, range(asked.seeds)) if key not in done()]
+    with in_process():  # starting a child takes longer than so short a training
+        for arm, labels, seed in sorted(missing, key=lambda key: key[1:]):
+            run(arm, labels, seed, asked.data, site)
 
 
 if __name__ == "__main__":
