@@ -4,10 +4,10 @@ In: `--peer-python PYTHON`, of an environment made apart, since trl is no part o
 `python -m venv peer && peer/bin/pip install trl==1.16.0 torch==2.13.0 transformers==5.23.0 peft==0.21.2`. Out: JSON, and one
 line in `results/tune.jsonl`. Each run is a process of its own under the same GLIBC_TUNABLES (huge pages) and threads, trains
 rank 16 on all linear layers once over the same chats (rows of 1,024 tokens), and its first step is not timed. Ours: eager, as
-it is by default, and compiled (TEXTMILL_COMPILE). Peers: trl at its best settings for a CPU (two packed rows, no recomputation,
-bf16) and at its defaults (8 chats a batch, padding, recomputation). The sides alternate; ratios are those of neighbouring runs.
-Invariant: all learn the same labels; the loss on held-out chats, taken by one program from the adapters that are left, is
-written beside each ratio; peak memory is the process's.
+it is by default, and compiled (TEXTMILL_COMPILE). Peers: trl at its best settings for a CPU (two packed rows, no recomputation)
+and at its defaults (8 chats a batch, padding, recomputation). The sides alternate; ratios are those of neighbouring runs.
+Invariants: all learn the same labels in the same precision; the loss on held-out chats, taken by one program from the adapters
+that are left, is written beside each ratio; peak memory is the process's.
 
 A round takes about 4 minutes on 2 cores; `--rounds 1` in several calls appends a line each.
 """
@@ -64,6 +64,7 @@ class Run(BaseModel):
     alpha: float = 32.0
     learning_rate: float = 2e-4
     seed: int = 0
+    precision: str
 
 
 def prepare(base: Path, chats: Path, folder: Path, num_train: int, num_held_out: int, row_tokens: int) -> Path:
@@ -100,7 +101,7 @@ def ours(run: Run) -> dict[str, float]:
     train = TrainSpec(batch_rows=run.batch_rows, num_epochs=1, eval_rows=1, eval_every_steps=999, checkpoint_every_steps=999)
     ends: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(Path(folder), World(0, 1, CPU), "bf16", run.batch_rows, Compute(compile=run.variant == "compiled"))
+        place = Place(Path(folder), World(0, 1, CPU), run.precision, run.batch_rows, Compute(compile=run.variant == "compiled"))
         one = ExampleRows(rows.examples[:1], run.row_tokens, special.pad)
         loop = Loop(prepared.model, Task(CausalSpec(kind="causal").loss, rows, one), train, optim, run.seed, place)
         step = loop._step
@@ -120,7 +121,7 @@ def held_out_loss(run: Run) -> float:
     """Returns the nats a label on the held-out chats, of the base with the adapter that a side left."""
     from peft import PeftModel
 
-    reader = Reader.load(run.base, "cpu", "bf16")
+    reader = Reader.load(run.base, "cpu", run.precision)
     PeftModel.from_pretrained(reader.model, run.out).eval()
     found = examples(run.data, "held_out")
     return float(example_nats(reader, found).sum() / sum(int((one.targets >= 0).sum()) for one in found))
@@ -167,6 +168,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=48, help="chats to learn from")
     parser.add_argument("--held-out", type=int, default=32, help="chats to score")
     parser.add_argument("--row-tokens", type=int, default=1_024, help="tokens of a row")
+    parser.add_argument("--precision", default=Site().resolve_precision("auto"), help="bf16 where this machine has it, else fp32")
     parser.add_argument("--state", type=Path, default=ROOT / ".textmill", help="where base and compiled code are kept")
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the shared data")
     settings = parser.parse_args()
@@ -183,12 +185,12 @@ def main() -> None:
             for side in sides:
                 run = Run(
                     base=base, data=data, out=work / f"{side}{number}", variant=side, row_tokens=settings.row_tokens,
-                    seed=number,
+                    seed=number, precision=settings.precision,
                 )  # fmt: skip
                 found[side].append(measured(run, settings.peer_python, settings.threads, settings.state / "cache" / "inductor"))
                 print(side, found[side][-1], flush=True)
     sizes = {"train": settings.train, "held_out": settings.held_out, "row_tokens": settings.row_tokens, "rank": 16}
-    figures = {"sizes": sizes, "threads": settings.threads, "sides": found}
+    figures = {"sizes": sizes, "threads": settings.threads, "precision": settings.precision, "sides": found}
     note("tune", ("torch", "transformers", "peft"), figures | compared(found))
 
 
