@@ -26,7 +26,7 @@ from tasks.tuning.labelled import tune_labelled
 from tests.bench.result import FOLDER, note
 from tests.modeling.kit import in_process
 
-NAME, COPIES, BATCH_ROWS, NUM_STEPS = "few_labels", 4, 16, 150
+NAME, COPIES, BATCH_ROWS, NUM_STEPS = "few_labels", 4, 16, 60
 ARMS = ("plain", "synonyms")
 Key = tuple[str, int, int]
 
