@@ -23,7 +23,7 @@ from tasks.bases import adopt_base
 from tasks.contracts import Checkpoint
 from tasks.core.site import Site
 from tasks.core.tracking import BASES, download, versions
-from tasks.core.tracking.client import mlflow_client
+from tasks.core.tracking.client import experiment_id, mlflow_client
 from tasks.modeling.adapted import adapter_of
 from tasks.modeling.model import load_model, save_model
 from tasks.modeling.words import load_tokenizer, model_special_ids
@@ -78,10 +78,9 @@ def by_mlflow(site: Site, model: Any, base: Checkpoint) -> dict[str, float]:
     import mlflow
     from transformers import pipeline
 
-    mlflow_client(site)
     mlflow.set_tracking_uri(site.tracking_uri)
     pipe = pipeline("text-generation", model=model, tokenizer=load_tokenizer(base.path / "model"))
-    with warnings.catch_warnings(), mlflow.start_run():
+    with warnings.catch_warnings(), mlflow.start_run(experiment_id=experiment_id(site)):
         warnings.simplefilter("ignore")
         seconds, info = timed(
             lambda: mlflow.transformers.log_model(
