@@ -23,8 +23,9 @@ def draw_tunings(choices: Sequence[Choice], criterion: str) -> str:
         bars = [[row.figure.mean - row.figure.low], [row.figure.high - row.figure.mean]]
         for axes, place in zip(panels, (row.num_trained_parameters, row.seconds), strict=True):
             axes.errorbar(place, row.figure.mean, yerr=bars, fmt=marker, capsize=3, color=f"C{number % 10}", label=choice.label)
-    for axes, title in zip(panels, ("weights trained", "seconds of training"), strict=True):
-        axes.set(xscale="log", xlabel=title)
+    panels[0].set(xscale="log", xlabel="weights trained")
+    panels[1].set(xlabel="seconds of training", xlim=(0, None))
+    for axes in panels:
         axes.grid(alpha=0.25)
     panels[0].set_ylabel(f"{criterion} on validation")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)

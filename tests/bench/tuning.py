@@ -26,7 +26,7 @@ from tasks.core.site import current_site
 from tests.bench.result import FOLDER, note
 
 SEEDS = (0, 1, 2)
-LABELS = (32, 256, 1_024)
+LABELS = (256, 1_024, 32)  # in the order of the runs
 NUM_STEPS, BATCH, NUM_VALIDATION, NUM_TEST = 64, 16, 100, 500
 ANSWER_STEPS, ANSWER_BATCH = 96, 4
 DATA = Path(os.environ.get("TEXTMILL_SHARED_DATA", os.environ.get("TEXTMILL_DATA_DIR", ".")))

@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
 
-from tests.bench.tuning import LABELS, RATES, SEEDS, lines
+from tests.bench import tuning
+from tests.bench.tuning import RATES, SEEDS, lines
 from tests.conftest import ROOT
 
 IMAGES = ROOT / "docs" / "images"
+LABELS = sorted(tuning.LABELS)
 Line = dict[str, Any]
 _COSTS = ("weights trained", "kept, MB", "memory, GB", "s", "tokens/s when asked", "gap, nats")
 _MARKERS = "osD^vPX*<>hpd"
