@@ -54,8 +54,9 @@ class ChainRun:
 
 
 def environment(state: Path, **extra: str) -> dict[str, str]:
-    """Variables of a command on `state` that shares nothing with this process's services."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "TEXTMILL_"))}
+    """Variables of a command on `state` that shares nothing with this process's services, and has as many threads as a user's."""
+    apart = ("PREFECT_", "MLFLOW_", "TEXTMILL_", "OMP_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(apart)}
     return inherited | {"TEXTMILL_STATE_DIR": str(state), "COLUMNS": "250", "HF_HUB_OFFLINE": "1"} | extra
 
 
