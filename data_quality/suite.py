@@ -6,7 +6,6 @@ refused with the file and the check it stands in; a suite without checks is refu
 """
 
 import difflib
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -17,6 +16,7 @@ from data_quality.checks import CORPUS_PARTS, LABELLED_PARTS, Check, Drift
 from tasks.core.artifact import AS_JSON, Spec
 from tasks.core.errors import RecipeError
 from tasks.core.site import Site
+from tasks.core.toml import read_toml
 
 SUITES_DIR = Path(__file__).parent / "suites"
 
@@ -116,12 +116,7 @@ def _suite_path(suite: str, of: Suites) -> Path:
 
 def _read(path: Path, seen: tuple[Path, ...], of: Suites) -> tuple[dict[str, float], dict[str, tuple[Tree, Path]]]:
     """Returns the bounds and the checks by name; a check of the same name replaces that of the parent."""
-    if path in seen:
-        raise RecipeError(f"{path} extends itself: {' -> '.join(map(str, (*seen, path)))}")
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not TOML: {error}") from None
+    tree = read_toml(path, seen)
     keys = ["extends", "bounds", *of.sections]
     if unknown := sorted(tree.keys() - set(keys)):
         raise RecipeError(f"{path}: no such section {unknown[0]!r}{_near(unknown[0], keys)}")

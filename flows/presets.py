@@ -16,6 +16,7 @@ from flows.labelled_recipe import LabelledRecipe
 from flows.recipe import Recipe
 from flows.recipe_paths import RECIPES_DIR, Tree, with_paths
 from tasks.core.errors import RecipeError
+from tasks.core.toml import read_toml
 
 
 def presets() -> list[str]:
@@ -108,12 +109,7 @@ def preset_path(preset: str) -> Path:
 
 
 def _read_tree(path: Path, seen: tuple[Path, ...]) -> Tree:
-    if path in seen:
-        raise RecipeError(f"{path} extends itself: {' -> '.join(map(str, (*seen, path)))}")
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not TOML: {error}") from None
+    tree = read_toml(path, seen)
     parent = tree.pop("extends", None)
     tree = with_paths(tree, path.parent)
     if parent is None:

@@ -42,6 +42,19 @@ class Refused(Exception):
     """A row or item is not taken; its text is the reason that is counted."""
 
 
+def object_of(row: Any, otherwise: str) -> dict[str, Any]:
+    """Returns a row that is a JSON object.
+
+    Raises:
+        Refused: It was refused when it was read, or is none: for the reason `otherwise`.
+    """
+    if isinstance(row, Refused):
+        raise row
+    if not isinstance(row, dict):
+        raise Refused(otherwise)
+    return row
+
+
 class RowSet(Spec):
     """Rows under one name: files and how they are written, or a split of a data set of the hub."""
 

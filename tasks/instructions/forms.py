@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tasks.core.inputs import find_files
-from tasks.core.rows import Refused, read_objects
+from tasks.core.rows import Refused, object_of, read_objects
 from tasks.core.text import text_safe
 from tasks.instructions.items import Item
 from tasks.instructions.sets import InstructionSet
@@ -81,10 +81,7 @@ def conversation(value: Any, form: str = "auto") -> tuple[Message, ...]:
     Raises:
         Refused: With the reason that is counted.
     """
-    if isinstance(value, Refused):
-        raise value
-    if not isinstance(value, dict):
-        raise Refused("unknown_form")
+    value = object_of(value, "unknown_form")
     form = _form(value) if form == "auto" else form
     return read_messages([*_asked(value, form), *_answered(value, form)], value.get("tools"))
 

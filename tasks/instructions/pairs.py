@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from tasks.core.rows import Refused
+from tasks.core.rows import Refused, object_of
 from tasks.instructions.forms import conversation, filled, names, opening, turns_of
 from tasks.instructions.items import Item
 from tasks.instructions.turns import Message, read_messages, require_answered
@@ -54,10 +54,7 @@ def to_pair(value: Any, number: int, source: str, form: str, slots: dict[str, st
     Raises:
         Refused: With the reason that is counted.
     """
-    if isinstance(value, Refused):
-        raise value
-    if not isinstance(value, dict):
-        raise Refused("unknown_form")
+    value = object_of(value, "unknown_form")
     if "chosen" not in value or "rejected" not in value:
         raise Refused("not_a_pair")
     prompt = opening(value, form)

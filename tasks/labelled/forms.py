@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from tasks.core.rows import Refused
+from tasks.core.rows import Refused, object_of
 from tasks.core.text import normalized, text_safe
 from tasks.labelled.sets import LabelledSet, LabelledSpec
 
@@ -63,10 +63,7 @@ def to_item(row: Any, number: int, one: LabelledSet, spec: LabelledSpec) -> Item
     Raises:
         Refused: With the reason that is counted.
     """
-    if isinstance(row, Refused):
-        raise row
-    if not isinstance(row, dict):
-        raise Refused("no_object")
+    row = object_of(row, "no_object")
     if any(_written(row.get(name)) not in wanted for name, wanted in one.where.items()):
         raise Refused("not_selected")
     words = _words(row.get(one.words_column)) if spec.task == "token_classification" else None
@@ -103,11 +100,7 @@ def text_of(row: Any, column: str) -> str:
     Raises:
         Refused: With the reason that is counted.
     """
-    if isinstance(row, Refused):
-        raise row
-    if not isinstance(row, dict):
-        raise Refused("no_object")
-    return _text(row.get(column))
+    return _text(object_of(row, "no_object").get(column))
 
 
 def _target(value: Any, one: LabelledSet, spec: LabelledSpec) -> tuple[tuple[str, ...] | None, float | None]:

@@ -1,0 +1,21 @@
+"""Reading a TOML file that may extend another one."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import RecipeError
+
+
+def read_toml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Reads a TOML file; `seen` are the files that extend it, the first one first.
+
+    Raises:
+        RecipeError: It extends itself, or is not TOML.
+    """
+    if path in seen:
+        raise RecipeError(f"{path} extends itself: {' -> '.join(map(str, (*seen, path)))}")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not TOML: {error}") from None
