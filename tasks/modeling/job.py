@@ -6,7 +6,7 @@ In: a stage's context. Out: an `Execution` that crosses as JSON, and a `TrainRes
 
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -134,6 +134,11 @@ class TrainResult(BaseModel):
     validation_bits_per_byte: float | None
     notes: dict[str, int] = {}
     figures: dict[str, float] = {}
+
+    def facts(self) -> dict[str, Any]:
+        """Returns what every `Checkpoint` says of the training that made it."""
+        names = ("num_parameters", "num_trained_parameters", "num_steps", "num_tokens", "train_loss", "validation_loss")
+        return {name: getattr(self, name) for name in names}
 
 
 def read_result(ctx: "StageContext") -> TrainResult:
