@@ -62,9 +62,8 @@ def read_task_text(spec: TaskTextSpec, labelled: Labelled, *, ctx: StageContext)
     Raises:
         ContractError: Fewer than two texts are left.
     """
-    dropped: Counter[str] = Counter()
-    held_out = _held_out(labelled)
-    found = list(_kept(spec, held_out, dropped))
+    reader = _Reader(spec, _held_out(labelled))
+    found, dropped = list(reader.texts()), reader.dropped
     for one in spec.sets:
         one.require_unchanged(ctx.site)
     if len(found) < 2:
@@ -79,12 +78,12 @@ def read_task_text(spec: TaskTextSpec, labelled: Labelled, *, ctx: StageContext)
     by_split = Counter(row["split"] for row in rows)
     return ctx.commit(
         CleanCorpus,
-        num_documents_in=len(rows) + dropped.total() + num_held_out,
+        num_documents_in=reader.num_seen,
         num_documents=len(rows),
         num_bytes=sum(len(row["text"].encode("utf-8")) for row in rows),
         removed_by_reason=dict(dropped),
         contaminated_by_reason={"held_out_input": num_held_out} if num_held_out else {},
-        num_heldout_items=len(held_out),
+        num_heldout_items=len(reader.held_out),
         documents_by_split={split: by_split[split] for split in SPLITS},
         documents_by_language=dict(Counter(row["lang"] for row in rows)),
         documents_by_source=dict(Counter(row["source"] for row in rows)),
@@ -98,27 +97,35 @@ def _held_out(labelled: Labelled) -> set[str]:
     return {input_key(text, None) for text in texts if text is not None}
 
 
-def _kept(spec: TaskTextSpec, held_out: set[str], dropped: Counter[str]) -> Iterator[Row]:
-    seen: set[str] = set()
-    for one in spec.sets:
-        for number, row in enumerate(read_set(one, [one.text_column]), 1):
-            try:
-                text = text_of(row, one.text_column)
-            except Refused as reason:
-                dropped[str(reason)] += 1
-                continue
-            key = input_key(text, None)
-            if why := _unwanted(key, text, spec, seen, held_out):
-                dropped[why] += 1
-                continue
-            seen.add(key)
-            about = {"id": f"{one.name}/{number}", "source": one.name, "licence": one.licence, "lang": one.lang}
-            yield about | {"text": text, "cluster": key[:16]}
+class _Reader:
+    """Reads texts, and counts what it leaves out and why."""
 
+    def __init__(self, spec: TaskTextSpec, held_out: set[str]) -> None:
+        self.num_seen = 0
+        self.dropped: Counter[str] = Counter()
+        self.held_out = held_out
+        self._spec = spec
+        self._known: set[str] = set()
 
-def _unwanted(key: str, text: str, spec: TaskTextSpec, seen: set[str], held_out: set[str]) -> str | None:
-    if len(text) > spec.max_chars:
-        return "too_long"
-    if key in held_out:
-        return "held_out"
-    return "duplicate" if key in seen else None
+    def texts(self) -> Iterator[Row]:
+        """Yields the texts of the sets that are kept."""
+        for one in self._spec.sets:
+            for number, row in enumerate(read_set(one, [one.text_column]), 1):
+                self.num_seen += 1
+                try:
+                    yield self._document(row, number, one)
+                except Refused as reason:
+                    self.dropped[str(reason)] += 1
+
+    def _document(self, row: Any, number: int, one: TextSet) -> Row:
+        text = text_of(row, one.text_column)
+        key = input_key(text, None)
+        if len(text) > self._spec.max_chars:
+            raise Refused("too_long")
+        if key in self.held_out:
+            raise Refused("held_out")
+        if key in self._known:
+            raise Refused("duplicate")
+        self._known.add(key)
+        about = {"id": f"{one.name}/{number}", "source": one.name, "licence": one.licence, "lang": one.lang}
+        return about | {"text": text, "cluster": key[:16]}
