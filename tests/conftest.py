@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: a site of one's own, a Prefect server a session, the shared data."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker a core: two threads ea
 
 from tasks.core.site import Site, current_site, service_environment
 from tests.chain import ChainRun, textmill
+
+# A suite in the background inherits Ctrl-C ignored, and so would what it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 
