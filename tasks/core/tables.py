@@ -137,6 +137,16 @@ def read_group(path: Path, group: int, columns: Sequence[str] | None = None) -> 
     return rows
 
 
+def first_rows(path: Path, group: int, columns: Sequence[str], most: int) -> list[Row]:
+    """Returns the first rows of one row group, without reading all of it."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        batch = next(file.iter_batches(most, row_groups=[group], columns=list(columns)), None)
+        rows: list[Row] = batch.to_pylist() if batch is not None else []
+    return rows
+
+
 def read_rows(target: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
     """Yields the rows of a table in order, one row group in memory at a time."""
     for path, group in row_groups(target):

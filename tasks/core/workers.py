@@ -25,9 +25,9 @@ _engine: ContextVar[tuple[Site, Path] | None] = ContextVar("engine", default=Non
 _WORTH_BYTES = 20_000_000  # of text; a process takes as long to start as light work on some of it
 
 
-def workers_for(num_bytes: int, workers: int) -> int:
-    """Returns how many processes light work on so much text is worth: one or all."""
-    return workers if num_bytes >= _WORTH_BYTES else 1
+def workers_for(num_bytes: int, workers: int, worth_bytes: int = _WORTH_BYTES) -> int:
+    """Returns how many processes work on so much text is worth: one or, from `worth_bytes` on, all."""
+    return workers if num_bytes >= worth_bytes else 1
 
 
 @contextmanager

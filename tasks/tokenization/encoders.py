@@ -1,4 +1,4 @@
-"""Encoders: texts to token ids, by gigatoken or our own arrays where these give the ids of `tokenizers`, else by that itself.
+"""Encoders: texts to token ids, by gigatoken where it gives the ids of `tokenizers`, else by that itself.
 
 In: a tokenizer folder. Out: an `Encoder`. Invariants: special tokens are never made from text; a fast encoder is taken only after
 its ids were equal on probes of this corpus and on texts that are hard to split.
@@ -7,7 +7,6 @@ its ids were equal on probes of this corpus and on texts that are hard to split.
 import json
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -56,66 +55,78 @@ class _Tokenizers:
         self._model = load_plain(folder)
 
     def __call__(self, texts: Sequence[str]) -> Encoded:
-        ids = [one.ids for one in self._model.encode_batch_fast(list(texts), add_special_tokens=False)]
-        lengths_D = np.fromiter(map(len, ids), np.int64, len(ids))
-        return Encoded(np.fromiter(chain.from_iterable(ids), np.uint32, lengths_D.sum()), lengths_D)
+        found = self._model.encode_batch_fast(list(texts), add_special_tokens=False)
+        return _in_a_row([np.array(one.ids, np.uint32) for one in found])
 
 
 class _Gigatoken:
     """gigatoken (github.com/marcelroed/gigatoken), which knows the usual ways of splitting text only."""
 
-    def __init__(self, folder: Path, threads: bool) -> None:
-        from gigatoken.gigatoken_rs import load_hf_json
-
-        tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-        # It makes special tokens from text, and there is no switch: it is not told of them.
-        tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if not token["special"]]
-        self._model = load_hf_json(json.dumps(tokenizer).encode())
-        self._threads = threads
+    def __init__(self, folder: Path) -> None:
+        self._model = _load_gigatoken(_tokenizer_json(folder))
 
     def __call__(self, texts: Sequence[str]) -> Encoded:
-        import awkward
-
-        found = self._model.encode_batch(list(texts), parallel=self._threads)
-        return Encoded(np.asarray(awkward.flatten(found)), np.asarray(awkward.num(found), dtype=np.int64))
+        return _in_a_row([self._model.encode(text) for text in texts])
 
 
 class _Runs:
-    """Our own arrays, for the default split, which gigatoken does not know."""
+    """gigatoken for the default split, which it does not know: by that of Llama 3, on texts cut where the two go apart."""
 
     def __init__(self, folder: Path) -> None:
-        max_digits = _han_runs_digits(folder)
-        if max_digits is None:
-            raise ValueError("another split than han_runs")
-        self._encoder = RunsEncoder(load_plain(folder), load_plain(folder), max_digits)
+        tokenizer = _tokenizer_json(folder)
+        pattern = split_pattern("llama3", _han_runs_digits(tokenizer))
+        tokenizer["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = pattern
+        self._model = _load_gigatoken(tokenizer)
+        self._encoder = RunsEncoder(self._fast, _Tokenizers(folder))
 
     def __call__(self, texts: Sequence[str]) -> Encoded:
         return Encoded(*self._encoder(texts))
 
+    def _fast(self, parts: Sequence[str]) -> Encoded:
+        import awkward
 
-def _han_runs_digits(folder: Path) -> int | None:
-    """Returns how many digits a token may hold where a tokenizer splits text by runs of Han characters and does no more."""
-    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        found = self._model.encode_batch(list(parts), parallel=False)
+        return Encoded(np.asarray(awkward.flatten(found)), np.asarray(awkward.num(found), dtype=np.int64))
+
+
+def _tokenizer_json(folder: Path) -> Any:
+    return json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+
+
+def _load_gigatoken(tokenizer: Any) -> Any:
+    from gigatoken.gigatoken_rs import load_hf_json
+
+    # It makes special tokens from text, and there is no switch: it is not told of them.
+    ordinary = [token for token in tokenizer["added_tokens"] if not token["special"]]
+    return load_hf_json(json.dumps(tokenizer | {"added_tokens": ordinary}).encode())
+
+
+def _in_a_row(ids: Sequence[NDArray[Any]]) -> Encoded:
+    lengths_D = np.fromiter(map(len, ids), np.int64, len(ids))
+    return Encoded(np.concatenate(ids) if ids else np.zeros(0, np.uint32), lengths_D)
+
+
+def _han_runs_digits(tokenizer: Any) -> int:
+    """Returns how many digits a token may hold where a tokenizer splits text by runs of Han characters and does no more.
+
+    Raises:
+        ValueError: It splits or changes text in another way.
+    """
     steps = (tokenizer["pre_tokenizer"] or {}).get("pretokenizers", [])
-    if tokenizer["normalizer"] is not None or len(steps) != 2 or not all(one["special"] for one in tokenizer["added_tokens"]):
-        return None
-    pattern = steps[0].get("pattern", {}).get("Regex")
-    found = (number for number in range(1, _MOST_DIGITS + 1) if split_pattern("han_runs", number) == pattern)
-    return next(found, None)
+    is_plain = tokenizer["normalizer"] is None and len(steps) == 2 and all(one["special"] for one in tokenizer["added_tokens"])
+    pattern = steps[0].get("pattern", {}).get("Regex") if is_plain else None
+    for number in range(1, _MOST_DIGITS + 1):
+        if split_pattern("han_runs", number) == pattern:
+            return number
+    raise ValueError("another split than han_runs")
 
 
 @lru_cache(maxsize=2)
-def load_encoder(folder: Path, name: EncoderName, threads: bool) -> Encoder:
-    """Returns an encoder, loaded once a process.
-
-    Args:
-        folder: Tokenizer folder.
-        name: Library that encodes.
-        threads: Whether gigatoken takes every core; one otherwise.
-    """
+def load_encoder(folder: Path, name: EncoderName) -> Encoder:
+    """Returns an encoder, loaded once a process."""
     match name:
         case "gigatoken":
-            return _Gigatoken(folder, threads)
+            return _Gigatoken(folder)
         case "runs":
             return _Runs(folder)
         case "tokenizers":
@@ -129,7 +140,7 @@ def choose_encoder(folder: Path, probes: Iterable[str]) -> tuple[EncoderName, st
     reasons = []
     for name in _FAST:
         try:
-            fast = load_encoder(folder, name, False)(texts)
+            fast = load_encoder(folder, name)(texts)
         except Exception as error:  # not installed, or a tokenizer of a kind it does not know: said in many ways
             reasons.append(f"{name} does not take this tokenizer ({str(error).splitlines()[0][:80]})")
             continue
@@ -140,5 +151,4 @@ def choose_encoder(folder: Path, probes: Iterable[str]) -> tuple[EncoderName, st
 
 
 def _special_texts(folder: Path) -> list[str]:
-    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    return [f"a{token['content']} b" for token in tokenizer["added_tokens"]]
+    return [f"a{token['content']} b" for token in _tokenizer_json(folder)["added_tokens"]]

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from tasks.contracts import SPLITS, CleanCorpus, Split, TokenizedCorpus, Tokenizer
 from tasks.core.shards import Tokens, shard_name, token_dtype, write_shard
 from tasks.core.stage import DISK, StageContext, stage
-from tasks.core.tables import numbers, read_group, row_groups, take_rows, with_numbers
-from tasks.core.workers import run_jobs
+from tasks.core.tables import first_rows, numbers, row_groups, take_rows, with_numbers
+from tasks.core.workers import run_jobs, workers_for
 from tasks.tokenization.encoders import EncoderName, choose_encoder, load_encoder
 from tasks.tokenization.specs import EncodeSpec
 from tasks.tokenization.training import load_plain
@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 COLUMNS = ("id", "lang", "source", "num_tokens", "num_bytes")
 
 _WORK = "work"
+_DOCUMENTS_AT_ONCE = 4_096
 _PROBES = 64
 _PROBE_CHARS = 2_000
+# Text from which on a process more is worth its start (about a second, as long as each takes for so much).
+_WORTH_BYTES: dict[EncoderName, int] = {"gigatoken": 100_000_000, "runs": 30_000_000, "tokenizers": 2_000_000}
 
 
 class _Piece(NamedTuple):
@@ -45,7 +48,6 @@ class _Piece(NamedTuple):
     end_id: int
     vocab_size: int
     encoder: EncoderName
-    threads: bool
 
     @property
     def tokens(self) -> Path:
@@ -61,9 +63,9 @@ def encode(spec: EncodeSpec, corpus: CleanCorpus, tokenizer: Tokenizer, *, ctx: 
     """Encodes every document and writes the shards of each split."""
     encoder, why = choose_encoder(tokenizer.path, _probes(corpus))
     ctx.log.info("encoding with %s: %s", encoder, why)
-    pieces = _pieces(corpus, tokenizer, ctx.dir / _WORK, encoder, ctx.site.data_workers)
+    pieces = _pieces(corpus, tokenizer, ctx.dir / _WORK, encoder)
     waiting = [piece for piece in pieces if not piece.documents.exists()]
-    processes = 1 if encoder == "gigatoken" else ctx.site.data_workers  # gigatoken has threads
+    processes = workers_for(corpus.num_bytes, ctx.site.data_workers, _WORTH_BYTES[encoder])
     for done in run_jobs(encode_piece, waiting, processes):
         ctx.progress(len(pieces) - len(waiting) + done, len(pieces), "pieces")
     files: list[Tokens] = [np.load(piece.tokens, mmap_mode="r").view(np.ndarray) for piece in pieces]
@@ -93,15 +95,15 @@ def _probes(corpus: CleanCorpus) -> Iterator[str]:
     groups = row_groups(corpus.path / "documents")
     chosen = groups[:: max(1, len(groups) // 8)][:8]
     for path, group in chosen:
-        for row in islice(read_group(path, group, ["text"]), _PROBES // len(chosen)):
+        for row in first_rows(path, group, ["text"], _PROBES // len(chosen)):
             yield row["text"][:_PROBE_CHARS]
 
 
-def _pieces(corpus: CleanCorpus, tokenizer: Tokenizer, work: Path, encoder: EncoderName, workers: int) -> list[_Piece]:
+def _pieces(corpus: CleanCorpus, tokenizer: Tokenizer, work: Path, encoder: EncoderName) -> list[_Piece]:
     work.mkdir(exist_ok=True)
     end_id = load_plain(tokenizer.path).token_to_id(tokenizer.special_tokens["end_of_text"])
     return [
-        _Piece(number, path, group, work, tokenizer.path, end_id, tokenizer.vocab_size, encoder, workers > 1)
+        _Piece(number, path, group, work, tokenizer.path, end_id, tokenizer.vocab_size, encoder)
         for number, (path, group) in enumerate(row_groups(corpus.path / "documents"))
     ]
 
@@ -114,7 +116,7 @@ def encode_piece(piece: _Piece) -> None:
     with pq.ParquetFile(piece.path) as file:
         rows = file.read_row_group(piece.group, columns=["id", "lang", "source", "split", "text"])
     text = rows.column("text")
-    encoded = load_encoder(piece.tokenizer, piece.encoder, piece.threads)(text.to_pylist())
+    encoded = load_encoder(piece.tokenizer, piece.encoder)(text.to_pylist())
     np.save(piece.tokens, _ended(encoded.ids_N.astype(token_dtype(piece.vocab_size)), encoded.lengths_D, piece.end_id))
     documents = with_numbers(rows.drop_columns("text"), "num_tokens", encoded.lengths_D + 1)
     documents = documents.append_column("num_bytes", pc.cast(pc.binary_length(text), "int64"))
@@ -159,8 +161,14 @@ def _write_split(
     where = list(zip(*(part.column(name).to_pylist() for name in ("piece", "start", "num_tokens")), strict=True))
     for number, shard in enumerate(_shards(numbers(part, "num_tokens"), spec.shard_tokens)):
         tokens = (files[piece][start : start + length] for piece, start, length in where[shard])
-        write_shard(folder / shard_name(split, number), tokens, digest)
+        write_shard(folder / shard_name(split, number), _joined(tokens), digest)
     pq.write_table(part.select(COLUMNS), folder / f"documents-{split}.parquet", compression="zstd", write_statistics=False)
+
+
+def _joined(documents: Iterator[Tokens]) -> Iterator[Tokens]:
+    """Yields the same tokens in fewer arrays."""
+    while some := list(islice(documents, _DOCUMENTS_AT_ONCE)):
+        yield np.concatenate(some)
 
 
 def _place(seed: int, id: str) -> tuple[bytes, str]:

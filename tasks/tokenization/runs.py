@@ -1,40 +1,42 @@
-"""The default split (`han_runs`) of many texts at once, by arrays; each different piece is encoded once.
+"""The default split (`han_runs`) by an encoder that knows Llama 3's: texts are cut where the two would go apart.
 
-In: texts, a tokenizer trained with that split. Out: the ids that `tokenizers` gives. Invariants: what a character is, is asked of
-the regular expressions of `tokenizers`; a text with a character that two of its rules could take is left to `tokenizers` itself.
+In: texts, and an encoder that splits as Llama 3 does. Out: the ids that `tokenizers` gives. Invariants: what a character is, is
+asked of the regular expressions of `tokenizers`; a text with a character that two of its rules could take is left to
+`tokenizers` itself.
 
-A piece is known by the polynomial of its characters modulo 2**64 (Karp and Rabin 1987), mixed.
+Llama 3 joins Han to other letters, one mark or white space to the letters after it, and combining marks to other marks. Between
+two cuts none of that can happen, and every other rule of the two splits is the same.
 """
 
-from collections.abc import Sequence
-from itertools import compress
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.ngrams import mixed
-
 Points = NDArray[np.uint32]
+Classes = NDArray[np.uint8]
 Flags = NDArray[np.bool_]
-Places = NDArray[np.int64]
+Counts = NDArray[np.int64]
+EncodeBatch = Callable[[Sequence[str]], tuple[NDArray[Any], Counts]]
 
-_WORD, _HAN, _DIGIT, _OTHER, _SPACE, _END, _UNCLEAR, _UNKNOWN = range(8)
-_PATTERNS = {_WORD: r"[\p{L}\p{M}&&[^\p{Han}]]+", _HAN: r"\p{Han}+", _DIGIT: r"\p{N}+", _SPACE: r"\s+"}
+_WORD, _HAN, _DIGIT, _SPACE, _COMBINING, _OTHER, _END, _UNCLEAR, _UNKNOWN = range(9)
+_PATTERNS = {_WORD: r"[\p{L}&&[^\p{Han}]]+", _HAN: r"\p{Han}+", _DIGIT: r"\p{N}+", _SPACE: r"\s+", _COMBINING: r"\p{M}+"}
 _SEPARATOR = "\U0010ffff"  # no character
-_BASE = np.uint64(0x9E3779B97F4A7C15)
-_MOST_PIECES = 2_000_000
+_LINE_ENDS = (10, 13)
+_APOSTROPHE = 39
 _ENDINGS = {"s", "t", "m", "d", "\u017f"}, {"re", "ve", "ll"}
 
 
-class Classes:
-    """What each character is: of a word, Han, a digit, white space, another mark, or unclear."""
+class CharacterClasses:
+    """What each character is: of a word, Han, a digit, white space, a combining mark, another mark, or unclear."""
 
     def __init__(self) -> None:
         self._table = np.full(0x110000, _UNKNOWN, np.uint8)
         self._table[ord(_SEPARATOR)] = _END
 
-    def __call__(self, points_N: Points) -> NDArray[np.uint8]:
+    def __call__(self, points_N: Points) -> Classes:
         """Returns the class of each code point."""
         found = self._table[points_N]
         if (found == _UNKNOWN).any():
@@ -61,131 +63,81 @@ def _matches(chars: str, pattern: str) -> Flags:
     return found
 
 
-def piece_starts(points_N: Points, classes_N: NDArray[np.uint8], max_digits: int) -> Flags:
-    """Returns where pieces start; every text ends with a separator, which is a piece of its own."""
-    starts = np.ones(len(points_N), np.bool_)
-    starts[1:] = (classes_N[1:] != classes_N[:-1]) | (classes_N[1:] == _END)
-    _cut_digits(starts, classes_N, max_digits)
-    is_newline = (points_N == 10) | (points_N == 13)
-    _join_newlines(starts, classes_N, is_newline)
-    _cut_spaces(starts, points_N, classes_N, is_newline)
-    _cut_endings(starts, points_N, classes_N)
-    return starts
+def cuts(points_N: Points, classes_N: Classes) -> Flags:
+    """Returns the places that Llama 3's split must not look across; every text starts at one and ends with a separator."""
+    before, after = classes_N[:-1], classes_N[1:]
+    is_letter = (after == _WORD) | (after == _HAN)
+    joined_to_mark = is_letter & (before == _OTHER) & ~_start_endings(points_N, classes_N)
+    joined_to_letters = is_letter & (after != before) & ((before == _WORD) | (before == _HAN))
+    combining = (after != before) & ((before == _COMBINING) | ((after == _COMBINING) & (before != _SPACE)))
+    takes_space = is_letter & (before == _SPACE) & ~np.isin(points_N[:-1], _LINE_ENDS)
+    takes_space &= (after == _HAN) | (points_N[:-1] != ord(" "))
+    found = np.ones(len(points_N), np.bool_)
+    found[1:] = joined_to_mark | joined_to_letters | combining | takes_space | (before == _END) | (after == _END)
+    # White space before a last one that letters do not take is a piece of its own; cut off alone it would be one with it.
+    found[:-1] |= takes_space
+    return found
 
 
-def _cut_digits(starts: Flags, classes_N: NDArray[np.uint8], most: int) -> None:
-    digits = np.flatnonzero(classes_N == _DIGIT)
-    first = np.maximum.accumulate(np.where(starts[digits], digits, 0))
-    starts[digits[(digits - first) % most == 0]] = True
-
-
-def _join_newlines(starts: Flags, classes_N: NDArray[np.uint8], is_newline: Flags) -> None:
-    """Line ends right after a mark belong to it."""
-    edges = np.flatnonzero(np.diff(is_newline, prepend=False, append=False))
-    first, end = edges[::2], edges[1::2]
-    joined = (first > 0) & (classes_N[first - 1] == _OTHER)
-    starts[first[joined]] = False
-    starts[end[joined]] = True  # a separator at least follows
-
-
-def _cut_spaces(starts: Flags, points_N: Points, classes_N: NDArray[np.uint8], is_newline: Flags) -> None:
-    """White space is cut after its last line end and before its last character, which a word or mark takes if it is a space."""
-    places = np.arange(len(points_N))
-    ends = np.flatnonzero((classes_N[:-1] == _SPACE) & (classes_N[1:] != _SPACE)) + 1
-    first = np.maximum.accumulate(np.where(starts, places, 0))[ends - 1]
-    after_newline = np.maximum.accumulate(np.where(is_newline, places + 1, 0))[ends - 1]
-    all_joined = ~starts[first] | (classes_N[first] != _SPACE)  # line ends that a mark took
-    starts[after_newline[(after_newline > first) & ~all_joined]] = True
-    left = ends - np.maximum(first, after_newline)
-    open_ = (classes_N[ends] != _END) & (left > 0) & ~all_joined
-    starts[ends[open_ & (left > 1)] - 1] = True
-    taken = open_ & (points_N[ends - 1] == 32) & np.isin(classes_N[ends], (_WORD, _OTHER))
-    starts[ends[taken]] = False
-
-
-def _cut_endings(starts: Flags, points_N: Points, classes_N: NDArray[np.uint8]) -> None:
-    """'s, 't, 're, 've, 'm, 'll and 'd are pieces where a piece starts with them."""
-    marks = np.flatnonzero((points_N[:-1] == 39) & starts[:-1] & (classes_N[1:] == _WORD))
-    for mark in marks.tolist():
-        after = points_N[mark + 1 : mark + 3].tobytes().decode("utf-32-le").lower()
-        size = 2 if after[0] in _ENDINGS[0] else 3 if after in _ENDINGS[1] else 0
-        if size:
-            starts[mark + 1] = False
-            starts[mark + size] = True
-
-
-class Pieces:
-    """Token ids of pieces, kept by the number of each piece."""
-
-    def __init__(self, model: Any) -> None:
-        from tokenizers import pre_tokenizers
-
-        model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        self._model = model
-        self._forget()
-
-    def _forget(self) -> None:
-        self._codes: dict[int, int] = {}
-        self._ids = np.zeros(0, np.uint32)
-        self._ends = np.zeros(1, np.int64)
-
-    def ids(self, text: str, numbers_P: NDArray[np.uint64], first_P: Places, end_P: Places) -> tuple[NDArray[np.uint32], Places]:
-        """Returns the ids of all pieces in a row, and how many are each piece's."""
-        different, place, inverse = np.unique(numbers_P, return_index=True, return_inverse=True)
-        if len(self._codes) > _MOST_PIECES:
-            self._forget()
-        known = different.tolist()
-        new = [number not in self._codes for number in known]
-        self._learn(list(compress(known, new)), [text[first_P[one] : end_P[one]] for one in compress(place.tolist(), new)])
-        codes = np.fromiter(map(self._codes.__getitem__, known), np.int64, len(known))[inverse]
-        first, lengths = self._ends[codes], self._ends[codes + 1] - self._ends[codes]
-        shift = np.repeat(first - (np.cumsum(lengths) - lengths), lengths)
-        return self._ids[shift + np.arange(len(shift))], lengths
-
-    def _learn(self, numbers: list[int], pieces: list[str]) -> None:
-        found = [one.ids for one in self._model.encode_batch_fast(pieces, add_special_tokens=False)]
-        self._codes |= {number: len(self._codes) + place for place, number in enumerate(numbers)}
-        lengths = np.fromiter(map(len, found), np.int64, len(found))
-        self._ids = np.concatenate([self._ids, np.array([id for one in found for id in one], np.uint32)])
-        self._ends = np.concatenate([self._ends, self._ends[-1] + np.cumsum(lengths)])
+def _start_endings(points_N: Points, classes_N: Classes) -> Flags:
+    """Returns for each place but the first whether 's, 't, 're, 've, 'm, 'll or 'd goes on there, after a piece's first mark."""
+    found = np.zeros(len(points_N) - 1, np.bool_)
+    is_apostrophe = (points_N[:-1] == _APOSTROPHE) & (classes_N[1:] == _WORD)
+    for place in np.flatnonzero(is_apostrophe).tolist():
+        starts = place == 0 or (classes_N[place - 1] != _OTHER and points_N[place - 1] != ord(" "))
+        after = points_N[place + 1 : place + 3].tobytes().decode("utf-32-le").lower()
+        found[place] = starts and (after[0] in _ENDINGS[0] or after in _ENDINGS[1])
+    return found
 
 
 class RunsEncoder:
-    """Encodes by pieces that are found with arrays."""
+    """Encodes the parts between cuts.
 
-    def __init__(self, model: Any, whole: Any, max_digits: int) -> None:
-        self._pieces, self._whole, self._max_digits, self._classes = Pieces(model), whole, max_digits, Classes()
+    Attributes:
+        fast: Encodes by Llama 3's split.
+        whole: Encodes any text by the right split, slowly.
+    """
 
-    def __call__(self, texts: Sequence[str]) -> tuple[NDArray[np.uint32], Places]:
+    def __init__(self, fast: EncodeBatch, whole: EncodeBatch) -> None:
+        self._fast, self._whole, self._classes = fast, whole, CharacterClasses()
+
+    def __call__(self, texts: Sequence[str]) -> tuple[NDArray[Any], Counts]:
         """Returns the ids of all texts in a row, and how many are each text's."""
+        if not texts:
+            return np.zeros(0, np.uint32), np.zeros(0, np.int64)
         joined = "".join(text.replace(_SEPARATOR, "") + _SEPARATOR for text in texts)
         points_N = np.frombuffer(joined.encode("utf-32-le"), np.uint32)
         classes_N = self._classes(points_N)
-        ids, lengths = self._by_pieces(joined, points_N, classes_N)
-        unclear = set(np.searchsorted(np.flatnonzero(classes_N == _END), np.flatnonzero(classes_N == _UNCLEAR)).tolist())
-        unclear |= {number for number, text in enumerate(texts) if _SEPARATOR in text}
+        ids_N, lengths_D = self._by_parts(joined, points_N, classes_N)
+        unclear = [number for number, text in enumerate(texts) if _SEPARATOR in text]
+        unclear += np.searchsorted(np.flatnonzero(classes_N == _END), np.flatnonzero(_is_unclear(classes_N))).tolist()
+        return self._mended(ids_N, lengths_D, texts, sorted(set(unclear)))
+
+    def _by_parts(self, joined: str, points_N: Points, classes_N: Classes) -> tuple[NDArray[Any], Counts]:
+        first = np.flatnonzero(cuts(points_N, classes_N))
+        is_end = classes_N[first] == _END
+        places = [*first.tolist(), len(joined)]
+        parts = [joined[start:end] for start, end in pairwise(places)]
+        ids_N, lengths = self._fast([part for part in parts if part != _SEPARATOR])
+        bounds = np.flatnonzero(is_end) - np.arange(np.count_nonzero(is_end))
+        return ids_N, np.diff(np.concatenate(([0], np.cumsum(lengths)))[bounds], prepend=0)
+
+    def _mended(
+        self, ids_N: NDArray[Any], lengths_D: Counts, texts: Sequence[str], unclear: list[int]
+    ) -> tuple[NDArray[Any], Counts]:
+        """Returns the same with the unclear texts encoded whole."""
         if not unclear:
-            return ids, lengths
-        parts = np.split(ids, np.cumsum(lengths)[:-1])
-        for number in unclear:
-            parts[number] = np.array(self._whole.encode(texts[number], add_special_tokens=False).ids, np.uint32)
+            return ids_N, lengths_D
+        parts = np.split(ids_N, np.cumsum(lengths_D)[:-1])
+        sure_N, num_sure = self._whole([texts[number] for number in unclear])
+        for number, part in zip(unclear, np.split(sure_N, np.cumsum(num_sure)[:-1]), strict=True):
+            parts[number] = part
         return np.concatenate(parts), np.fromiter(map(len, parts), np.int64, len(parts))
 
-    def _by_pieces(self, joined: str, points_N: Points, classes_N: NDArray[np.uint8]) -> tuple[NDArray[np.uint32], Places]:
-        starts = np.flatnonzero(piece_starts(points_N, classes_N, self._max_digits))
-        is_end = classes_N[starts] == _END
-        ends = np.append(starts[1:], len(points_N))
-        numbers = _numbers(points_N, starts, ends)[~is_end]
-        ids, lengths = self._pieces.ids(joined, numbers, starts[~is_end], ends[~is_end])
-        bounds = np.flatnonzero(is_end) - np.arange(np.count_nonzero(is_end))
-        totals = np.concatenate(([0], np.cumsum(lengths)))[bounds]
-        return ids, np.diff(totals, prepend=0)
 
-
-def _numbers(points_N: Points, starts: Places, ends: Places) -> NDArray[np.uint64]:
-    powers = np.full(len(points_N) + 1, _BASE, np.uint64)
-    powers[0] = 1
-    powers = np.cumprod(powers)
-    sums = np.zeros(len(points_N) + 1, np.uint64)
-    np.cumsum((points_N.astype(np.uint64) + np.uint64(1)) * powers[:-1], out=sums[1:])
-    return mixed((sums[ends] - sums[starts]) * powers[len(points_N) - starts])
+def _is_unclear(classes_N: Classes) -> Flags:
+    """Returns the characters that two rules could take: some of the Han script, and combining marks beside letters."""
+    beside = (classes_N[:-1] == _COMBINING) & (classes_N[1:] == _WORD) | (classes_N[:-1] == _WORD) & (classes_N[1:] == _COMBINING)
+    found: Flags = classes_N == _UNCLEAR
+    found[1:] |= beside
+    return found

@@ -89,8 +89,8 @@ def interval_bits(documents: "pa.Table", files: Sequence[Tokens]) -> float | Non
 
 
 def _is_in(documents: "pa.Table", split: Split) -> NDArray[np.bool_]:
-    splits = documents.column("split").to_pylist()
-    return np.fromiter((one == split for one in splits), np.bool_, len(splits))
+    is_in_D: NDArray[np.bool_] = np.array(documents.column("split").to_pylist(), np.str_) == split
+    return is_in_D
 
 
 def _parts(documents: "pa.Table", files: Sequence[Tokens], split: Split) -> Iterator[tuple[Tokens, NDArray[np.int64]]]:

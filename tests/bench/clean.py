@@ -1,8 +1,8 @@
 """Filters: our blocks beside datatrove's own, on one input of real English text, alternated in one run.
 
 In: `--mb N`. Out: a table, and one JSON line in `results/clean.jsonl`. Both run Gopher's repetition and quality rules, C4's and
-FineWeb's with FineWeb's settings as blocks of the same LocalPipelineExecutor on the same shards, and note each decision in the
-same way. Input: the shared web pages, Wikipedia articles and mails and the machine's man pages, as our ingest reads them,
+FineWeb's with FineWeb's settings as blocks of the same LocalPipelineExecutor on the same shards, Gopher's quality first (the
+cheapest order that keeps the same documents, for both), and note each decision in the same way. Input: the shared web pages, Wikipedia articles and mails and the machine's man pages, as our ingest reads them,
 in an order drawn with a fixed seed. Invariant: every document is compared; where decisions differ, its rules are listed.
 
 Seconds are wall-clock with start-up; CPU seconds are those of the pipeline's processes, which other work disturbs less.
@@ -29,9 +29,9 @@ from tests.conftest import ROOT
 
 WORKERS, SHARDS = 2, 4
 FINEWEB_C4 = {"filter_no_terminal_punct": False}
-THEIRS = [(GopherRepetitionFilter, {}), (GopherQualityFilter, {}), (C4QualityFilter, FINEWEB_C4), (FineWebQualityFilter, {})]
-OURS = [(RepetitionBlock, {}), (QualityBlock, {}), (C4Block, FINEWEB_C4), (FineWebBlock, {})]
-NAMES = ("gopher_repetition", "gopher_quality", "c4", "fineweb_quality")
+THEIRS = [(GopherQualityFilter, {}), (GopherRepetitionFilter, {}), (C4QualityFilter, FINEWEB_C4), (FineWebQualityFilter, {})]
+OURS = [(QualityBlock, {}), (RepetitionBlock, {}), (C4Block, FINEWEB_C4), (FineWebBlock, {})]
+NAMES = ("gopher_quality", "gopher_repetition", "c4", "fineweb_quality")
 
 
 class Notes:

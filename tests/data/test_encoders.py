@@ -36,10 +36,9 @@ def test_a_trained_tokenizer_is_encoded_by_gigatoken_with_the_ids_of_tokenizers(
     folder = trained(corpus, tmp_path, max_digits=digits).path
     assert choose_encoder(folder, TEXTS)[0] == "gigatoken"
     model = load_plain(folder)
-    for threads in (False, True):
-        found = load_encoder(folder, "gigatoken", threads)(TEXTS)
-        parts = np.split(found.ids_N, np.cumsum(found.lengths_D)[:-1])
-        assert [part.tolist() for part in parts] == [model.encode(text, add_special_tokens=False).ids for text in TEXTS]
+    found = load_encoder(folder, "gigatoken")(TEXTS)
+    parts = np.split(found.ids_N, np.cumsum(found.lengths_D)[:-1])
+    assert [part.tolist() for part in parts] == [model.encode(text, add_special_tokens=False).ids for text in TEXTS]
 
 
 def test_a_way_of_splitting_that_no_fast_encoder_knows_is_left_to_tokenizers(corpus, tmp_path):
@@ -48,17 +47,17 @@ def test_a_way_of_splitting_that_no_fast_encoder_knows_is_left_to_tokenizers(cor
     assert name == "tokenizers"
     assert "gigatoken does not take this tokenizer" in why
     assert "another split than han_runs" in why
-    found = load_encoder(folder, name, False)(TEXTS)
+    found = load_encoder(folder, name)(TEXTS)
     assert found.lengths_D.tolist() == [len(load_plain(folder).encode(text, add_special_tokens=False).ids) for text in TEXTS]
 
 
-@pytest.mark.parametrize("digits", [1, 2, 3])
-def test_the_default_split_is_encoded_by_arrays_with_the_ids_of_tokenizers(corpus, tmp_path, digits):
+@pytest.mark.parametrize("digits", [1, 3])
+def test_the_default_split_is_encoded_by_parts_with_the_ids_of_tokenizers(corpus, tmp_path, digits):
     folder = trained(corpus, tmp_path, split="han_runs", max_digits=digits).path
     assert choose_encoder(folder, TEXTS)[0] == "runs"
     choose = random.Random(digits)
     texts = [*TEXTS, "\U0010ffff 二〇", *("".join(choose.choices(HARD, k=choose.randrange(40))) for _ in range(3_000))]
-    model, encoder = load_plain(folder), load_encoder(folder, "runs", False)
+    model, encoder = load_plain(folder), load_encoder(folder, "runs")
     for part in (texts[:1_000], texts[1_000:], texts[:0]):
         found = encoder(part)
         sure = [one.ids for one in model.encode_batch_fast(part, add_special_tokens=False)]
