@@ -13,7 +13,8 @@ from typing import Any
 
 from data_quality.baseline import BaselineSpec, resolve_baseline
 from data_quality.check import check
-from flows.recipe import Recipe, load_recipe
+from flows.presets import load_recipe
+from flows.recipe import Recipe
 from tasks.bases import adopt_base
 from tasks.cleaning import clean, decontaminate, dedup, score_quality
 from tasks.core.artifact import Artifact, Spec
