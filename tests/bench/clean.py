@@ -1,9 +1,10 @@
 """Filters: our blocks beside datatrove's own, on one input of real English text, alternated in one run.
 
-In: `--mb N`. Out: a table, and one JSON line in `results/clean.jsonl`. Both run Gopher's repetition and quality rules, C4's and
-FineWeb's with FineWeb's settings as blocks of the same LocalPipelineExecutor on the same shards, Gopher's quality first (the
-cheapest order that keeps the same documents, for both), and note each decision in the same way. Input: the shared web pages, Wikipedia articles and mails and the machine's man pages, as our ingest reads them,
-in an order drawn with a fixed seed. Invariant: every document is compared; where decisions differ, its rules are listed.
+In: `--mb N`. Out: a table, and one JSON line in `results/clean.jsonl`. Both run Gopher's quality and repetition rules, C4's and
+FineWeb's with FineWeb's settings as blocks of the same LocalPipelineExecutor on the same shards, in the order that is cheapest
+for both and keeps what FineWeb's keeps, and note each decision in the same way. Input: the shared web pages, Wikipedia articles
+and mails and the machine's man pages, as our ingest reads them, in an order drawn with a fixed seed. Invariant: every document is
+compared; where decisions differ, its rules are listed.
 
 Seconds are wall-clock with start-up; CPU seconds are those of the pipeline's processes, which other work disturbs less.
 """
