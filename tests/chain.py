@@ -17,6 +17,7 @@ from tasks.core.site import Site
 from tasks.core.store import Manifest, Store
 
 ROOT = Path(__file__).resolve().parents[1]
+_LIMIT_S = 1_600  # a preset on a given base takes more than 15 minutes on two busy cores without bf16
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def start(state: Path, *arguments: str, **extra: str) -> subprocess.Popen[str]:
 def textmill(state: Path, *arguments: str, **extra: str) -> ChainRun:
     """Runs `textmill ARGUMENTS` to its end."""
     process = start(state, *arguments, **extra)
-    output, _ = process.communicate(timeout=900)
+    output, _ = process.communicate(timeout=_LIMIT_S)
     return ChainRun(state, process.returncode, output)
 
 

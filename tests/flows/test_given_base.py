@@ -8,7 +8,7 @@ from tests.chain import textmill
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 def test_smollm_is_fetched_tuned_judged_and_served(tmp_path: Path) -> None:
     run = textmill(tmp_path / ".textmill", "run", "smollm-lora")
     assert run.code == 0, run.output

@@ -141,7 +141,7 @@ def test_a_run_started_from_the_form_finishes_and_reuses_what_is_there(ui: Runni
     (run,) = runs_of(ui, "corpus-nightly")
     assert run["parameters"]["recipe"]["encode"]["max_share_gap"] == 0.4321
     ui.wait_for(run["id"], "Completed")
-    expected = {step.stage: "Reused" if step.action == "reuse" else "Completed" for step in plan if step.stage in CORPUS_STAGES}
+    expected = {step.stage: "Completed" if step.action == "build" else "Reused" for step in plan if step.stage in CORPUS_STAGES}
     states = ui.states(run["id"])
     assert tuple(states) == CORPUS_STAGES
     assert states | {"require_quality": "Reused"} == expected | {"require_quality": "Reused"}
