@@ -7,6 +7,7 @@ that passed on this very source is not run again; a row is written as soon as it
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_name("slow_results.json")
 _SUFFIXES = (".py", ".toml", ".yaml", ".lock", ".gz", ".jinja", ".html")
+_FOLDERS = re.compile(r"(?<!\w)/\S*/")  # of the machine; what is kept names files alone
 _LIMIT_S = 1_800
 Row = dict[str, Any]
 
@@ -63,14 +65,16 @@ class Recorder:
             self._running = {"result": "passed", "note": "", "seconds": 0.0}
         self._running["seconds"] = round(self._running["seconds"] + report.duration, 1)
         if not report.passed:
-            self._running |= {"result": report.outcome, "note": str(report.longrepr).strip().splitlines()[-1]}
+            last_line = str(report.longrepr).strip().splitlines()[-1]
+            self._running |= {"result": report.outcome, "note": _FOLDERS.sub("", last_line)}
         if report.when == "teardown":
             date = datetime.now(UTC).isoformat(timespec="seconds")
             self.rows[report.nodeid] = self._running | {"commit": self._commit, "date": date, "source": self.source}
             self._write()
 
     def _write(self) -> None:
-        rows = {name: self.rows[name] for name in self.names if name in self.rows}
+        is_whole = "PYTEST_ADDOPTS" not in os.environ  # a part says nothing of the other tests' rows
+        rows = {name: row for name, row in self.rows.items() if name in self.names or not is_whole}
         RESULTS.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
