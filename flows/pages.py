@@ -78,7 +78,11 @@ async def _answers(server: App, scope: Message, receive: Receive, send: Send) ->
         if not is_busy:
             await send(message)
 
-    await server(scope, receive, send_unless_busy)
+    try:
+        await server(scope, receive, send_unless_busy)
+    except Exception:  # Starlette answers, and then raises what was wrong once more, for the server's log
+        if not is_busy:
+            raise
     return not is_busy
 
 
