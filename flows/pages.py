@@ -39,7 +39,7 @@ def asked_again(server: App, pauses_s: Sequence[float] = _PAUSES_S) -> App:
             return
         body = await _body(receive)
         for pause_s in pauses_s:
-            if await _answers(server, scope, _replayed(body, receive), send):
+            if await _answers(server, {**scope}, _replayed(body, receive), send):  # a router writes the rest of a path into it
                 return
             await asyncio.sleep(pause_s)
         await server(scope, _replayed(body, receive), send)

@@ -14,6 +14,8 @@ def busy(times: int, bodies: list[bytes]) -> App:
     """A server that answers 503 so often, and raises as Starlette does, then 201; it notes what it is sent."""
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
+        assert scope.setdefault("times", 0) == 0, "a router writes into what it is given"
+        scope["times"] += 1
         bodies.append((await receive())["body"])
         status = 503 if len(bodies) <= times else 201
         await send({"type": "http.response.start", "status": status, "headers": []})
