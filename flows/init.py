@@ -14,14 +14,15 @@ _TEMPLATE = """\
 extends = "demo"
 name = "{name}"
 
-# Your text: files, folders and globs of txt, md, html, jsonl, jsonl.gz, jsonl.zst and parquet.
-# Relative paths start from this file's folder.
+# Your text: files, folders and globs of txt, md, html, jsonl, csv, parquet, epub, warc and more (docs/formats.md), compressed or
+# not. Relative paths start from this file's folder.
 [[ingest.sources]]
 kind = "files"
 name = "{source}"
 paths = ["{data}"]
 licence = "unknown"   # say what you know: it goes into the model card
 # lang = "zh"         # a hint; the language of each document is identified anyway
+# passage_chars = 4_000  # books: text files are cut at blank lines into documents of about this length
 {instructions}
 # Size of the model. One dial, `depth` (or `num_parameters`), gives width and heads; where they are "off", as here, also budget,
 # batch and learning rate, see docs/pretraining.md.

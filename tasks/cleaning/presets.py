@@ -31,7 +31,8 @@ DEFAULT: tuple[FilterSpec, ...] = (
     FineWebQuality(kind="fineweb_quality"),
 )
 # FineWeb's: Gopher, C4 without the rule of the closing mark, its own; C4's list of bad words is ours. Gopher's quality comes
-# before its repetition: both see the same text, so the same documents stay, and most that go are short, which is quickly seen.
+# before its repetition: both see the same text, so the same documents stay, and most that go have too few words with a letter,
+# which is quickly seen.
 ENGLISH_WEB: tuple[FilterSpec, ...] = (*_CUTS, Garbled(kind="garbled"), WordList(kind="word_list"), *DEFAULT)
 # Dialogue puts four marks around a single word (“坐。”): the share of words with a letter falls to 0.35, that of symbols
 # drawn with characters stays below 0.2; what is no Chinese is told by chinese_text.

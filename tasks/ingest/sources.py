@@ -56,6 +56,9 @@ class FilesSource(_Source):
     kind: Literal["files"]
     paths: Annotated[tuple[str, ...], Field(min_length=1, description="Files, folders, globs, URLs (s3://, hf://, ...).")]
     format: Annotated[Format, Field(description="Format of the files; auto: by suffix, else by content.")] = "auto"
+    passage_chars: Annotated[
+        int | None, Field(ge=100, description="Text files, such as books, are cut at blank lines into documents this long.")
+    ] = None
 
     @model_validator(mode="after")
     def _says_how_mail_is_read(self) -> Self:

@@ -8,18 +8,17 @@ import json
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tasks.tokenization.runs import RunsEncoder
+from tasks.tokenization.encoded import Encoded
+from tasks.tokenization.runs import MOST_DIGITS, RunsEncoder
 from tasks.tokenization.training import load_plain, split_pattern
 
 EncoderName = Literal["gigatoken", "runs", "tokenizers"]
 
 _FAST: tuple[EncoderName, ...] = ("gigatoken", "runs")
-_MOST_DIGITS = 10
 _HARD_TEXTS = (
     "",
     " \t\u3000\u00a0  \r\n\r\n \n",
@@ -31,13 +30,6 @@ _HARD_TEXTS = (
     "    def f(x):\n\treturn x  # 注释",
     "二〇二六年，“'tis”\r\n\r\n !\n\n　's 'Sound x's'd 12〇 \t a",
 )
-
-
-class Encoded(NamedTuple):
-    """Token ids of D texts one after the other, and how many are each text's."""
-
-    ids_N: NDArray[Any]
-    lengths_D: NDArray[np.int64]
 
 
 class Encoder(Protocol):
@@ -56,7 +48,7 @@ class _Tokenizers:
 
     def __call__(self, texts: Sequence[str]) -> Encoded:
         found = self._model.encode_batch_fast(list(texts), add_special_tokens=False)
-        return _in_a_row([np.array(one.ids, np.uint32) for one in found])
+        return Encoded.in_a_row([np.array(one.ids, np.uint32) for one in found])
 
 
 class _Gigatoken:
@@ -66,7 +58,7 @@ class _Gigatoken:
         self._model = _load_gigatoken(_tokenizer_json(folder))
 
     def __call__(self, texts: Sequence[str]) -> Encoded:
-        return _in_a_row([self._model.encode(text) for text in texts])
+        return Encoded.in_a_row([self._model.encode(text) for text in texts])
 
 
 class _Runs:
@@ -74,13 +66,13 @@ class _Runs:
 
     def __init__(self, folder: Path) -> None:
         tokenizer = _tokenizer_json(folder)
-        pattern = split_pattern("llama3", _han_runs_digits(tokenizer))
-        tokenizer["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = pattern
+        max_digits = _han_runs_digits(tokenizer)
+        tokenizer["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = split_pattern("llama3", MOST_DIGITS)
         self._model = _load_gigatoken(tokenizer)
-        self._encoder = RunsEncoder(self._fast, _Tokenizers(folder))
+        self._encoder = RunsEncoder(self._fast, _Tokenizers(folder), max_digits)
 
     def __call__(self, texts: Sequence[str]) -> Encoded:
-        return Encoded(*self._encoder(texts))
+        return self._encoder(texts)
 
     def _fast(self, parts: Sequence[str]) -> Encoded:
         import awkward
@@ -101,21 +93,16 @@ def _load_gigatoken(tokenizer: Any) -> Any:
     return load_hf_json(json.dumps(tokenizer | {"added_tokens": ordinary}).encode())
 
 
-def _in_a_row(ids: Sequence[NDArray[Any]]) -> Encoded:
-    lengths_D = np.fromiter(map(len, ids), np.int64, len(ids))
-    return Encoded(np.concatenate(ids) if ids else np.zeros(0, np.uint32), lengths_D)
-
-
 def _han_runs_digits(tokenizer: Any) -> int:
     """Returns how many digits a token may hold where a tokenizer splits text by runs of Han characters and does no more.
 
     Raises:
-        ValueError: It splits or changes text in another way.
+        ValueError: It splits or changes text in another way, or a token may hold more digits than Llama 3's.
     """
     steps = (tokenizer["pre_tokenizer"] or {}).get("pretokenizers", [])
     is_plain = tokenizer["normalizer"] is None and len(steps) == 2 and all(one["special"] for one in tokenizer["added_tokens"])
     pattern = steps[0].get("pattern", {}).get("Regex") if is_plain else None
-    for number in range(1, _MOST_DIGITS + 1):
+    for number in range(1, MOST_DIGITS + 1):
         if split_pattern("han_runs", number) == pattern:
             return number
     raise ValueError("another split than han_runs")

@@ -10,17 +10,17 @@ two cuts none of that can happen, and every other rule of the two splits is the 
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.tokenization.encoded import Encoded
+
 Points = NDArray[np.uint32]
 Classes = NDArray[np.uint8]
 Flags = NDArray[np.bool_]
-Counts = NDArray[np.int64]
-EncodeBatch = Callable[[Sequence[str]], tuple[NDArray[Any], Counts]]
 
+MOST_DIGITS = 3  # that a piece of Llama 3's holds
 _WORD, _HAN, _DIGIT, _SPACE, _COMBINING, _OTHER, _END, _UNCLEAR, _UNKNOWN = range(9)
 _PATTERNS = {_WORD: r"[\p{L}&&[^\p{Han}]]+", _HAN: r"\p{Han}+", _DIGIT: r"\p{N}+", _SPACE: r"\s+", _COMBINING: r"\p{M}+"}
 _SEPARATOR = "\U0010ffff"  # no character
@@ -63,7 +63,7 @@ def _matches(chars: str, pattern: str) -> Flags:
     return found
 
 
-def cuts(points_N: Points, classes_N: Classes) -> Flags:
+def cuts(points_N: Points, classes_N: Classes, max_digits: int) -> Flags:
     """Returns the places that Llama 3's split must not look across; every text starts at one and ends with a separator."""
     before, after = classes_N[:-1], classes_N[1:]
     is_letter = (after == _WORD) | (after == _HAN)
@@ -74,8 +74,18 @@ def cuts(points_N: Points, classes_N: Classes) -> Flags:
     takes_space &= (after == _HAN) | (points_N[:-1] != ord(" "))
     found = np.ones(len(points_N), np.bool_)
     found[1:] = joined_to_mark | joined_to_letters | combining | takes_space | (before == _END) | (after == _END)
+    found[1:] |= _cut_digits(classes_N, max_digits)[1:]
     # White space before a last one that letters do not take is a piece of its own; cut off alone it would be one with it.
     found[:-1] |= takes_space
+    return found
+
+
+def _cut_digits(classes_N: Classes, max_digits: int) -> Flags:
+    """Returns the digits that start a piece after another piece of the same run."""
+    is_digit = classes_N == _DIGIT
+    places_N = np.arange(len(classes_N))
+    start_N = np.maximum.accumulate(np.where(is_digit, -1, places_N)) + 1
+    found: Flags = is_digit & (places_N > start_N) & ((places_N - start_N) % max_digits == 0)
     return found
 
 
@@ -91,48 +101,47 @@ def _start_endings(points_N: Points, classes_N: Classes) -> Flags:
 
 
 class RunsEncoder:
-    """Encodes the parts between cuts.
+    """Encodes the parts between cuts."""
 
-    Attributes:
-        fast: Encodes by Llama 3's split.
-        whole: Encodes any text by the right split, slowly.
-    """
+    def __init__(
+        self, fast: Callable[[Sequence[str]], Encoded], whole: Callable[[Sequence[str]], Encoded], max_digits: int
+    ) -> None:
+        """Takes `fast`, which splits as Llama 3 does, and `whole`, slow, which splits any text right.
 
-    def __init__(self, fast: EncodeBatch, whole: EncodeBatch) -> None:
-        self._fast, self._whole, self._classes = fast, whole, CharacterClasses()
+        A token holds at most `max_digits` digits, which are at most `MOST_DIGITS`.
+        """
+        self._fast, self._whole, self._max_digits = fast, whole, max_digits
+        self._classes = CharacterClasses()
 
-    def __call__(self, texts: Sequence[str]) -> tuple[NDArray[Any], Counts]:
-        """Returns the ids of all texts in a row, and how many are each text's."""
+    def __call__(self, texts: Sequence[str]) -> Encoded:
+        """Encodes texts without adding any token."""
         if not texts:
-            return np.zeros(0, np.uint32), np.zeros(0, np.int64)
+            return Encoded.in_a_row([])
         joined = "".join(text.replace(_SEPARATOR, "") + _SEPARATOR for text in texts)
         points_N = np.frombuffer(joined.encode("utf-32-le"), np.uint32)
         classes_N = self._classes(points_N)
-        ids_N, lengths_D = self._by_parts(joined, points_N, classes_N)
+        found = self._by_parts(joined, points_N, classes_N)
         unclear = [number for number, text in enumerate(texts) if _SEPARATOR in text]
         unclear += np.searchsorted(np.flatnonzero(classes_N == _END), np.flatnonzero(_is_unclear(classes_N))).tolist()
-        return self._mended(ids_N, lengths_D, texts, sorted(set(unclear)))
+        return self._mended(found, texts, sorted(set(unclear)))
 
-    def _by_parts(self, joined: str, points_N: Points, classes_N: Classes) -> tuple[NDArray[Any], Counts]:
-        first = np.flatnonzero(cuts(points_N, classes_N))
+    def _by_parts(self, joined: str, points_N: Points, classes_N: Classes) -> Encoded:
+        first = np.flatnonzero(cuts(points_N, classes_N, self._max_digits))
         is_end = classes_N[first] == _END
         places = [*first.tolist(), len(joined)]
         parts = [joined[start:end] for start, end in pairwise(places)]
         ids_N, lengths = self._fast([part for part in parts if part != _SEPARATOR])
         bounds = np.flatnonzero(is_end) - np.arange(np.count_nonzero(is_end))
-        return ids_N, np.diff(np.concatenate(([0], np.cumsum(lengths)))[bounds], prepend=0)
+        return Encoded(ids_N, np.diff(np.concatenate(([0], np.cumsum(lengths)))[bounds], prepend=0))
 
-    def _mended(
-        self, ids_N: NDArray[Any], lengths_D: Counts, texts: Sequence[str], unclear: list[int]
-    ) -> tuple[NDArray[Any], Counts]:
+    def _mended(self, found: Encoded, texts: Sequence[str], unclear: list[int]) -> Encoded:
         """Returns the same with the unclear texts encoded whole."""
         if not unclear:
-            return ids_N, lengths_D
-        parts = np.split(ids_N, np.cumsum(lengths_D)[:-1])
-        sure_N, num_sure = self._whole([texts[number] for number in unclear])
-        for number, part in zip(unclear, np.split(sure_N, np.cumsum(num_sure)[:-1]), strict=True):
+            return found
+        parts = found.by_text()
+        for number, part in zip(unclear, self._whole([texts[number] for number in unclear]).by_text(), strict=True):
             parts[number] = part
-        return np.concatenate(parts), np.fromiter(map(len, parts), np.int64, len(parts))
+        return Encoded.in_a_row(parts)
 
 
 def _is_unclear(classes_N: Classes) -> Flags:

@@ -24,7 +24,6 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel
 
-from tasks.core.child import _HUGE_PAGES
 from tasks.core.site import Site, current_site
 from tasks.core.store import Store
 from tasks.modeling.batches import Batch, Rows, step_rows
@@ -38,6 +37,7 @@ from tasks.modeling.task import Place, Task
 from tasks.modeling.text import TokenText, open_text
 from tasks.modeling.validation import bits_per_byte, look_at
 from tasks.modeling.words import load_tokenizer, role_ids, special_ids
+from tests.bench.child import run_child, say
 from tests.bench.result import FOLDER, note
 from tests.conftest import ROOT
 
@@ -175,18 +175,12 @@ def child(text: str) -> None:
         loss, _ = look_at(_Loss(model, task), task, place, None, MICRO_ROWS)
     steps = [end - start for start, end in pairwise(ends)]
     figures = {"seconds": ends[-1] - ends[0], "step_s": statistics.median(steps), "bits_per_byte": bits_per_byte(task, loss)}
-    print("RESULT " + json.dumps(figures))
+    say(figures)
 
 
 def measured(run: Run) -> dict[str, float]:
     """Runs one training in a process of its own."""
-    settings = {"GLIBC_TUNABLES": _HUGE_PAGES, "OMP_NUM_THREADS": str(os.cpu_count()), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tests.bench.time_to_loss", "--child", run.model_dump_json()]
-    done = subprocess.run(command, env=os.environ | settings, cwd=ROOT, capture_output=True, text=True)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    if not lines:
-        raise SystemExit(f"{run.side} failed:\n{done.stdout[-2_000:]}{done.stderr[-2_000:]}")
-    return json.loads(lines[-1].removeprefix("RESULT "))
+    return run_child("tests.bench.time_to_loss", run.model_dump_json(), threads=None)
 
 
 class Bench:

@@ -13,11 +13,8 @@ At the sizes of the defaults a step takes about 10 s on 2 cores with bf16 and 20
 """
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,7 +27,6 @@ import torch
 import torch.nn.functional as F
 from pydantic import BaseModel
 
-from tasks.core.child import _HUGE_PAGES
 from tasks.core.site import current_site
 from tasks.modeling.batches import StreamRows, make_batch, step_rows
 from tasks.modeling.job import METRICS_NAME, Compute
@@ -42,8 +38,8 @@ from tasks.modeling.records import read_records
 from tasks.modeling.specs import AdamWSpec, CosineSchedule, ModelSpec, TrainSpec
 from tasks.modeling.task import Place, Task
 from tasks.modeling.words import SpecialIds
+from tests.bench.child import run_child, say
 from tests.bench.result import note, ratios
-from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
 RATE, DECAY, BETAS, CLIP = 1e-3, 0.1, (0.9, 0.95), 1.0
@@ -194,23 +190,14 @@ def child(text: str) -> None:
     made = SIDES[run.side](run)
     speed = (run.num_steps - 1) * run.batch_rows * run.row_tokens / (made.ends[-1] - made.ends[0])
     first = {"seconds_to_first_step": made.ends[0] - start}
-    print("RESULT " + json.dumps({"losses": made.losses, "tokens_per_s": speed, "figures": made.figures | first}))
+    say({"losses": made.losses, "tokens_per_s": speed, "figures": made.figures | first})
 
 
 def measured(run: Run, threads: int, cache: Path) -> dict[str, Any]:
     """Runs one side in a process of its own."""
-    settings = {
-        "GLIBC_TUNABLES": _HUGE_PAGES,
-        "OMP_NUM_THREADS": str(threads),
-        "TORCHINDUCTOR_CACHE_DIR": str(cache / run.side),
-        "PYTHONPATH": str(ROOT),
-    }
-    command = [sys.executable, "-m", "tests.bench.train", "--child", run.model_dump_json()]
-    done = subprocess.run(command, env=os.environ | settings, cwd=ROOT, capture_output=True, text=True)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    if not lines:
-        raise RuntimeError(f"{run.side} ({run.variant}) failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return json.loads(lines[-1].removeprefix("RESULT ")) | {"side": run.side, "variant": run.variant}
+    settings = {"TORCHINDUCTOR_CACHE_DIR": str(cache / run.side)}
+    found = run_child("tests.bench.train", run.model_dump_json(), threads=threads, settings=settings)
+    return found | {"side": run.side, "variant": run.variant}
 
 
 def main() -> None:

@@ -7,20 +7,16 @@ gradients are equal within 1e-4.
 """
 
 import argparse
-import json
 import os
 import resource
-import subprocess
-import sys
 import time
 from typing import Any
 
 import torch
 
-from tasks.core.child import _HUGE_PAGES
 from tasks.modeling.head import HeadLoss, set_head_loss, target_losses
+from tests.bench.child import run_child, say
 from tests.bench.result import note, ratios
-from tests.conftest import ROOT
 
 
 def child(targets: int, width: int, vocab_size: int, chunk_tokens: int | None) -> None:
@@ -44,7 +40,7 @@ def child(targets: int, width: int, vocab_size: int, chunk_tokens: int | None) -
         "loss": loss.item(),
         "norm": hidden_NW.grad.norm().item(),
     }
-    print("RESULT " + json.dumps(figures))
+    say(figures)
 
 
 def _peak_bytes() -> int:
@@ -54,11 +50,7 @@ def _peak_bytes() -> int:
 def measured(settings: argparse.Namespace, chunk_tokens: int | None) -> dict[str, Any]:
     """Runs one way in a process of its own."""
     sizes = [str(one) for one in (settings.targets, settings.width, settings.vocab_size, chunk_tokens or 0)]
-    environment = os.environ | {"GLIBC_TUNABLES": _HUGE_PAGES, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(settings.threads)}
-    command = [sys.executable, "-m", "tests.bench.train_head", "--child", *sizes]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.split("RESULT ")[1])
-    return found
+    return run_child("tests.bench.train_head", *sizes, threads=settings.threads)
 
 
 def main() -> None:

@@ -16,10 +16,9 @@ import argparse
 import json
 import os
 import resource
-import subprocess
-import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from pydantic import BaseModel
 
 from flows.presets import load_recipe
 from tasks.bases import adopt_base
-from tasks.core.child import _HUGE_PAGES
 from tasks.core.site import Site
 from tasks.modeling.batches import Example, ExampleRows, step_rows
 from tasks.modeling.chat import mark_answers
@@ -42,6 +40,7 @@ from tasks.modeling.specs import AdamWSpec, CosineSchedule, TrainSpec
 from tasks.modeling.task import Place, Task
 from tasks.modeling.words import load_tokenizer, model_special_ids
 from tasks.tuning.lora import LoraSpec
+from tests.bench.child import run_child, run_command, say
 from tests.bench.result import note, ratios
 from tests.conftest import ROOT
 
@@ -129,32 +128,18 @@ def held_out_loss(run: Run) -> float:
 
 def child(what: str, run: Run) -> None:
     """Trains or scores in this process and prints what was found."""
-    print("RESULT " + json.dumps(ours(run) if what == "train" else {"held_out_loss": held_out_loss(run)}))
+    say(ours(run) if what == "train" else {"held_out_loss": held_out_loss(run)})
 
 
 def measured(run: Run, peer_python: str, threads: int, cache: Path) -> dict[str, Any]:
     """Runs one side in a process of its own, then scores what it left in another."""
-    settings = {
-        "GLIBC_TUNABLES": _HUGE_PAGES,
-        "OMP_NUM_THREADS": str(threads),
-        "TORCHINDUCTOR_CACHE_DIR": str(cache),
-        "HF_HUB_OFFLINE": "1",
-        "OMP_WAIT_POLICY": "PASSIVE",
-    }
-    mine, text = {"PYTHONPATH": str(ROOT)}, run.model_dump_json()
-    ours = [sys.executable, "-m", "tests.bench.tune", "--child"]
-    train = [*ours, "train", text] if run.variant in OURS else [peer_python, str(PEER), text]
-    found = _said(train, os.environ | settings | (mine if run.variant in OURS else {}), ROOT)
-    return found | _said([*ours, "score", text], os.environ | settings | mine, ROOT)
-
-
-def _said(command: list[str], environment: dict[str, str], folder: Path) -> dict[str, Any]:
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    if not lines:
-        raise RuntimeError(f"{command[:4]} failed:\n{done.stdout[-2000:]}{done.stderr[-3000:]}")
-    found: dict[str, Any] = json.loads(lines[-1].removeprefix("RESULT "))
-    return found
+    settings = {"TORCHINDUCTOR_CACHE_DIR": str(cache), "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    mine, text = partial(run_child, "tests.bench.tune", threads=threads, settings=settings), run.model_dump_json()
+    if run.variant in OURS:
+        found = mine("train", text)
+    else:
+        found = run_command([peer_python, str(PEER), text], threads=threads, settings=settings)
+    return found | mine("score", text)
 
 
 def main() -> None:

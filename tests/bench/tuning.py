@@ -119,7 +119,8 @@ def label_overrides(case: Case, folder: Path) -> list[str]:
     """Returns what makes preset sst2 a case: fewer labels, a budget in steps, fewer items to look at."""
     files = {"train": "train", "validation": "dev", "heldout": "test"}
     sizes = {"train": case.num_labels, "validation": NUM_VALIDATION, "heldout": NUM_TEST}
-    common = "licence='not stated',has_header=false,has_quotes=false,text_column='1',label_column='2'"
+    common = "licence='not stated',has_header=false,has_quotes=false,text_column='1',label_column='2',"
+    common += "names={0='negative',1='positive'}"
     sets = []
     for part, name in files.items():
         target = folder / f"sst2-{part}-{sizes[part]}-{case.seed if part == 'train' else 0}.tsv"

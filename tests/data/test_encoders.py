@@ -51,7 +51,7 @@ def test_a_way_of_splitting_that_no_fast_encoder_knows_is_left_to_tokenizers(cor
     assert found.lengths_D.tolist() == [len(load_plain(folder).encode(text, add_special_tokens=False).ids) for text in TEXTS]
 
 
-@pytest.mark.parametrize("digits", [1, 3])
+@pytest.mark.parametrize("digits", [1, 2, 3])
 def test_the_default_split_is_encoded_by_parts_with_the_ids_of_tokenizers(corpus, tmp_path, digits):
     folder = trained(corpus, tmp_path, split="han_runs", max_digits=digits).path
     assert choose_encoder(folder, TEXTS)[0] == "runs"

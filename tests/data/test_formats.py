@@ -17,6 +17,7 @@ from tasks.ingest.formats import FORMATS
 from tasks.ingest.formats.mail import unquoted
 from tasks.ingest.formats.man import page_text
 from tasks.ingest.formats.mediawiki import stripped
+from tasks.ingest.formats.text import passages
 from tasks.ingest.sources import Format
 from tests.data.kit import documents, read, source, write_jsonl
 
@@ -398,6 +399,30 @@ def test_a_document_a_line(site, tmp_path):
     corpus = read(site, path, format="lines", max_document_bytes=40)
     assert [(row["id"], row["text"]) for row in documents(corpus)] == [("test/a.txt:1", "one"), ("test/a.txt:4", "two")]
     assert quarantine(corpus) == [(5, "too_large"), (6, "undecodable")]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a" * 99 + "\n\nb\n", ["a" * 99 + "\n\n", "b\n"]),
+        ("a" * 50 + "\n\n" + "b" * 50 + "\n \n\nc", ["a" * 50 + "\n\n" + "b" * 50 + "\n \n\n", "c"]),
+        ("行" * 120 + "\n" + "行" * 120 + "\nx\r\n", ["行" * 120 + "\n" + "行" * 120 + "\n", "x\r\n"]),
+        ("\n\n short\x85\n", ["\n\n short\x85\n"]),
+        ("\n \n", ["\n \n"]),
+        ("", [""]),
+    ],
+)
+def test_passages_are_whole_lines_and_together_the_text(text, found):
+    assert list(passages(text, 100)) == found
+    assert "".join(found) == text
+
+
+def test_a_book_is_cut_into_passages_where_the_recipe_says_so(site, tmp_path):
+    path = put(tmp_path / "book.txt", ("word " * 30 + "\n\n") * 3)
+    assert len(documents(read(site, path))) == 1
+    corpus = read(site, path, passage_chars=100)
+    assert [row["id"] for row in documents(corpus)] == [f"test/book.txt:{number}" for number in (1, 2, 3)]
+    assert corpus.num_records == 3
 
 
 def test_every_format_can_be_named_in_a_recipe():
