@@ -110,6 +110,9 @@ def differing_fields(manifest: Manifest, wanted: dict[str, Any]) -> list[str]:
     phrases += _changes("version of ", manifest.versions, wanted["versions"])
     old = {name: entry.digest[:12] for name, entry in manifest.inputs.items()}
     phrases += _changes("input ", old, {name: digest[:12] for name, digest in wanted["inputs"].items()})
+    if "origins" in wanted:
+        made = {name: entry.fingerprint[:12] for name, entry in manifest.inputs.items()}
+        phrases += _changes("making of ", made, {name: number[:12] for name, number in wanted["origins"].items()})
     return phrases
 
 

@@ -105,6 +105,7 @@ class Stage(Generic[A]):
         fn: The plain function.
         holds: For an effect: whether the world still is as the stored artifact says.
         passes: For an optional stage: whether the spec asks for nothing, so that its first input is the answer.
+        by_origin: Whether inputs that hold the same but were made in another way are other inputs.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Stage(Generic[A]):
     signature: Signature[A]
     always_runs: bool = field(default=False)
     passes: Callable[[Spec], bool] | None = field(default=None)
+    by_origin: bool = field(default=False)
 
     def __call__(self, spec: Spec, *inputs: Artifact) -> A:
         """Runs the stage as a Prefect task of the current run and returns its artifact."""
@@ -168,12 +170,14 @@ class Stage(Generic[A]):
 
     def recipe_of(self, spec: Spec, inputs: tuple[Artifact, ...], site: Site) -> dict[str, Any]:
         """Returns everything that enters the fingerprint."""
-        return {
+        named = self.signature.named(inputs).items()
+        origins = {"origins": {name: artifact.fingerprint for name, artifact in named}} if self.by_origin else {}
+        return origins | {
             "stage": self.name,
             "stage_version": self.version,
             "spec": spec.pinned(site).identity(),
             "versions": {name: package_version(name) for name in self.packages},
-            "inputs": {name: artifact.digest for name, artifact in self.signature.named(inputs).items()},
+            "inputs": {name: artifact.digest for name, artifact in named},
         }
 
     def fingerprint(self, spec: Spec, inputs: tuple[Artifact, ...], site: Site) -> str:
@@ -295,6 +299,7 @@ def stage(
     holds: Callable[..., bool] | None = None,
     always_runs: bool = False,
     passes: Callable[[Any], bool] | None = None,
+    by_origin: bool = False,
 ) -> Callable[[Callable[..., A]], Stage[A]]:
     """Makes a function a stage; its signature is checked here, when its module is imported.
 
@@ -306,6 +311,7 @@ def stage(
         holds: Makes it an effect: `holds(artifact, spec, *inputs, site=site)` says whether the world still matches.
         always_runs: Never answered from the store (a `require` step, which only raises or not).
         passes: Says of a spec whether it asks for nothing: then the first input is the answer, and nothing is read or written.
+        by_origin: The result tells how inputs were made (time, method): equal weights of two trainings are two inputs.
 
     Raises:
         TypeError: The signature is not a Spec, then Artifacts (the last one may take many: `*runs`), then the keyword-only `ctx:
@@ -314,7 +320,16 @@ def stage(
 
     def decorate(fn: Callable[..., A]) -> Stage[A]:
         return Stage(
-            name or fn.__name__, version, fn, retry, packages, holds, signature_of(fn, StageContext), always_runs, passes
+            name or fn.__name__,
+            version,
+            fn,
+            retry,
+            packages,
+            holds,
+            signature_of(fn, StageContext),
+            always_runs,
+            passes,
+            by_origin,
         )
 
     return decorate

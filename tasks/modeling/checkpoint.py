@@ -37,6 +37,7 @@ class Look(BaseModel):
     Attributes:
         figures: What was seen beside the loss.
         criterion: What the best look has least of; none: its loss.
+        counts: Whether its weights may be selected.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +46,7 @@ class Look(BaseModel):
     loss: float
     figures: dict[str, float] = {}
     criterion: float | None = None
+    counts: bool = True
 
     @property
     def rank(self) -> float:
@@ -77,8 +79,8 @@ class Position(BaseModel):
 
     @property
     def best(self) -> Look | None:
-        """The look with the lowest loss, or criterion; of equal ones the first."""
-        return min(self.looks, key=lambda look: look.rank, default=None)
+        """The look that counts with the lowest loss, or criterion; of equal ones the first."""
+        return min((look for look in self.looks if look.counts), key=lambda look: look.rank, default=None)
 
     def is_stuck(self, patience: int | None) -> bool:
         """Says whether `patience` looks have followed the best one."""

@@ -262,7 +262,8 @@ class Loop:
         is_mean = self.spec.ema_decay is not None
         with averaged(self.optimizer, trained_weights(self.model)) if is_mean else nullcontext():
             loss, figures = self._look_at(self.spec.eval_rows)
-        look = Look(step=self.position.step, loss=loss, figures=figures, criterion=self._criterion(figures))
+        counts = self.position.step > 0 or not self.task.has_new_head
+        look = Look(step=self.position.step, loss=loss, figures=figures, criterion=self._criterion(figures), counts=counts)
         self.position = self.position.model_copy(update={"looks": (*self.position.looks, look)})
         bits = bits_per_byte(self.task, loss)
         told = {f"validation_{name}": value for name, value in figures.items()}

@@ -84,7 +84,8 @@ def _set_up(job: TuneLabelledJob, items: Items) -> _Training:
     train, validation = (_rows(job, headed.model, tokenizer, items[split], split) for split in _SPLITS)
     require_known(train, tokenizer, _MOST_UNKNOWN)
     loss = LabelLoss(job.facts, label_weights(job, train), job.label_smoothing)
-    task = Task(loss, train, validation, order=train.order, watch=watch_labels(loss, job.criterion))
+    watch = watch_labels(loss, job.criterion)
+    task = Task(loss, train, validation, order=train.order, watch=watch, has_new_head=bool(headed.new))
     return _Training(tokenizer, headed, prepare_with_head(job.method, headed.model, headed.new, job.seed), task)
 
 

@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from flows.plan import differing_fields
 from tasks.core.errors import ContractError, GateError, StageError, TransientError
 from tasks.core.run import Run, running
 from tasks.core.site import Site
 from tasks.core.stage import Stage, StageContext, stage
 from tasks.core.store import Store, read_manifest
 from tests.core.toys import CountSpec, Numbers, Scaled, ScaleSpec, count, scale
+
+TELLING = dataclasses.replace(scale, by_origin=True)
 
 
 class Watcher:
@@ -59,6 +62,17 @@ def test_upstream_rebuilt_to_the_same_bytes_lets_downstream_be_reused(site: Site
     """A changed seed rebuilds `count`, but to the same bytes; `extra/` does not count."""
     outcome = results(site, (CountSpec(), ScaleSpec()), (CountSpec(seed=1), ScaleSpec()))
     assert outcome[2:] == [("count", "built"), ("scale", "reused")]
+
+
+def test_where_origins_tell_equal_bytes_that_were_made_otherwise_are_another_input(site: Site) -> None:
+    made = [count.build(CountSpec(seed=seed), site=site) for seed in (0, 0, 1)]
+    plain, telling = ([one.fingerprint(ScaleSpec(), (numbers,), site) for numbers in made] for one in (scale, TELLING))
+    assert plain[0] == plain[1] == plain[2]
+    assert telling[0] == telling[1] != telling[2]
+    manifest = read_manifest(TELLING.build(ScaleSpec(), made[0], site=site).path)
+    wanted = TELLING.recipe_of(ScaleSpec(), (made[2],), site)
+    before, after = made[0].fingerprint[:12], made[2].fingerprint[:12]
+    assert differing_fields(manifest, wanted) == [f"making of numbers: {before} -> {after}"]
 
 
 def test_the_site_never_enters_a_fingerprint(site: Site, tmp_path: Path) -> None:

@@ -103,6 +103,13 @@ def test_the_best_look_is_the_first_of_the_lowest() -> None:
     assert Position(step=10, looks=looks).best == looks[1]
 
 
+def test_weights_that_do_not_count_are_never_the_best() -> None:
+    untrained, trained = Look(step=0, loss=1.0, counts=False), Look(step=5, loss=2.0)
+    assert Position(step=5, looks=(untrained, trained)).best == trained
+    assert Position(step=0, looks=(untrained,)).best is None
+    assert not Position(step=0, looks=(untrained,)).is_stuck(0)
+
+
 def test_any_kept_one_loads_as_a_model(trained: tuple[Path, Any, Any]) -> None:
     root, model, _ = trained
     again = load_model(root / "step-000002")

@@ -195,6 +195,15 @@ def test_the_best_look_by_the_criterion_is_kept(shared_site: Site, encoder: Chec
     assert tuned.num_steps == best[0] + 6
 
 
+def test_a_head_that_learned_nothing_yet_is_never_kept(shared_site: Site, encoder: Checkpoint, classes: Labelled) -> None:
+    """At a rate of nothing all looks are equal, and the first of them that counts is kept."""
+    still = changed(optim={"kind": "adamw", "learning_rate": 1e-12}, criterion="accuracy")
+    new = tune_labelled.build(still, encoder, classes, site=shared_site)
+    on = tune_labelled.build(still, new, classes, site=shared_site)  # its head is there already
+    kept = [json.loads((model.path / "extra" / "result.json").read_text())["selected_step"] for model in (new, on)]
+    assert kept == [TRAIN.eval_every_steps, 0]
+
+
 def test_a_training_cut_off_ends_with_the_same_bits(
     shared_site: Site, encoder: Checkpoint, classes: Labelled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
