@@ -17,6 +17,7 @@ IMAGES = ROOT / "docs" / "images"
 LABELS = sorted(tuning.LABELS)
 Line = dict[str, Any]
 _COSTS = ("weights trained", "kept, MB", "memory, GB", "s", "tokens/s when asked", "gap, nats")
+_ORDER = list(dict.fromkeys((*RATES, *tuning.ANSWER_METHODS)))
 _MARKERS = "osD^vPX*<>hpd"
 
 
@@ -30,7 +31,7 @@ def _cell(values: Sequence[float], digits: int = 3) -> str:
 def chosen_lines(task: str) -> dict[str, list[Line]]:
     """Returns the lines of each method of a task, at the rate of the experiment."""
     found = defaultdict(list)
-    for line in lines():
+    for line in sorted(lines(), key=lambda one: (_ORDER.index(one["method"]), one["weights"], one["change"], one["seed"])):
         if line["task"] == task and line["learning_rate"] in (None, RATES[line["method"]][0] if task == "sst2" else None):
             found[_name(line)].append(line)
     return found
@@ -121,8 +122,9 @@ def draw_labels() -> None:
     for axes, title in zip(
         panels, ("labels", f"weights trained, {LABELS[-1]:,} labels", f"seconds, {LABELS[-1]:,} labels"), strict=True
     ):
-        axes.set(xscale="log", xlabel=title)
+        axes.set(xscale="linear" if axes is over_time else "log", xlabel=title)
         axes.grid(alpha=0.25)
+    over_time.set_xlim(left=0)
     over_labels.set_ylabel("accuracy on test items")
     figure.legend(*over_labels.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
     figure.savefig(IMAGES / "tuning-labels.svg", format="svg", metadata={"Date": None})
@@ -144,8 +146,9 @@ def draw_answers() -> None:
         for axes, (_, of) in zip(panels, sides, strict=True):
             _bars(axes, [fmean(map(of, all_lines))], [[one["test"]["answer_loss"]["mean"] for one in all_lines]], **style)
     for axes, (title, _) in zip(panels, sides, strict=True):
-        axes.set(xscale="linear" if title.startswith("forgetting") else "log", xlabel=title)
+        axes.set(xscale="log" if title.startswith("weights") else "linear", xlabel=title)
         axes.grid(alpha=0.25)
+    panels[1].set_xlim(left=0)
     panels[0].set_ylabel("loss on held-out answers, nats a token")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
     figure.savefig(IMAGES / "tuning-answers.svg", format="svg", metadata={"Date": None})
