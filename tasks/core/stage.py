@@ -320,16 +320,16 @@ def stage(
 
     def decorate(fn: Callable[..., A]) -> Stage[A]:
         return Stage(
-            name or fn.__name__,
-            version,
-            fn,
-            retry,
-            packages,
-            holds,
-            signature_of(fn, StageContext),
-            always_runs,
-            passes,
-            by_origin,
+            name=name or fn.__name__,
+            version=version,
+            fn=fn,
+            retry=retry,
+            packages=packages,
+            holds=holds,
+            signature=signature_of(fn, StageContext),
+            always_runs=always_runs,
+            passes=passes,
+            by_origin=by_origin,
         )
 
     return decorate

@@ -66,6 +66,12 @@ class FilesSource(_Source):
             raise ValueError('format is mail: set mail = {quoting = "keep"} or "drop"')
         return self
 
+    @model_validator(mode="after")
+    def _cuts_only_text_files(self) -> Self:
+        if self.passage_chars is not None and self.format not in ("auto", "txt"):
+            raise ValueError(f"passage_chars = {self.passage_chars} cuts txt files only, and format is {self.format}; remove one")
+        return self
+
 
 class SavedSource(_Source):
     """A Hugging Face data set saved to a local folder with `save_to_disk`."""

@@ -74,7 +74,8 @@ def cuts(points_N: Points, classes_N: Classes, max_digits: int) -> Flags:
     takes_space &= (after == _HAN) | (points_N[:-1] != ord(" "))
     found = np.ones(len(points_N), np.bool_)
     found[1:] = joined_to_mark | joined_to_letters | combining | takes_space | (before == _END) | (after == _END)
-    found[1:] |= _cut_digits(classes_N, max_digits)[1:]
+    if max_digits < MOST_DIGITS:  # else Llama 3's pieces end there anyway
+        found |= _cut_digits(classes_N, max_digits)
     # White space before a last one that letters do not take is a piece of its own; cut off alone it would be one with it.
     found[:-1] |= takes_space
     return found

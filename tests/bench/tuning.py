@@ -191,6 +191,8 @@ def measure(case: Case, folder: Path) -> None:
         )
     base = {name: interval.model_dump() for name, interval in tuned.base_scores.metrics.items()}
     facts = tuned.summary.facts() | {"num_steps": tuned.model.num_steps, "base_test": base}
+    if facts["method"] != case.method:
+        raise RuntimeError(f"the summary is of {facts['method']}, the case of {case.method}")
     facts["learning_rate_used"] = tuned.model.figures["learning_rate"]
     note("tuning", ("torch", "transformers", "peft"), asdict(case) | facts)
 

@@ -425,5 +425,12 @@ def test_a_book_is_cut_into_passages_where_the_recipe_says_so(site, tmp_path):
     assert corpus.num_records == 3
 
 
+def test_only_text_files_can_be_cut_into_passages(tmp_path):
+    path = put(tmp_path / "a.txt", "x")
+    assert source(path, format="txt", passage_chars=100).passage_chars == 100
+    with pytest.raises(ValidationError, match="passage_chars = 100 cuts txt files only, and format is lines; remove one"):
+        source(path, format="lines", passage_chars=100)
+
+
 def test_every_format_can_be_named_in_a_recipe():
     assert set(get_args(Format)) == {"auto", *FORMATS}
