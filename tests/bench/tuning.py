@@ -1,9 +1,10 @@
 """What pretraining is worth, and what each tuning method makes of it: every method at several numbers of labels, over seeds.
 
-In: SST-2 of the shared data (TEXTMILL_SHARED_DATA) on MiniLM, and the instructions that ship on the base of preset ci. Out: one
-JSON line a run in `results/tuning.jsonl`, of which `tests.bench.tuning_report` makes tables and pictures. Invariants: each run is
-the chain of `textmill compare` up to its summary, in a process of its own; every run takes the same number of steps; a seed draws
-the labels, the head, the adapter and the order; a line that is there is not run again.
+In: SST-2 of the shared data (TEXTMILL_SHARED_DATA) on MiniLM; the instructions that ship on the base of preset ci, and those of
+preset smollm-lora on SmolLM2-135M. Out: one JSON line a run in `results/tuning.jsonl`, of which `tests.bench.tuning_report` makes
+tables and pictures. Invariants: each run is the chain of `textmill compare` up to its summary, in a process of its own; every run
+of a task takes the same number of steps; a seed draws the labels, the head, the adapter and the order; a line that is there is
+not run again.
 """
 
 import argparse
@@ -29,6 +30,8 @@ SEEDS = (0, 1, 2)
 LABELS = (256, 1_024, 32)  # in the order of the runs
 NUM_STEPS, BATCH, NUM_VALIDATION, NUM_TEST = 64, 16, 100, 500
 ANSWER_STEPS, ANSWER_BATCH = 96, 4
+GIVEN_STEPS, GIVEN_BATCH, GIVEN_ROW = 32, 2, 256  # a budget that SmolLM2 gets through in minutes
+PRESETS = {"sst2": "sst2", "answers": "ci", "smollm": "smollm-lora"}
 DATA = Path(os.environ.get("TEXTMILL_SHARED_DATA", os.environ.get("TEXTMILL_DATA_DIR", ".")))
 # Peak learning rates: the one of the experiment, set before it ran; another that part `rates` tries at 256 labels and seed 0.
 RATES = {
@@ -50,6 +53,7 @@ HELD = (
     "tune.embedding_noise=5",
     "tune.optim.weight_decay=0.1",
 )
+GIVEN_HELD = ("tune.replay.share=0.2", "tune.ewc.strength=1e5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +112,23 @@ def forgetting_cases() -> Iterator[Case]:
         yield Case("answers", 1_235, seed, "layer_decay", None)
 
 
+def given_cases() -> Iterator[Case]:
+    """Yields what holds against forgetting on a base that others made, beside `full` as it is and beside LoRA."""
+    for seed in SEEDS:
+        yield from (Case("smollm", 0, seed, "full", None, change=change) for change in ("", *GIVEN_HELD))
+        yield Case("smollm", 0, seed, "lora", None)
+
+
 def recipe_of(case: Case, folder: Path) -> AnyRecipe:
     """Returns the recipe of a case, checked as `textmill compare` does."""
-    overrides = label_overrides(case, folder) if case.task == "sst2" else answer_overrides()
-    preset = "sst2" if case.task == "sst2" else "ci"
-    return load_comparison(preset, overrides, case.grid, None, current_site()).cells[0].recipe
+    match case.task:
+        case "sst2":
+            overrides = label_overrides(case, folder)
+        case "answers":
+            overrides = answer_overrides(ANSWER_STEPS, ANSWER_BATCH * 256)
+        case _:
+            overrides = [f"tune.row_tokens={GIVEN_ROW}", *answer_overrides(GIVEN_STEPS, GIVEN_BATCH * GIVEN_ROW)]
+    return load_comparison(PRESETS[case.task], overrides, case.grid, None, current_site()).cells[0].recipe
 
 
 def label_overrides(case: Case, folder: Path) -> list[str]:
@@ -126,7 +142,7 @@ def label_overrides(case: Case, folder: Path) -> list[str]:
         target = folder / f"sst2-{part}-{sizes[part]}-{case.seed if part == 'train' else 0}.tsv"
         draw_lines(DATA / "tasks" / "sst2" / f"{name}.tsv", sizes[part], case.seed if part == "train" else 0, target)
         sets.append(f"labelled.{part}=[{{name='{part}',paths=['{target}'],{common}}}]")
-    budget = {"batch_rows": BATCH, "num_epochs": NUM_STEPS * BATCH / case.num_labels, "eval_every_steps": NUM_STEPS // 2}
+    budget: dict[str, object] = {"batch_rows": BATCH, "num_epochs": NUM_STEPS * BATCH / case.num_labels, "eval_every_steps": NUM_STEPS // 2}
     budget |= {"checkpoint_every_steps": NUM_STEPS, "patience_evals": "off"}
     changes = [*sets, *(f"tune.train.{name}={value}" for name, value in budget.items())]
     if case.method == "gradual":
@@ -136,13 +152,13 @@ def label_overrides(case: Case, folder: Path) -> list[str]:
     return changes
 
 
-def answer_overrides() -> list[str]:
-    """Returns what makes preset ci short: a budget in tokens, fewer texts to be asked."""
+def answer_overrides(num_steps: int, step_tokens: int) -> list[str]:
+    """Returns what makes a preset of instructions short: a budget in tokens, fewer texts to be asked."""
     return [
         "tune.train.num_epochs=off",
-        f"tune.train.num_tokens={ANSWER_STEPS * ANSWER_BATCH * 256}",
+        f"tune.train.num_tokens={num_steps * step_tokens}",
         "tune.train.patience_evals=off",
-        f"tune.train.eval_every_steps={ANSWER_STEPS // 3}",
+        f"tune.train.eval_every_steps={num_steps // 3}",
         "tune.optim.learning_rate=off",
         "evaluate.documents_per_language=30",
         "evaluate.foreign_prompts=1",
@@ -227,7 +243,13 @@ def run_all(cases: Iterator[Case], folder: Path, minutes: float) -> None:
             in_own_process(case, folder)
 
 
-PARTS = {"rates": rate_cases, "labels": label_cases, "answers": answer_cases, "forgetting": forgetting_cases}
+PARTS = {
+    "rates": rate_cases,
+    "labels": label_cases,
+    "answers": answer_cases,
+    "forgetting": forgetting_cases,
+    "smollm": given_cases,
+}
 
 
 def main() -> None:
