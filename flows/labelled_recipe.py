@@ -20,13 +20,13 @@ from flows.unlabelled import NoUnlabelled, Unlabelled
 from tasks.bases import BaseSpec, adopt_base
 from tasks.contracts import Checkpoint
 from tasks.core.artifact import in_order
-from tasks.core.errors import RecipeError
 from tasks.core.site import Site
 from tasks.evaluation import EvaluateLabelledSpec, LabelGateSpec
 from tasks.labelled import AugmentSpec, LabelledSpec
 from tasks.pretrain import pretrain
 from tasks.registry import RegisterLabelledSpec
 from tasks.tuning.labelled import TuneLabelledSpec
+from tasks.tuning.rates import peak_rate
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", validate_default=True, json_schema_extra=in_order)
 
@@ -179,7 +179,5 @@ class LabelledRecipe(BaseModel):
             RecipeError: Neither recipe nor base says any.
         """
         reaches = last is None or list(stages).index(last) >= list(stages).index("tune_labelled")
-        if reaches and self.tune.optim.learning_rate is None and self.tune.method.own_rate is None and self.base.peak is None:
-            raise RecipeError(
-                "the adopted base records no peak learning rate to derive the tuning's from; set tune.optim.learning_rate"
-            )
+        if reaches:
+            peak_rate(self.tune.method, self.tune.optim.learning_rate, self.base.peak)

@@ -23,6 +23,7 @@ from tasks.pretrain import PretrainSpec
 from tasks.registry import RegisterSpec
 from tasks.tokenization import EncodeSpec, MixSpec, TokenizerSpec
 from tasks.tuning import TuneSpec
+from tasks.tuning.rates import peak_rate
 
 
 class Recipe(BaseModel):
@@ -88,11 +89,14 @@ class Recipe(BaseModel):
         return type(self).model_validate(tree)
 
     def require_reach(self, last: str | None, stages: Sequence[str]) -> None:
-        """Checks that the stages up to `last` (none: all) take the models that the objective makes.
+        """Checks that the stages up to `last` (none: all) take the models that the objective makes, and that tuning has a rate.
 
         Raises:
-            RecipeError: One of them does not.
+            RecipeError: One of them does not, or neither recipe nor base says any.
         """
+        is_tuned = last is None or list(stages).index(last) >= list(stages).index("tune")
+        if is_tuned and self.pretrain.start.kind == "as_given":  # what others made records no rate to derive one from
+            peak_rate(self.tune.method, self.tune.optim.learning_rate, base_rate=None)
         objective = self.pretrain.objective
         if objective.last_stage is None:
             return

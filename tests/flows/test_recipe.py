@@ -93,6 +93,15 @@ def test_a_run_beyond_what_takes_the_model_is_refused_before_any_work(preset: st
             require_reach(chain, recipe, until)
 
 
+def test_a_base_that_others_made_needs_a_rate_where_the_tuning_is_reached() -> None:
+    full = ["tune.method={kind='full'}", "tune.optim.learning_rate=off"]
+    require_reach(pipeline, load_recipe("smollm-lora", full), "baseline")
+    with pytest.raises(RecipeError, match=r"set tune\.optim\.learning_rate"):
+        require_reach(pipeline, load_recipe("smollm-lora", full), "tune")
+    require_reach(pipeline, load_recipe("smollm-lora", ["tune.optim.learning_rate=off"]), None)
+    require_reach(pipeline, load_recipe("demo", full), None)
+
+
 def test_causal_models_flow_through_the_whole_chain() -> None:
     for preset in ("demo", "demo-fim"):
         require_reach(pipeline, load_recipe(preset), None)
