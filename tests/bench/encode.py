@@ -14,27 +14,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tests.bench.corpus import BenchSpec, clean_corpus, digest, documents, lines
+from tests.bench.encode_sides import WORKERS
 from tests.bench.result import note, ratios
 from tests.conftest import ROOT
 from tests.data.kit import no_base
 
-Work = Callable[[], object]
-
-WORKERS = 2
 SIDES = ("ours", "datatrove", "datasets")
-END = "<|endoftext|>"
 EVERY = ("web", "articles", "wikipedia", "mail", "poetry", "commands", "man-zh", "debian", "man")
 
 
 def _artifacts(work: Path, split: str) -> tuple[Any, Any]:
-    """Returns the corpus and the tokenizer, made by the first call."""
+    """Makes the corpus and the tokenizer."""
     from tasks.core.site import Site
     from tasks.tokenization import TokenizerSpec, make_tokenizer
 
@@ -45,70 +42,13 @@ def _artifacts(work: Path, split: str) -> tuple[Any, Any]:
     return corpus, make_tokenizer.build(spec, small, no_base(site), site=site)
 
 
-def ours(work: Path, out: Path, split: str) -> Work:
-    """Our stage."""
-    from tasks.core.site import Site
-    from tasks.tokenization import EncodeSpec, encode
-
-    corpus, tokenizer = _artifacts(work, split)
-    return lambda: encode.build(EncodeSpec(), corpus, tokenizer, site=Site(state_dir=out, data_workers=WORKERS))
-
-
-def datatrove(work: Path, out: Path, _: str) -> Work:
-    """datatrove's DocumentTokenizer in two processes, each with its files."""
-    from datatrove.executor import LocalPipelineExecutor
-    from datatrove.pipeline.readers import ParquetReader
-    from datatrove.pipeline.tokens import DocumentTokenizer
-
-    tokenizer = DocumentTokenizer(
-        output_folder=str(out / "tokens"),
-        tokenizer_name_or_path=str(work / "tokenizer" / "tokenizer.json"),
-        eos_token=END,
-        shuffle_documents=False,
-        save_final_metadata=False,
-    )
-    pipeline = [ParquetReader(str(work / "parts")), tokenizer]
-    return LocalPipelineExecutor(
-        pipeline, tasks=WORKERS, workers=WORKERS, logging_dir=str(out / "logs"), skip_completed=False
-    ).run
-
-
-def datasets(work: Path, out: Path, _: str) -> Work:
-    """`datasets.map` with a fast tokenizer in two processes, and its table of ids on disk."""
-    from datasets import load_dataset
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(work / "tokenizer")
-    files = sorted(str(path) for path in (work / "parts").glob("*.parquet"))
-
-    def encode() -> None:
-        table = load_dataset("parquet", data_files=files, split="train", cache_dir=str(out / "cache"))
-        encoded = table.map(
-            lambda batch: {"input_ids": tokenizer(batch["text"], add_special_tokens=False)["input_ids"]},
-            batched=True,
-            num_proc=WORKERS,
-            remove_columns=table.column_names,
-        )
-        encoded.save_to_disk(str(out / "encoded"))
-
-    return encode
-
-
-def _run_side(side: str, work: Path, split: str) -> None:
-    """Does the work of one side and writes down its seconds."""
-    run = {"ours": ours, "datatrove": datatrove, "datasets": datasets}[side](work, work / side, split)
-    start = time.perf_counter()
-    run()
-    (work / side / "seconds").write_text(str(time.perf_counter() - start))
-
-
-def _timed(side: str, work: Path, split: str) -> tuple[float, float]:
+def _timed(side: str, work: Path) -> tuple[float, float]:
     """Returns the seconds of one run in an empty folder, and those of its work alone."""
     out = work / side
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     start = time.perf_counter()
-    command = [sys.executable, "-m", "tests.bench.encode", "--side", side, "--work", str(work), "--split", split]
+    command = [sys.executable, "-m", "tests.bench.encode_sides", side, str(work)]
     subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
     return round(time.perf_counter() - start, 2), round(float((out / "seconds").read_text()), 2)
 
@@ -122,7 +62,9 @@ def _prepare(shared: Path, work: Path, num_bytes: int, split: str) -> dict[str, 
     found = lines(rows)
     (work / "all.jsonl").write_text("".join(found), encoding="utf-8")
     (work / "some.jsonl").write_text("".join(found[::8]), encoding="utf-8")
-    _, tokenizer = _artifacts(work, split)
+    corpus, tokenizer = _artifacts(work, split)
+    folders = {"corpus": str(corpus.path), "tokenizer": str(tokenizer.path)}
+    (work / "artifacts.json").write_text(json.dumps(folders), encoding="utf-8")
     shutil.copytree(tokenizer.path, work / "tokenizer")
     (work / "parts").mkdir()
     for part in range(WORKERS):
@@ -167,12 +109,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="runs of each side")
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the shared data")
     parser.add_argument("--split", choices=("llama3", "han_runs"), default="llama3", help="how the tokenizer splits text")
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
-    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     settings = parser.parse_args()
-    if settings.side:
-        _run_side(settings.side, settings.work, settings.split)
-        return
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         about = _prepare(settings.shared, work, int(settings.mb * 1e6), settings.split)
@@ -180,7 +117,7 @@ def main() -> None:
         work_seconds: dict[str, list[float]] = {side: [] for side in SIDES}
         for _ in range(settings.rounds):
             for side in SIDES:
-                whole_s, work_s = _timed(side, work, settings.split)
+                whole_s, work_s = _timed(side, work)
                 seconds[side].append(whole_s)
                 work_seconds[side].append(work_s)
         equal = _num_equal(work)
