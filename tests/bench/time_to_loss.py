@@ -4,7 +4,7 @@ In: `--minutes`, a state folder. Out: one JSON line a finished run in `results/t
 not done again, and what all say together is printed at the end. Text: the demo's, encoded by its own chain. Both sides train the
 same model from the same weights, on documents packed into rows and blind to each other, by whole cosines, each in a process of
 its own under the same GLIBC_TUNABLES and threads. First Trainer, AdamW, at three rates with seed 0, then its best one with the
-other seeds; then ours, Muon at its default rates, in growing parts of that time until it is there. Seconds are those of the
+other seeds; then ours, Muon, in growing parts of that time until it is there. Seconds are those of the
 training, from its call to its last step; a short trial of each side says how many steps fill the time. Invariant: the held-out
 loss is that of the same rows by the same code, outside of the clock.
 """
@@ -41,7 +41,8 @@ from tests.bench.child import run_child, say
 from tests.bench.result import FOLDER, note
 from tests.conftest import ROOT
 
-RATES, SEEDS, PARTS = (1e-3, 2e-3, 4e-3), (0, 1, 2), (0.25, 1 / 3, 0.5, 2 / 3, 1.0)
+RATES, SEEDS, PARTS = (4e-3, 8e-3, 1.6e-2), (0, 1, 2), (0.5, 2 / 3, 1.0)
+OUR_RATE = 1.6e-2  # the best of the rates that were tried; the hidden matrices keep the default of Muon
 TRIAL_STEPS, MICRO_ROWS, DECAY, BETAS, CLIP = 12, 8, 0.1, (0.9, 0.98), 1.0
 WARMUP = 0.05  # what our schedule takes by default
 CPU = torch.device("cpu")
@@ -234,7 +235,7 @@ def main() -> None:
         theirs = bench.run("trainer", seed, rate, 1.0)
         mine: dict[str, Any] = {}
         for part in PARTS:
-            mine = bench.run("ours", seed, RATES[1], part)
+            mine = bench.run("ours", seed, OUR_RATE, part)
             if mine["bits_per_byte"] <= theirs["bits_per_byte"]:
                 break
         reached = mine["bits_per_byte"] <= theirs["bits_per_byte"]
