@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from tests.bench import tuning
-from tests.bench.tuning import RATES, SEEDS, lines
+from tests.bench.tuning import GIVEN_RATE, RATES, SEEDS, lines
 from tests.conftest import ROOT
 
 IMAGES = ROOT / "docs" / "images"
@@ -32,9 +32,14 @@ def chosen_lines(task: str) -> dict[str, list[Line]]:
     """Returns the lines of each method of a task, at the rate of the experiment."""
     found = defaultdict(list)
     for line in sorted(lines(), key=lambda one: (_ORDER.index(one["method"]), one["weights"], one["change"], one["seed"])):
-        if line["task"] == task and line["learning_rate"] in (None, RATES[line["method"]][0] if task == "sst2" else None):
+        if line["task"] == task and line["learning_rate"] in (None, _rate(line)):
             found[_name(line)].append(line)
     return found
+
+
+def _rate(line: Line) -> float | None:
+    """Returns the rate of the experiment that a line is of; none: what the method takes by itself."""
+    return {"sst2": RATES.get(line["method"], (None,))[0], "smollm": GIVEN_RATE}.get(line["task"])
 
 
 def rate_table() -> None:
@@ -67,10 +72,10 @@ def label_table() -> None:
         _row(method, f"{some[0]['learning_rate_used']:g}", *accuracies, *_costs(_of(some, LABELS[-1]) or some))
 
 
-def answer_table() -> None:
+def answer_table(task: str) -> None:
     """Prints the loss on held-out answers, the worth of the prompt and forgetting by method, and what the runs cost."""
     _head("method", "rate", "answer loss", "worth of the prompt, bits", "forgetting, bits a byte", *_COSTS)
-    found = chosen_lines("answers")
+    found = chosen_lines(task)
     base = next(iter(found.values()))[0]["base_test"]
     nothing = (f"{base['answer_loss']['mean']:.3f}", f"{base['prompt_gain']['mean']:.4f}", "0", "0")
     _row("nothing", "", *nothing, *[""] * (len(_COSTS) - 1))
@@ -167,6 +172,9 @@ def _bars(axes: Any, places: Sequence[float], values: Sequence[Sequence[float]],
 
 def main() -> None:
     """Prints the tables and draws the pictures of what is there."""
+    import matplotlib
+
+    matplotlib.rcParams["svg.hashsalt"] = "textmill"  # equal figures give equal files
     found = lines()
     print(f"{len(found)} runs, seeds {SEEDS}, commits {sorted({one['commit'][:7] for one in found})}, {found[-1]['hardware']}")
     if chosen_lines("sst2"):
@@ -174,8 +182,10 @@ def main() -> None:
         rate_table()
         draw_labels()
     if chosen_lines("answers"):
-        answer_table()
+        answer_table("answers")
         draw_answers()
+    if chosen_lines("smollm"):
+        answer_table("smollm")
 
 
 if __name__ == "__main__":
