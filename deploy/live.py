@@ -88,15 +88,17 @@ def serve_foreground(site: Site, model: str, notify: Notify = lambda text: None)
             target = resolve(site, model)
             notify(f"starting {target} ...")
             with served(target.folder, site, name=target.name, port=port) as server, _announced(site, model, target, server):
-                notify(f"{target} answers at {_entry(server)}; Ctrl-C ends it")
+                notify(f"{target} answers at {_entry(server, target.folder)}; Ctrl-C ends it")
                 _wait_until_moved(site, model, target, server)
 
 
-def _entry(server: Server) -> str:
-    if server.engine == scoring.ENGINE:
-        column = "text" if server.labels else "prompt"
-        return f'{server.url}/invocations (POST {{"dataframe_records": [{{"{column}": "..."}}]}})'
-    return f"{server.url}/v1 (model name {server.model})"
+def _entry(server: Server, folder: Path) -> str:
+    """Says where a server is asked, and what a question looks like."""
+    if server.engine != scoring.ENGINE:
+        return f"{server.url}/v1 (model name {server.model})"
+    asked = scoring.trial_questions(folder)[0]["record"] if server.labels else {"prompt": ""}
+    record = {column: ["..."] if isinstance(value, list) else "..." for column, value in asked.items()}
+    return f"{server.url}/invocations (POST {json.dumps({'dataframe_records': [record]})})"
 
 
 def _wait_until_moved(site: Site, model: str, target: Target, server: Server) -> None:

@@ -2,14 +2,16 @@
 
 import json
 import re
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from deploy.live import live_record, open_chat, start_detached, stop_detached
+from deploy.live import _entry, live_record, open_chat, start_detached, stop_detached
 from deploy.rollout import DeployLabelledSpec, deploy_labelled, rollback
 from deploy.scoring import trial_questions, version_folder
-from deploy.serve import served
+from deploy.serve import Server, served
 from tasks.core.errors import ContractError, GateError
 from tasks.core.site import Site
 from tasks.core.tracking import TRIAL, aliases, find_alias, find_version, served_folder
@@ -66,6 +68,22 @@ def test_labels_that_differ_leave_the_previous_live(site: Site) -> None:
     with pytest.raises(GateError, match=r"version 2 is not rolled out.*when served and said .*other.* when it was scored"):
         deploy_labelled.build(DeployLabelledSpec(), version, second.tuned, site=site)
     assert find_alias(site, NAME, "live").version == 1
+
+
+@pytest.mark.parametrize(
+    ("record", "shown"),
+    [
+        ({"text": "one", "text_pair": "two"}, '{"dataframe_records": [{"text": "...", "text_pair": "..."}]}'),
+        ({"words": ["one", "two"]}, '{"dataframe_records": [{"words": ["..."]}]}'),
+    ],
+)
+def test_where_a_server_is_asked_is_said_with_the_columns_its_model_takes(
+    tmp_path: Path, record: dict[str, Any], shown: str
+) -> None:
+    (tmp_path / "MLmodel").touch()
+    (tmp_path / TRIAL).write_text(json.dumps([{"record": record, "expected": {}}]), encoding="utf-8")
+    server = Server("http://127.0.0.1:1", NAME, "mlflow", labels=True, process=None, log=tmp_path)  # type: ignore[arg-type]
+    assert _entry(server, tmp_path / "artifacts" / "model") == f"http://127.0.0.1:1/invocations (POST {shown})"
 
 
 def test_a_labelled_folder_outside_the_registry_is_not_served(site: Site) -> None:
