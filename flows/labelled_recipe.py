@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from data_quality.labelled import CheckLabelledSpec
 from deploy.rollout import DeployLabelledSpec
 from flows.corpus import build_corpus
-from flows.recipe import Recipe
+from flows.recipe import Recipe, reaches
 from flows.recipe_paths import RECIPES_DIR, with_paths
 from flows.unlabelled import NoUnlabelled, Unlabelled
 from tasks.bases import BaseSpec, adopt_base
@@ -178,6 +178,5 @@ class LabelledRecipe(BaseModel):
         Raises:
             RecipeError: Neither recipe nor base says any.
         """
-        reaches = last is None or list(stages).index(last) >= list(stages).index("tune_labelled")
-        if reaches:
+        if reaches("tune_labelled", last, stages):
             peak_rate(self.tune.method, self.tune.optim.learning_rate, self.base.peak)

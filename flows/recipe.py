@@ -94,8 +94,8 @@ class Recipe(BaseModel):
         Raises:
             RecipeError: One of them does not, or neither recipe nor base says any.
         """
-        is_tuned = last is None or list(stages).index(last) >= list(stages).index("tune")
-        if is_tuned and self.pretrain.start.kind == "as_given":  # what others made records no rate to derive one from
+        # What others made records no rate to derive one from.
+        if self.pretrain.start.kind == "as_given" and reaches("tune", last, stages):
             peak_rate(self.tune.method, self.tune.optim.learning_rate, base_rate=None)
         objective = self.pretrain.objective
         if objective.last_stage is None:
@@ -124,3 +124,8 @@ class Recipe(BaseModel):
     def forewarnings(self) -> list[str]:
         """Returns what should be known of the tuning before it runs."""
         return self.tune.forewarnings(self.pretrain.peak)
+
+
+def reaches(stage: str, last: str | None, stages: Sequence[str]) -> bool:
+    """Says whether a run up to `last` (none: to the end) of `stages` comes to `stage`."""
+    return last is None or stages.index(stage) <= stages.index(last)
