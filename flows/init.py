@@ -23,6 +23,7 @@ paths = ["{data}"]
 licence = "unknown"   # say what you know: it goes into the model card
 # lang = "zh"         # a hint; the language of each document is identified anyway
 # passage_chars = 4_000  # books: text files are cut at blank lines into documents of about this length
+# restore_breaks = true  # text whose paragraphs are glued (of socialism.Humans lived)
 {instructions}
 # Size of the model. One dial, `depth` (or `num_parameters`), gives width and heads; where they are "off", as here, also budget,
 # batch and learning rate, see docs/pretraining.md.

@@ -7,10 +7,12 @@ Invariant: no record is held that is longer than the source's bound, and damage 
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tasks.core.inputs import InputFile
+from tasks.ingest.breaks import restore_breaks
 from tasks.ingest.datasets import dataset_rows
 from tasks.ingest.formats import FORMATS, INNER, SUFFIXES
 from tasks.ingest.formats.sniff import kind_by_content
@@ -29,7 +31,8 @@ def read_records(source: Any, files: Sequence[InputFile], cache: Path) -> Iterat
     """
     for record in _records(source, files, cache):
         known = INNER.get(record.format) if record.reason is None else None
-        yield known(source, record) if known else record
+        read = known(source, record) if known else record
+        yield replace(read, text=restore_breaks(read.text)) if source.restore_breaks else read
 
 
 def _records(source: Any, files: Sequence[InputFile], cache: Path) -> Iterator[Record]:

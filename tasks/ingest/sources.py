@@ -44,6 +44,9 @@ class _Source(Spec):
     max_document_bytes: Annotated[
         int, Field(ge=1, le=2_000_000_000, description="Longest record in bytes; longer ones are quarantined.")
     ] = 10_000_000
+    restore_breaks: Annotated[
+        bool, Field(description="Put back line breaks that a converter lost (socialism.Humans lived); not for code or manuals.")
+    ] = False
     mail: Annotated[
         MailSpec | None, Field(description="How messages are read (mail, mbox, rfc822 rows); none: they are quarantined.")
     ] = None

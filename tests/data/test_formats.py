@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from tasks.core.errors import ContractError
 from tasks.core.tables import read_rows
+from tasks.ingest.breaks import restore_breaks
 from tasks.ingest.formats import FORMATS
 from tasks.ingest.formats.mail import unquoted
 from tasks.ingest.formats.man import page_text
@@ -430,6 +431,27 @@ def test_only_text_files_can_be_cut_into_passages(tmp_path):
     assert source(path, format="txt", passage_chars=100).passage_chars == 100
     with pytest.raises(ValidationError, match="passage_chars = 100 cuts txt files only, and format is lines; remove one"):
         source(path, format="lines", passage_chars=100)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("of socialism.Humans lived (long ago).A state", "of socialism.\n\nHumans lived (long ago).\n\nA state"),
+        ('he said "no."Then he left in 1990.In May', 'he said "no."\n\nThen he left in 1990.\n\nIn May'),
+        ("The U.S.A., e.g. 3.5, at example.com. It is. So.", "The U.S.A., e.g. 3.5, at example.com. It is. So."),
+        ("句子。The end.结束", "句子。The end.结束"),
+    ],
+)
+def test_lost_breaks_come_back_between_sentences_that_are_glued(text, found):
+    assert restore_breaks(text) == found
+
+
+def test_breaks_are_restored_where_the_recipe_says_so(site, tmp_path):
+    path = put(tmp_path / "a.txt", "It ended.Then another began.\n")
+    (as_it_is,) = documents(read(site, path, format="lines"))
+    (restored,) = documents(read(site, path, format="lines", restore_breaks=True))
+    assert (as_it_is["text"], restored["text"]) == ("It ended.Then another began.", "It ended.\n\nThen another began.")
+    assert as_it_is["id"] == restored["id"]
 
 
 def test_every_format_can_be_named_in_a_recipe():

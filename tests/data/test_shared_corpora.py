@@ -62,6 +62,9 @@ def test_every_shared_corpus_is_read_in_its_format(data, site):
     reasons = Counter((row["source"], row["reason"]) for row in read_rows(corpus.path / "quarantine.parquet"))
     assert set(reasons) <= {("wikipedia", "redirect"), ("wikipedia", "other_namespace")}
     assert corpus.documents_by_source["wikipedia-articles"] == CUTS["wiki_demo.txt"]
+    articles = [row["text"] for row in texts.values() if row["source"] == "wikipedia-articles"]
+    assert "(libertarian socialism) of the socialist movement" in articles[0]
+    assert " and socialism.\n\nHumans lived" in articles[0]
     page = texts["manpages-zh/manpages-zh_1.6.4.0/ac.1.gz"]["text"]
     assert page.startswith("# ac(1)\n\n## NAME\n\nac - 输出用户连接时间")
     assert not [name for name, row in texts.items() if row["source"] == "manpages-zh" and "\\fB" in row["text"]]
