@@ -45,17 +45,21 @@ def build_model(
     torch.manual_seed(seed)
     config = model_config(spec, vocab_size, special, roles)
     model = getattr(transformers, auto_class).from_config(config, dtype=torch.float32)
-    if spec.residual_init == "scaled":
-        _scale_residual_outputs(model, spec.depth)
+    if spec.residual_init != "same":
+        _multiply_residual_outputs(model, 0.0 if spec.residual_init == "zero" else (2 * spec.depth) ** -0.5)
     return with_packed_attention(model)
 
 
-def _scale_residual_outputs(model: Any, depth: int) -> None:
-    """Divides what writes to the residual stream by sqrt(2 * depth), so that the stream does not grow with depth (GPT-2)."""
+def _multiply_residual_outputs(model: Any, factor: float) -> None:
+    """Multiplies what writes to the residual stream.
+
+    By 1 / sqrt(2 * depth) the stream does not grow with depth (GPT-2, Radford et al. 2019); by 0 each block starts as the
+    identity (Fixup, Zhang et al., arXiv:1901.09321).
+    """
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if name.endswith(("o_proj.weight", "down_proj.weight")):
-                weight.div_((2 * depth) ** 0.5)
+                weight.mul_(factor)
 
 
 def load_model(folder: Path, auto_class: str = "AutoModelForCausalLM") -> Any:

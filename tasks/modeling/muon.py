@@ -12,6 +12,7 @@ from torch import Tensor
 
 _A, _B, _C = 3.4445, -4.7750, 2.0315  # Jordan's quintic: singular values end between about 0.7 and 1.2
 _ITERATIONS, _EPSILON = 5, 1e-7
+_LONG = 2  # from 15/8 on, M by N costs less by its M x M Gram matrix: 2 N + 20 M in place of 10 N + 5 M, times 2 M^2
 
 
 class Muon(torch.optim.Muon):
@@ -45,7 +46,30 @@ def orthogonal(matrix_MN: Tensor) -> Tensor:
     is_tall = matrix_MN.shape[0] > matrix_MN.shape[1]
     found = matrix_MN.T if is_tall else matrix_MN
     found = found / found.norm().clamp(min=_EPSILON)
-    for _ in range(_ITERATIONS):
-        gram = found @ found.T
-        found = torch.addmm(found, torch.addmm(gram, gram, gram, beta=_B, alpha=_C), found, beta=_A)
+    found = _by_gram(found) if _has_short_gram(found) else _iterated(found)
     return found.T if is_tall else found
+
+
+def _has_short_gram(found_MN: Tensor) -> bool:
+    """Whether the Gram matrix saves work and can be had: bf16 has too few digits for squares, a sharded matrix no diagonal."""
+    is_long = found_MN.shape[1] > _LONG * found_MN.shape[0]
+    return is_long and found_MN.dtype == torch.float32 and type(found_MN) is Tensor
+
+
+def _iterated(found_MN: Tensor) -> Tensor:
+    for _ in range(_ITERATIONS):
+        gram_MM = found_MN @ found_MN.T
+        found_MN = torch.addmm(found_MN, torch.addmm(gram_MM, gram_MM, gram_MM, beta=_B, alpha=_C), found_MN, beta=_A)
+    return found_MN
+
+
+def _by_gram(found_MN: Tensor) -> Tensor:
+    """The same iterations on the M x M Gram matrix: their factors commute, and meet the long matrix once, at the end."""
+    gram_MM = found_MN @ found_MN.T
+    product_MM = torch.eye(len(gram_MM), device=gram_MM.device)
+    for _ in range(_ITERATIONS):
+        factor_MM = torch.addmm(gram_MM, gram_MM, gram_MM, beta=_B, alpha=_C)
+        factor_MM.diagonal().add_(_A)
+        product_MM = factor_MM @ product_MM
+        gram_MM = factor_MM @ gram_MM @ factor_MM
+    return product_MM @ found_MN

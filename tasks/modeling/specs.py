@@ -57,8 +57,8 @@ class ModelSpec(Spec):
     rope_theta: Annotated[float, Field(gt=1, description="Base of the rotary position angles.")] = 10_000.0
     init_std: Annotated[float, Field(gt=0, le=1, description="Standard deviation of the initial weights.")] = 0.02
     residual_init: Annotated[
-        Literal["same", "scaled"],
-        Field(description="Initial layers that write to the residual stream: as the others, or over sqrt(2 * depth) (GPT-2)."),
+        Literal["same", "scaled", "zero"],
+        Field(description="Layers that write to the residual stream start as the others, over sqrt(2 * depth) (GPT-2), or at 0."),
     ] = "same"
 
     @property
@@ -111,9 +111,10 @@ class ModelSpec(Spec):
             raise ValueError(f"{self.family} has no rotary positions: leave rope_theta out, or take {', '.join(_ROTARY)}")
         if self.family not in _GROUPED and self.sizes.num_kv_heads != self.sizes.num_heads:
             raise ValueError(f"{self.family} has a kv_head for each head: leave num_kv_heads out, or take {', '.join(_GROUPED)}")
-        if self.residual_init == "scaled" and self.family not in _PLAIN_RESIDUALS:
+        if self.residual_init != "same" and self.family not in _PLAIN_RESIDUALS:
             raise ValueError(
-                f"residual_init scaled is for {' and '.join(_PLAIN_RESIDUALS)}; {self.family} has its own: leave it out"
+                f"residual_init {self.residual_init} is for {' and '.join(_PLAIN_RESIDUALS)}; "
+                f"{self.family} has its own: leave it out"
             )
         return self
 

@@ -61,6 +61,7 @@ class Run(BaseModel):
     width: int
     batch_rows: int
     precision: ResolvedPrecision
+    residual_init: Literal["same", "scaled", "zero"]
 
     def data(self) -> tuple[TokenText, Task]:
         """Opens the demo's text."""
@@ -86,7 +87,8 @@ class Run(BaseModel):
 
     @property
     def model_spec(self) -> ModelSpec:
-        return ModelSpec(family="qwen3", depth=self.depth, width=self.width, init_std=0.05)
+        sizes = {"depth": self.depth, "width": self.width, "init_std": 0.05}
+        return ModelSpec(family="qwen3", residual_init=self.residual_init, **sizes)
 
 
 class _Loss(torch.nn.Module):
@@ -219,6 +221,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3, help="time of Trainer")
     parser.add_argument("--state", type=Path, help="state folder whose store holds, or will hold, the demo's encoded corpus")
     parser.add_argument("--precision", choices=["bf16", "fp32"], default=current_site().resolve_precision("auto"))
+    parser.add_argument("--residual-init", choices=["same", "scaled", "zero"], default="same")
     for name, size in (("depth", 4), ("width", 256), ("batch-rows", 8)):
         parser.add_argument(f"--{name}", type=int, default=size)
     settings = parser.parse_args()
@@ -228,7 +231,7 @@ def main() -> None:
     state = settings.state or Site().state_dir
     command = [sys.executable, "-m", "flows", "run", "demo", "--until", "encode"]
     subprocess.run(command, check=True, cwd=ROOT, env=os.environ | {"TEXTMILL_STATE_DIR": str(state)})
-    sizes = {name: getattr(settings, name) for name in ("depth", "width", "batch_rows", "precision")}
+    sizes = {name: getattr(settings, name) for name in ("depth", "width", "batch_rows", "precision", "residual_init")}
     bench = Bench(sizes | {"state": state}, settings.minutes)
     rate = min(RATES, key=lambda rate: bench.run("trainer", 0, rate, 1.0)["bits_per_byte"])
     for seed in SEEDS:

@@ -64,13 +64,14 @@ def test_equal_seeds_give_equal_weights(special: SpecialIds) -> None:
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_what_writes_to_the_residual_stream_can_start_smaller(special: SpecialIds) -> None:
-    """Two layers: the outputs of attention and feed-forward over sqrt(4), all else as it was."""
+@pytest.mark.parametrize(("how", "std"), [("scaled", 0.025), ("zero", 0.0)])
+def test_what_writes_to_the_residual_stream_can_start_smaller(how: str, std: float, special: SpecialIds) -> None:
+    """Two layers: the outputs of attention and feed-forward over sqrt(4) or at zero, all else as it was."""
     sizes = {"width": 128, "ffn_width": 256, "init_std": 0.05}
-    same, scaled = (small(special, residual_init=how, **sizes) for how in ("same", "scaled"))
-    for name, weight in scaled.named_parameters():
+    same, smaller = (small(special, residual_init=one, **sizes) for one in ("same", how))
+    for name, weight in smaller.named_parameters():
         if name.endswith(("o_proj.weight", "down_proj.weight")):
-            assert float(weight.detach().std()) == pytest.approx(0.025, rel=0.03), name
+            assert float(weight.detach().std()) == pytest.approx(std, rel=0.03), name
         else:
             assert torch.equal(weight, same.get_parameter(name)), name
 

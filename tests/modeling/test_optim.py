@@ -104,6 +104,21 @@ def test_muon_in_bf16_is_torch_s_and_in_fp32_it_is_that_but_for_rounding() -> No
         assert (max(gaps) > 0) == (dtype == torch.float32)
 
 
+@pytest.mark.parametrize(("rows", "columns", "rank"), [(48, 128, 48), (128, 48, 48), (48, 97, 48), (48, 128, 4)])
+def test_long_matrices_take_the_same_iterations_by_their_gram_matrix(rows: int, columns: int, rank: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    matrix = torch.randn(rows, rank, generator=random) @ torch.randn(rank, columns, generator=random)
+    wide = matrix.T if rows > columns else matrix
+    found = wide / wide.norm()
+    for _ in range(5):
+        gram = found @ found.T
+        found = 3.4445 * found + (-4.7750 * gram + 2.0315 * gram @ gram) @ found
+    whole = found.T if rows > columns else found
+    assert orthogonal(matrix).shape == matrix.shape
+    assert float((orthogonal(matrix) - whole).abs().max()) < 1e-4
+    assert float(whole.abs().max()) > 0.1
+
+
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("fp16", torch.float32), ("bf16", torch.bfloat16)])
 def test_muon_orthogonalises_in_the_number_format_of_the_training(
     precision: Any, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
