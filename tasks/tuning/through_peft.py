@@ -11,8 +11,9 @@ from typing import Any
 
 from tasks.core.errors import RecipeError, StageError
 
-# Largest difference of a logit, as a share of the largest logit: fp32 products in another order differ by less.
-MERGE_TOLERANCE = 1e-4
+# Largest difference of a logit, as a share of the largest logit. Products in fp32 in another order differ by 1e-4 after 30 layers
+# (SmolLM2-135M, of which fp64 leaves 6e-6); a wrong merge is off by all that the adapter does.
+MERGE_TOLERANCE = 1e-3
 _PROBE_TOKENS = 64
 
 
