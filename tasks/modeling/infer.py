@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tasks.modeling.attention import PACKED_ATTENTION
 from tasks.modeling.batches import IGNORED, Example, ExampleRows, make_batch
 from tasks.modeling.chat import question_and_answer
-from tasks.modeling.model import PACKED_ATTENTION, autocast, load_model, token_losses
+from tasks.modeling.model import autocast, load_model, token_losses
 from tasks.modeling.words import SpecialIds, load_tokenizer, model_special_ids
 
 _MICRO_TOKENS = {"cpu": 4096, "cuda": 65536}

@@ -4,7 +4,7 @@
 In: a `ModelSpec` and the tokenizer's special tokens, or a `transformers` folder. Out: a model of `transformers`; logits and
 losses. Invariant: positions of different segments never see each other, in no layer of no family.
 
-Shapes: B rows, T positions, S positions of the source, H heads, D head width, W width, V vocabulary, N targets.
+Shapes: B rows, T positions, S positions of the source, W width, V vocabulary, N targets.
 """
 
 from collections.abc import Mapping
@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tasks.core.errors import ContractError
+from tasks.modeling.attention import Documents, both_ways_mask, packed_mask, with_packed_attention
 from tasks.modeling.batches import IGNORED, Batch
 from tasks.modeling.families import model_config
 from tasks.modeling.head import target_losses
 from tasks.modeling.specs import ModelSpec
 from tasks.modeling.words import SpecialIds
-
-PACKED_ATTENTION = "textmill_packed"
 
 
 def build_model(
@@ -98,58 +96,6 @@ def _hush() -> None:
     logging.disable_progress_bar()
 
 
-def with_packed_attention(model: Any) -> Any:
-    """Returns the model with our attention for packed rows."""
-    from transformers import AttentionInterface
-
-    AttentionInterface.register(PACKED_ATTENTION, _packed_attention)
-    model.set_attn_implementation(PACKED_ATTENTION)
-    return model
-
-
-def _packed_attention(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor,
-    scaling: float,
-    position_bias: Tensor | None = None,
-    **_: Any,
-) -> tuple[Tensor, None]:
-    """Attention as two products and a softmax: on CPUs faster at these lengths than the fused kernel with a mask."""
-    if position_bias is not None:
-        attention_mask = attention_mask + position_bias
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
-    if query.is_cuda:
-        mixed_BHTD = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask.to(query.dtype), scale=scaling)
-    else:
-        scores_BHTT = torch.matmul(query * scaling, key.transpose(2, 3)) + attention_mask
-        mixed_BHTD = torch.matmul(torch.softmax(scores_BHTT, dim=-1), value)
-    return mixed_BHTD.transpose(1, 2).contiguous(), None
-
-
-def packed_mask(segments_BT: Tensor, dtype: torch.dtype) -> Tensor:
-    """Returns the additive mask (B, 1, T, T): 0 where a position may look, a large negative number elsewhere."""
-    return _additive((segments_BT[:, :, None] == segments_BT[:, None, :]).tril(), dtype)
-
-
-def both_ways_mask(from_BT: Tensor, to_BS: Tensor, dtype: torch.dtype, reach: int | None = None) -> Tensor:
-    """Returns the additive mask (B, 1, T, S) of equal segments, no further apart than `reach` where that is given."""
-    allowed_BTS = from_BT[:, :, None] == to_BS[:, None, :]
-    if reach is not None:
-        places = torch.arange(from_BT.shape[1], device=from_BT.device)
-        allowed_BTS = allowed_BTS & ((places[:, None] - places[None]).abs() <= reach)
-    return _additive(allowed_BTS, dtype)
-
-
-def _additive(allowed_BTS: Tensor, dtype: torch.dtype) -> Tensor:
-    mask = torch.zeros(allowed_BTS.shape, dtype=dtype, device=allowed_BTS.device)
-    return mask.masked_fill_(~allowed_BTS, torch.finfo(dtype).min / 2)[:, None]
-
-
 def hidden_states(model: Any, batch: Batch) -> Tensor:
     """Returns the last hidden states (B, T, W) at the positions that are predicted from."""
     dtype = product_dtype(batch.ids_BT.device)
@@ -163,6 +109,7 @@ def hidden_states(model: Any, batch: Batch) -> Tensor:
         attention_mask=packed_mask(batch.segments_BT, dtype),
         position_ids=batch.positions_BT,
         use_cache=False,
+        documents=Documents.of(batch.segments_BT),
     ).last_hidden_state
     return states
 

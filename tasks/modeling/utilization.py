@@ -5,7 +5,8 @@ In: a model with its loss, a batch. Out: FLOPs of a row and the rate of the prod
 Invariant: nothing that is learned changes; these are figures of a place, never of what is made.
 
 MFU after Chowdhery et al. (arXiv:2204.02311, appendix B): FLOPs of the model's products, the backward pass as two forward ones,
-what is recomputed left out; over seconds times the rate. The rate there is the device's on paper, here the measured one.
+what is recomputed, and attention between documents that is not computed, left out; over seconds times the rate. The rate there is
+the device's on paper, here the measured one.
 """
 
 import time
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, register_flop_formula, sdpa_flop_count
 
 from tasks.modeling.batches import Batch
 from tasks.modeling.model import autocast
@@ -25,6 +26,11 @@ from tasks.modeling.model import autocast
 Shape = tuple[int, int, int, torch.dtype]  # rows, inner size, columns
 _ENOUGH_S = 0.02  # a product is timed again until so much was spent on it: the first time, or a busy moment, tells little
 _MAX_ROWS = 1024  # of a product that is timed; more do not change its rate
+
+
+@register_flop_formula(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu)  # torch has the one of CUDA only
+def _attention_flops(query_shape: Any, key_shape: Any, value_shape: Any, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(query_shape, key_shape, value_shape))  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,8 @@ class _Start:
         return [(layer.keys.expand(num_rows, -1, -1, -1), layer.values.expand(num_rows, -1, -1, -1)) for layer in cache.layers]
 
     def _read(self, prompt_1PW: Tensor) -> Any:
-        from tasks.modeling.model import packed_mask, product_dtype
+        from tasks.modeling.attention import packed_mask
+        from tasks.modeling.model import product_dtype
 
         segments = torch.zeros(prompt_1PW.shape[:2], dtype=torch.long, device=prompt_1PW.device)
         mask = packed_mask(segments, product_dtype(prompt_1PW.device))

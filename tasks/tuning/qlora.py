@@ -42,7 +42,7 @@ class QloraSpec(Method):
         import torch
         from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-        from tasks.modeling.model import with_packed_attention
+        from tasks.modeling.attention import with_packed_attention
 
         four_bits = BitsAndBytesConfig(
             load_in_4bit=True,

@@ -102,7 +102,7 @@ def merge(adapted: Any) -> Any:
 def _logits(model: Any, ids_BT: Any) -> Any:
     import torch
 
-    from tasks.modeling.model import packed_mask
+    from tasks.modeling.attention import packed_mask
 
     if getattr(model.config, "problem_type", None):
         return model(input_ids=ids_BT).logits.float()

@@ -12,7 +12,8 @@ from tasks.core.errors import ContractError
 from tasks.core.site import Site
 from tasks.core.tables import read_rows
 from tasks.evaluation import ScoreSpec, score_champion, score_model
-from tasks.modeling.model import load_model, packed_mask
+from tasks.modeling.attention import packed_mask
+from tasks.modeling.model import load_model
 from tasks.modeling.words import load_tokenizer
 from tests.evaluation.conftest import SETTINGS
 from tests.evaluation.kit import ToyChampionSpec, toy_champion

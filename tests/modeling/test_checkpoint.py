@@ -32,7 +32,7 @@ def trained(tmp_path: Path) -> tuple[Path, Any, Any]:
 
 
 def _mask() -> torch.Tensor:
-    from tasks.modeling.model import packed_mask
+    from tasks.modeling.attention import packed_mask
 
     return packed_mask(torch.zeros(1, 8, dtype=torch.long), torch.float32)
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from tasks.modeling.attention import packed_mask
 from tasks.modeling.batches import IGNORED, Example
 from tasks.modeling.infer import Reader, example_nats, greedy_answers, windows
-from tasks.modeling.model import build_model, packed_mask, save_model
+from tasks.modeling.model import build_model, save_model
 from tasks.modeling.specs import ModelSpec
 from tasks.modeling.words import SpecialIds, chat_ids
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from tasks.core.errors import ContractError
+from tasks.modeling.attention import packed_mask
 from tasks.modeling.batches import Example, ExampleRows, make_batch
-from tasks.modeling.model import build_model, load_model, num_parameters, packed_mask, save_model, token_losses
+from tasks.modeling.model import build_model, load_model, num_parameters, save_model, token_losses
 from tasks.modeling.specs import ModelSpec
 from tasks.modeling.words import SpecialIds, chat_ids, load_tokenizer, model_special_ids, special_ids
 from tests.modeling.kit import SPECIAL

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.modeling.batches import Batch, make_batch
+from tasks.modeling.batches import Batch, StreamRows, make_batch
 from tasks.modeling.loop import _Loss
 from tasks.modeling.model import build_model
 from tasks.modeling.objectives.causal import CausalSpec
@@ -31,10 +31,15 @@ def task(loss: Callable[[Any, Batch], torch.Tensor]) -> Task:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_flops_of_a_row_are_those_of_the_formula(precision: str) -> None:
-    batch = make_batch(tiny_rows(1), np.arange(4), CPU)
-    found = measure(_Loss(build_model(MODEL, 64, SPECIAL, 0), task(CAUSAL.loss)), batch, CPU, precision)
+    """With one document a row; of shorter ones, attention is taken by each alone."""
+    loss, tokens = _Loss(build_model(MODEL, 64, SPECIAL, 0), task(CAUSAL.loss)), np.full(4 * 32, 5, dtype=np.uint16)
+    found = measure(loss, make_batch(StreamRows([tokens], 32, 0), np.arange(4), CPU), CPU, precision)
     assert found is not None
     assert found.flops_per_row == 32 * flops_per_token(MODEL, 64)
+    tokens[7::8] = 0
+    short = measure(loss, make_batch(StreamRows([tokens], 32, 0), np.arange(4), CPU), CPU, precision)
+    assert short is not None
+    assert short.flops_per_row == 32 * flops_per_token(MODEL.model_copy(update={"context_tokens": 8}), 64)
     assert 1e6 < found.flops_per_s < 1e15
 
 

@@ -200,7 +200,7 @@ def test_it_answers_as_its_own_next_tokens_say(tuned: Checkpoint) -> None:
 
 
 def _likeliest(model: Any, ids: list[int]) -> int:
-    from tasks.modeling.model import packed_mask
+    from tasks.modeling.attention import packed_mask
 
     text = torch.tensor([ids])
     with torch.inference_mode():
