@@ -1,0 +1,48 @@
+"""Attention of packed rows: within documents, as the mask says it."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tasks.modeling.attention import Documents, packed_mask
+from tasks.modeling.model import build_model
+from tasks.modeling.specs import ModelSpec
+from tests.modeling.kit import SPECIAL
+
+
+@pytest.mark.parametrize(
+    ("segments", "lengths"),
+    [
+        ([[0, 0, 1, 1, 1]], (2, 3)),
+        ([[0, 0, 1], [0, 1, 1]], (2, 1, 1, 2)),
+        ([[0, 0, 0], [0, 0, 0]], (3, 3)),
+        ([[0, 1, 1], [1, 1, 2]], (1, 2, 2, 1)),
+    ],
+)
+def test_documents_are_runs_of_a_row_s_segments(segments: list[list[int]], lengths: tuple[int, ...]) -> None:
+    assert Documents.of(torch.tensor(segments)) == Documents(lengths)
+
+
+def test_on_a_device_documents_are_not_read() -> None:
+    assert Documents.of(torch.zeros(1, 4, dtype=torch.long, device="meta")) is None
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_within_documents_is_what_the_mask_says_and_so_are_gradients(kv_heads: int) -> None:
+    spec = ModelSpec(family="llama", depth=2, width=32, num_heads=4, num_kv_heads=kv_heads, ffn_width=64, context_tokens=32)
+    model = build_model(spec, 64, SPECIAL, 0)
+    ids = torch.randint(0, 64, (2, 24), generator=torch.Generator().manual_seed(0))
+    segments = torch.tensor([[0] * 10 + [1] * 13 + [2], [0] * 24])
+
+    def found(**documents: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        states = model.base_model(
+            input_ids=ids, attention_mask=packed_mask(segments, torch.float32), use_cache=False, **documents
+        ).last_hidden_state
+        return states, list(torch.autograd.grad(states.square().sum(), list(model.base_model.parameters())))
+
+    (by_mask, slopes), (within, own_slopes) = found(), found(documents=Documents.of(segments))
+    torch.testing.assert_close(within, by_mask, rtol=1e-5, atol=1e-5)
+    assert not torch.equal(within, by_mask)  # another kernel
+    for one, other in zip(own_slopes, slopes, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
