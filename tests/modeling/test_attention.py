@@ -8,7 +8,7 @@ import torch
 from tasks.modeling.attention import Documents, packed_mask
 from tasks.modeling.model import build_model
 from tasks.modeling.specs import ModelSpec
-from tests.modeling.kit import SPECIAL
+from tests.modeling.training import SPECIAL
 
 
 @pytest.mark.parametrize(
