@@ -46,3 +46,20 @@ def test_within_documents_is_what_the_mask_says_and_so_are_gradients(kv_heads: i
     assert not torch.equal(within, by_mask)  # another kernel
     for one, other in zip(own_slopes, slopes, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_compiled_layers_take_the_mask_and_are_not_compiled_anew_for_other_documents() -> None:
+    import torch._dynamo
+
+    spec = ModelSpec(family="llama", depth=2, width=32, num_heads=4, ffn_width=64, context_tokens=32)
+    model, found = build_model(spec, 64, SPECIAL, 0), []
+    for layer in model.base_model.layers:
+        layer.compile(backend="eager", dynamic=False)
+    ids = torch.randint(0, 64, (1, 16), generator=torch.Generator().manual_seed(0))
+    for lengths in ([10, 6], [4, 4, 8], [16]):
+        segments = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))[None]
+        packed = {"input_ids": ids, "attention_mask": packed_mask(segments, torch.float32), "use_cache": False}
+        with torch.no_grad(), torch._dynamo.config.patch(error_on_recompile=bool(found)):
+            found.append(model.base_model(**packed, documents=Documents.of(segments)).last_hidden_state)
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+            assert torch.equal(found[-1], model.base_model(**packed).last_hidden_state)
