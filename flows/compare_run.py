@@ -21,6 +21,8 @@ from tasks.contracts import TuningComparison
 from tasks.core.run import watching
 from tasks.core.site import current_site
 
+_WIDEST = 400  # characters of a table of figures
+
 
 def launch_comparison(preset: str, overrides: Sequence[str], grid: Sequence[str], criterion: str | None) -> None:
     """Runs a comparison as a Prefect flow in this process and shows what came of it.
@@ -48,11 +50,17 @@ def launch_comparison(preset: str, overrides: Sequence[str], grid: Sequence[str]
 
 def _show(console: Console, comparison: TuningComparison) -> None:
     found = json.loads((comparison.path / "comparison.json").read_text(encoding="utf-8"))
-    console.print(choices_table(found["criterion"], found["choices"]))
+    print_whole(console, choices_table(found["criterion"], found["choices"]))
     console.print("the first on test items, which had no part in the choice:", highlight=False)
     for name, interval in comparison.test.items():
         console.print(f"  {name:<24} {interval}", highlight=False)
     console.print(f"page: {comparison.path / 'report.html'}\nlook further:  textmill show {comparison.address}", highlight=False)
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Prints a table of figures at the width it needs: cut to a narrow terminal or a log, no figure could be read."""
+    needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
+    Console(file=console.file, width=max(console.width, needed)).print(table)
 
 
 def choices_table(criterion: str, rows: Sequence[dict[str, Any]]) -> Table:
