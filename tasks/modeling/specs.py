@@ -14,6 +14,7 @@ from tasks.core.artifact import Spec
 from tasks.core.site import Precision, Site
 
 ResolvedPrecision = Literal["fp32", "bf16", "fp16"]
+ResidualInit = Literal["same", "scaled", "zero"]
 
 Family = Literal["llama", "qwen3", "gpt2", "bert", "modernbert", "t5", "bart"]
 _GATED: tuple[Family, ...] = ("llama", "qwen3", "modernbert")  # feed-forward layers of three matrices
@@ -57,7 +58,7 @@ class ModelSpec(Spec):
     rope_theta: Annotated[float, Field(gt=1, description="Base of the rotary position angles.")] = 10_000.0
     init_std: Annotated[float, Field(gt=0, le=1, description="Standard deviation of the initial weights.")] = 0.02
     residual_init: Annotated[
-        Literal["same", "scaled", "zero"],
+        ResidualInit,
         Field(description="Layers that write to the residual stream start as the others, over sqrt(2 * depth) (GPT-2), or at 0."),
     ] = "same"
 

@@ -19,7 +19,7 @@ import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from pydantic import BaseModel
@@ -32,7 +32,7 @@ from tasks.modeling.loop import Loop
 from tasks.modeling.model import build_model
 from tasks.modeling.objectives.causal import CausalSpec
 from tasks.modeling.parallel import World
-from tasks.modeling.specs import ModelSpec, MuonSpec, ResolvedPrecision, TrainSpec
+from tasks.modeling.specs import ModelSpec, MuonSpec, ResidualInit, ResolvedPrecision, TrainSpec
 from tasks.modeling.task import Place, Task
 from tasks.modeling.text import TokenText, open_text
 from tasks.modeling.validation import bits_per_byte, look_at
@@ -61,7 +61,7 @@ class Run(BaseModel):
     width: int
     batch_rows: int
     precision: ResolvedPrecision
-    residual_init: Literal["same", "scaled", "zero"]
+    residual_init: ResidualInit
 
     def data(self) -> tuple[TokenText, Task]:
         """Opens the demo's text."""
@@ -221,7 +221,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3, help="time of Trainer")
     parser.add_argument("--state", type=Path, help="state folder whose store holds, or will hold, the demo's encoded corpus")
     parser.add_argument("--precision", choices=["bf16", "fp32"], default=current_site().resolve_precision("auto"))
-    parser.add_argument("--residual-init", choices=["same", "scaled", "zero"], default="same")
+    parser.add_argument("--residual-init", choices=get_args(ResidualInit), default="same")
     for name, size in (("depth", 4), ("width", 256), ("batch-rows", 8)):
         parser.add_argument(f"--{name}", type=int, default=size)
     settings = parser.parse_args()
