@@ -72,7 +72,7 @@ class PieceRows(Generic[P]):
 
     def num_targets(self, indices: Ids) -> int:
         """Returns the targets of these rows together."""
-        return sum(int(np.sum(self.row(int(index)).targets_T != IGNORED)) for index in indices)
+        return sum(np.count_nonzero(self.row(int(index)).targets_T != IGNORED) for index in indices)
 
     def _make_row(self, index: int) -> Row:
         number_of_pass, number = divmod(index, self.num_rows)
@@ -105,8 +105,8 @@ def _segments(lengths: Sequence[int], num_positions: int) -> Ids:
 
 
 def _joined(arrays: Sequence[Ids], num_positions: int, fill: int) -> Ids:
-    joined = np.concatenate(arrays)
-    return np.pad(joined, (0, num_positions - len(joined)), constant_values=fill)
+    num_missing = num_positions - sum(len(array) for array in arrays)
+    return np.concatenate([*arrays, np.full(num_missing, fill)])
 
 
 def _optional(arrays: Sequence[Ids | None], num_positions: int, fill: int) -> Ids | None:

@@ -70,8 +70,8 @@ def rearrange(ids: "Ids", marks: tuple[int, int, int], suffix_first: bool, rando
     prefix, middle, suffix = ids[:first], ids[first:second], ids[second:]
     prefix_mark, suffix_mark, middle_mark = marks
     if suffix_first:
-        return np.array([prefix_mark, suffix_mark, *suffix, middle_mark, *prefix, *middle], np.int64)
-    return np.array([prefix_mark, *prefix, suffix_mark, *suffix, middle_mark, *middle], np.int64)
+        return np.concatenate(([prefix_mark, suffix_mark], suffix, [middle_mark], prefix, middle))
+    return np.concatenate(([prefix_mark], prefix, [suffix_mark], suffix, [middle_mark], middle))
 
 
 def ended(ids: "Ids", end: int) -> "Ids":

@@ -7,6 +7,7 @@ became of their inputs; a special token is never chosen; each pass hides other t
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from tasks.modeling.objectives.base import Objective
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tasks.modeling.text import Piece, TokenText
 
 _EDGES = 2  # [CLS] and [SEP]
+Mask = NDArray[np.bool_]
 
 
 class Masking(Objective):
@@ -51,12 +53,12 @@ class Masking(Objective):
         from tasks.modeling.boundaries import word_starts
 
         is_text = text.is_text[ids]
-        starts = word_starts([text.token_bytes[id] for id in ids], lang) if self.whole_words else np.arange(len(ids))
+        starts = word_starts([text.token_bytes[id] for id in ids], lang) if self.whole_words else None
         is_chosen = choose(is_text, starts, self.share, random)
         fate = random.random(len(ids))
         hidden = np.where(is_chosen & (fate < self.mask_share), text.roles["mask"], ids)
         is_random = is_chosen & (fate >= self.mask_share) & (fate < self.mask_share + self.random_share)
-        hidden = np.where(is_random, random.choice(text.text_ids, len(ids)), hidden)
+        hidden = np.where(is_random, text.text_ids[random.integers(len(text.text_ids), size=len(ids))], hidden)
         return hidden, np.where(is_chosen, ids, IGNORED)
 
 
@@ -74,7 +76,7 @@ class MaskedSpec(Masking):
 
         def make(piece: "Piece", random: np.random.Generator) -> Part:
             hidden, targets = self.hide(text, text.ids(piece), piece.lang, random)
-            return Part(np.array([cls, *hidden, sep]), np.array([IGNORED, *targets, IGNORED]))
+            return Part(np.concatenate(([cls], hidden, [sep])), np.concatenate(([IGNORED], targets, [IGNORED])))
 
         pieces = text.pieces(text.context_tokens - _EDGES)
         lengths = [piece.num_tokens + _EDGES for piece in pieces]
@@ -82,24 +84,33 @@ class MaskedSpec(Masking):
         return PieceRows(pieces, lengths, make, row_tokens=text.context_tokens, pad=text.special.pad, seed=text.seed, notes=notes)
 
 
-def choose(is_text: "np.ndarray", starts: "Ids", share: float, random: "np.random.Generator") -> "np.ndarray":
+def choose(is_text: Mask, starts: "Ids | None", share: float, random: "np.random.Generator") -> Mask:
     """Returns which tokens are predicted: `share` of those that are text, at least one, in whole groups.
 
     Groups are taken in random order while they do not exceed the number that was asked for, as in BERT's own code; the first
     one is taken in any case.
 
     Args:
-        starts: Numbers of the tokens that begin a group.
+        starts: Numbers of the tokens that begin a group; none: each token is one.
     """
-    num_wanted = max(1, round(share * int(is_text.sum())))
+    num_wanted = max(1, round(share * np.count_nonzero(is_text)))
+    if starts is None:
+        is_chosen = np.zeros(len(is_text), bool)
+        is_chosen[random.permutation(np.flatnonzero(is_text))[:num_wanted]] = True
+        return is_chosen
     groups = np.searchsorted(starts, np.arange(len(is_text)), side="right") - 1
     sizes = np.bincount(groups, weights=is_text, minlength=len(starts)).astype(int)
+    is_chosen = np.zeros(len(starts), bool)
+    is_chosen[_fitting(random.permutation(np.flatnonzero(sizes)), sizes, num_wanted)] = True
+    return is_chosen[groups] & is_text
+
+
+def _fitting(order: "Ids", sizes: "Ids", num_wanted: int) -> list[int]:
     chosen, num_chosen = [], 0
-    for group in random.permutation(np.flatnonzero(sizes)):
+    for group in order.tolist():
         if num_chosen == 0 or num_chosen + sizes[group] <= num_wanted:
             chosen.append(group)
             num_chosen += int(sizes[group])
         if num_chosen >= num_wanted:
             break
-    found: np.ndarray = np.isin(groups, chosen) & is_text
-    return found
+    return chosen

@@ -73,20 +73,20 @@ class MaskedNextSentenceSpec(Masking):
 
         cls, sep = text.roles["cls"], text.roles["sep"]
         ids = text.ids(passage.piece)
-        cut = int(random.choice(passage.starts[1:]))
+        cut = int(passage.starts[random.integers(1, len(passage.starts))])
         first, second, label = ids[:cut], ids[cut:], IS_NEXT
         first, first_targets = self.hide(text, first, passage.piece.lang, random)
         lang = passage.piece.lang
         if random.random() < 0.5:
             other = _of_another_document(passage, every, random)
-            start = int(random.choice(other.starts))
+            start = int(other.starts[random.integers(len(other.starts))])
             second, label, lang = text.ids(other.piece)[start : start + len(second)], IS_OTHER, other.piece.lang
         second, second_targets = self.hide(text, second, lang, random)
         labels = np.full(len(first) + len(second) + _EDGES, IGNORED)
         labels[0] = label
         return Part(
-            ids=np.array([cls, *first, sep, *second, sep]),
-            targets=np.array([IGNORED, *first_targets, IGNORED, *second_targets, IGNORED]),
+            ids=np.concatenate(([cls], first, [sep], second, [sep])),
+            targets=np.concatenate(([IGNORED], first_targets, [IGNORED], second_targets, [IGNORED])),
             types=np.repeat([0, 1], [len(first) + 2, len(second) + 1]),
             labels=labels,
         )

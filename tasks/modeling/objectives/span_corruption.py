@@ -117,15 +117,15 @@ def corrupt(ids: "Ids", spans: list[tuple[int, int]], sentinels: list[int], end:
     """
     source, targets, is_text, place = [], [], [], 0
     for (start, stop), sentinel in zip(spans, sentinels, strict=False):
-        source += [*ids[place:start], sentinel]
-        targets += [sentinel, *ids[start:stop]]
+        source += [ids[place:start], [sentinel]]
+        targets += [[sentinel], ids[start:stop]]
         is_text += [0] + [1] * (stop - start)
         place = stop
-    source += [*ids[place:], end]
-    targets += [sentinels[len(spans)], end]
-    return np.array(source, np.int64), np.array(targets, np.int64), np.array([*is_text, 0, 0], np.int64)
+    source += [ids[place:], [end]]
+    targets += [[sentinels[len(spans)], end]]
+    return np.concatenate(source), np.concatenate(targets), np.array([*is_text, 0, 0], np.int64)
 
 
 def shift(targets: "Ids", start: int) -> "Ids":
     """Returns what a decoder reads to write `targets`: a start token, then all targets but the last."""
-    return np.array([start, *targets[:-1]], np.int64)
+    return np.concatenate(([start], targets[:-1]))

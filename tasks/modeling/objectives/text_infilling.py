@@ -44,10 +44,8 @@ class TextInfillingSpec(Objective):
             ids = text.ids(piece)
             lengths = span_lengths(len(ids), self.noise_density, self.mean_span_tokens, random)
             source, is_hidden = infill(ids, place_spans(len(ids), lengths, random), mask)
-            targets = np.array([*ids, end], np.int64)
-            return Part(
-                shift(targets, end), targets, source_ids=np.array([*source, end], np.int64), removed=np.array([*is_hidden, 0])
-            )
+            targets = np.append(ids, end)
+            return Part(shift(targets, end), targets, source_ids=np.append(source, end), removed=np.append(is_hidden, 0))
 
         pieces = text.pieces(text.context_tokens - 1)
         notes = {"pieces": len(pieces), "documents": len(text.documents)}
@@ -85,7 +83,7 @@ def infill(ids: "Ids", spans: list[tuple[int, int]], mask: int) -> "tuple[Ids, I
     """Returns the source, each span one mask, and which tokens of the text it lacks."""
     source, is_hidden, place = [], np.zeros(len(ids), np.int64), 0
     for start, stop in spans:
-        source += [*ids[place:start], mask]
+        source += [ids[place:start], [mask]]
         is_hidden[start:stop] = 1
         place = stop
-    return np.array([*source, *ids[place:]], np.int64), is_hidden
+    return np.concatenate([*source, ids[place:]]), is_hidden
