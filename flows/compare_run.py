@@ -15,13 +15,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.compare import load_comparison
-from flows.display import TerminalObserver
+from flows.display import TerminalObserver, print_whole
 from flows.servers import prefect_api, wait_for_prefect
 from tasks.contracts import TuningComparison
 from tasks.core.run import watching
 from tasks.core.site import current_site
-
-_WIDEST = 400  # characters of a table of figures
 
 
 def launch_comparison(preset: str, overrides: Sequence[str], grid: Sequence[str], criterion: str | None) -> None:
@@ -55,12 +53,6 @@ def _show(console: Console, comparison: TuningComparison) -> None:
     for name, interval in comparison.test.items():
         console.print(f"  {name:<24} {interval}", highlight=False)
     console.print(f"page: {comparison.path / 'report.html'}\nlook further:  textmill show {comparison.address}", highlight=False)
-
-
-def print_whole(console: Console, table: Table) -> None:
-    """Prints a table of figures at the width it needs: cut to a narrow terminal or a log, no figure could be read."""
-    needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
-    Console(file=console.file, width=max(console.width, needed)).print(table)
 
 
 def choices_table(criterion: str, rows: Sequence[dict[str, Any]]) -> Table:

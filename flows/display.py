@@ -18,6 +18,7 @@ from tasks.core.text import one_line
 
 _STYLE = {"built": "green", "reused": "cyan", "failed": "red"}
 _PLAIN_EVERY_S = 20.0
+_WIDEST = 400  # characters of a table of figures
 
 
 class TerminalObserver:
@@ -103,6 +104,12 @@ def summary_table(title: str, records: list[StageRecord]) -> Table:
 def _outcome(records: list[StageRecord]) -> str:
     counts = {result: sum(record.result == result for record in records) for result in _STYLE}
     return ", ".join(f"{count} {result}" for result, count in counts.items() if count)
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Prints a table of figures at the width it needs: cut to a narrow terminal or a log, no figure could be read."""
+    needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
+    Console(file=console.file, width=max(console.width, needed)).print(table)
 
 
 def facts_table(title: str, facts: dict[str, Any]) -> Table:

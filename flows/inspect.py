@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from flows.display import facts_table
+from flows.display import facts_table, print_whole
 from flows.runner import flat_params
 from tasks.core.errors import RecipeError
 from tasks.core.site import current_site
@@ -25,13 +25,16 @@ def show_artifacts(kind: str | None) -> None:
     found = [manifest for _, manifest in Store(site.store_dir).manifests() if kind in (None, manifest.kind)]
     table = Table()
     for column in ("artifact", "recipe", "stage", "made", "size", "digest"):
-        table.add_column(column, no_wrap=column == "artifact")
+        table.add_column(column)
     for manifest in sorted(found, key=made_at):
         table.add_row(
             manifest.address, manifest.label, manifest.stage, made_at(manifest), _size(num_bytes(manifest)), manifest.digest[:12]
         )
     console = Console()
-    console.print(table if found else f"no artifacts in {site.store_dir}; `textmill run demo` makes some")
+    if found:
+        print_whole(console, table)
+    else:
+        console.print(f"no artifacts in {site.store_dir}; `textmill run demo` makes some")
     unfinished = Store(site.store_dir).partials()
     if unfinished:
         console.print(f"{len(unfinished)} unfinished, resumed by the next run that needs them", highlight=False)

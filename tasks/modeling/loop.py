@@ -158,7 +158,8 @@ class Loop:
         step = self.position.step
         number = step + self.position.num_passed_batches
         rows = self.task.order(self.seed, number, self.spec.batch_rows, self.task.train.num_rows)
-        num_targets = self.task.train.num_targets(rows)
+        with self._stopwatch.lap("data"):  # counting its targets makes a row
+            num_targets = self.task.train.num_targets(rows)
         with self._stopwatch.lap("forward_backward"):
             loss = self._micro.run(lambda: self._accumulate(rows, num_targets), self.optimizer.zero_grad)
         with self._stopwatch.lap("optimizer"):

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from flows.compare_run import choices_table, print_whole
+from flows.compare_run import choices_table
+from flows.display import print_whole
 
 
 def row(kind: str) -> dict[str, Any]:
