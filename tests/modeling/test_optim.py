@@ -10,7 +10,7 @@ import torch
 from flows.presets import load_recipe
 from tasks.core.errors import RecipeError
 from tasks.modeling.model import build_model
-from tasks.modeling.muon import Muon, orthogonal
+from tasks.modeling.muon import Muon, _iterated, orthogonal
 from tasks.modeling.optim import build_optimizer, set_learning_rate
 from tasks.modeling.specs import AdamWSpec, CosineSchedule, MuonSpec
 from tasks.tuning.lora import LoraSpec
@@ -76,47 +76,68 @@ def test_muon_steps_in_an_orthogonal_direction_of_adamw_s_size() -> None:
     step = ((before * (1 - 2e-2 * 0.1) - weight) / (0.2 * 2e-2 * 64**0.5)).detach()
     lengths = torch.linalg.svdvals(step)
     assert lengths.min() > 0.6
-    assert lengths.max() < 1.3
+    assert lengths.max() < 1.35
     assert float((step * weight.grad).sum()) > 0
 
 
+SHAPES = ((32, 64), (64, 32), (32, 32))
+
+
 def stepped(make: Callable[[Any], torch.optim.Optimizer], num_steps: int = 3) -> list[torch.Tensor]:
-    """Steps a matrix, wide or tall, along the same random gradients."""
-    found = []
-    for shape in ((32, 64), (64, 32)):
-        random = torch.Generator().manual_seed(0)
-        weight = torch.nn.Parameter(torch.randn(shape, generator=random))
-        optimizer = make([weight])
-        for _ in range(num_steps):
-            weight.grad = torch.randn(shape, generator=random)
-            optimizer.step()
-        found.append(weight.detach())
-    return found
+    """Steps two matrices of each shape along the same random gradients; returns by how much each moved."""
+    random = torch.Generator().manual_seed(0)
+    weights = [torch.nn.Parameter(torch.randn(shape, generator=random)) for shape in SHAPES * 2]
+    before = [weight.detach().clone() for weight in weights]
+    optimizer = make(weights)
+    for _ in range(num_steps):
+        for weight in weights:
+            weight.grad = torch.randn(weight.shape, generator=random)
+        optimizer.step()
+    return [weight.detach() - start for weight, start in zip(weights, before, strict=True)]
 
 
-def test_muon_in_bf16_is_torch_s_and_in_fp32_it_is_that_but_for_rounding() -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_muon_steps_where_torch_s_does(dtype: torch.dtype) -> None:
+    """Decay, momentum and scale are the same; torch's singular values end between 0.68 and 1.13, ours about 1."""
     settings = {"lr": 1e-2, "weight_decay": 0.1, "momentum": 0.95}
     theirs = stepped(lambda weights: torch.optim.Muon(weights, adjust_lr_fn="match_rms_adamw", **settings))
-    for dtype, rounding in ((torch.bfloat16, 0.0), (torch.float32, 2e-3)):
-        ours = stepped(lambda weights, dtype=dtype: Muon(weights, dtype, **settings))
-        gaps = [float((one - other).abs().max()) for one, other in zip(ours, theirs, strict=True)]
-        assert max(gaps) <= rounding
-        assert (max(gaps) > 0) == (dtype == torch.float32)
+    ours = stepped(lambda weights: Muon(weights, dtype, **settings))
+    for one, other in zip(ours, theirs, strict=True):
+        assert float(torch.cosine_similarity(one.flatten(), other.flatten(), dim=0)) > 0.97
+        assert float(one.norm() / other.norm()) == pytest.approx(1.1, abs=0.1)
 
 
-@pytest.mark.parametrize(("rows", "columns", "rank"), [(48, 128, 48), (128, 48, 48), (48, 97, 48), (48, 128, 4)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("shape", [(48, 48), (48, 128), (128, 48)])
+def test_singular_values_come_near_one_and_their_vectors_stay(shape: tuple[int, int], dtype: torch.dtype) -> None:
+    random = torch.Generator().manual_seed(0)
+    left, _, right = torch.linalg.svd(torch.randn(shape, generator=random), full_matrices=False)
+    values = torch.logspace(-2.4, 0, 48)  # the least is 0.002 of the norm
+    values *= values.norm().reciprocal()
+    assert values.min() > 0.0015
+    found = left.T @ orthogonal((left * values) @ right.to(torch.float32)).float() @ right.T
+    assert float(found.diagonal().min()) > 0.6
+    assert float(found.diagonal().max()) < 1.34
+    assert float((found - torch.diag(found.diagonal())).abs().max()) < 1e-3
+
+
+@pytest.mark.parametrize(("rows", "columns", "rank"), [(48, 128, 48), (128, 48, 48), (48, 73, 48), (48, 128, 4)])
 def test_long_matrices_take_the_same_iterations_by_their_gram_matrix(rows: int, columns: int, rank: int) -> None:
     random = torch.Generator().manual_seed(0)
     matrix = torch.randn(rows, rank, generator=random) @ torch.randn(rank, columns, generator=random)
     wide = matrix.T if rows > columns else matrix
-    found = wide / wide.norm()
-    for _ in range(5):
-        gram = found @ found.T
-        found = 3.4445 * found + (-4.7750 * gram + 2.0315 * gram @ gram) @ found
-    whole = found.T if rows > columns else found
+    whole = _iterated(wide / wide.norm())
+    whole = whole.T if rows > columns else whole
     assert orthogonal(matrix).shape == matrix.shape
     assert float((orthogonal(matrix) - whole).abs().max()) < 1e-4
     assert float(whole.abs().max()) > 0.1
+
+
+def test_matrices_of_one_shape_step_together_as_they_would_alone() -> None:
+    random = torch.Generator().manual_seed(0)
+    stack = torch.randn(3, 24, 40, generator=random)
+    alone = torch.stack([orthogonal(matrix) for matrix in stack])
+    assert torch.allclose(orthogonal(stack), alone, atol=1e-5)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("fp16", torch.float32), ("bf16", torch.bfloat16)])
