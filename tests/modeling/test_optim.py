@@ -163,8 +163,8 @@ def test_muon_learns_and_a_kill_changes_no_bit(tmp_path: Path) -> None:
 
 
 def test_a_recipe_names_its_optimiser_by_kind_and_no_kind_takes_the_other_s_fields() -> None:
-    assert load_recipe("demo").pretrain.optim.kind == "adamw"
+    assert load_recipe("gpu-100m").pretrain.optim.kind == "adamw"
     changes = ["pretrain.optim.kind=muon", "pretrain.optim.momentum=0.9"]
-    assert load_recipe("demo", changes).pretrain.optim == MuonSpec(kind="muon", momentum=0.9)
+    assert load_recipe("gpu-100m", changes).pretrain.optim == MuonSpec(kind="muon", momentum=0.9)
     with pytest.raises(RecipeError, match=r"pretrain\.optim\.adamw\.momentum: no such key"):
-        load_recipe("demo", ["pretrain.optim.momentum=0.9"])
+        load_recipe("gpu-100m", ["pretrain.optim.momentum=0.9"])
