@@ -115,7 +115,7 @@ class ModelSpec(Spec):
         if self.residual_init != "same" and self.family not in _PLAIN_RESIDUALS:
             raise ValueError(
                 f"residual_init {self.residual_init} is for {' and '.join(_PLAIN_RESIDUALS)}; "
-                f"{self.family} has its own: leave it out"
+                f"{self.family} has its own: set it to same"
             )
         return self
 

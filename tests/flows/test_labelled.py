@@ -47,7 +47,7 @@ def test_a_child_changes_the_recipe_of_its_base(tmp_path: Path) -> None:
         ("tune.optin=1", r"tune\.optin: no such key; did you mean 'optim'\?"),
         ("kind=labeled", "kind 'labeled' is no kind of recipe; leave it out, or set labelled"),
         (
-            "base.recipe.pretrain={objective={kind='span_corruption'},model={family='t5'}}",
+            "base.recipe.pretrain={objective={kind='span_corruption'},model={family='t5',residual_init='same'}}",
             "'span_corruption' takes no head for labels",
         ),
         ("base={kind='adopted',spec={source={kind='none'}}}", "name a folder, a package or a model of the hub"),
