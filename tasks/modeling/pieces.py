@@ -72,7 +72,7 @@ class PieceRows(Generic[P]):
 
     def num_targets(self, indices: Ids) -> int:
         """Returns the targets of these rows together."""
-        return sum(np.count_nonzero(self.row(int(index)).targets_T != IGNORED) for index in indices)
+        return sum(int(np.count_nonzero(self.row(int(index)).targets_T != IGNORED)) for index in indices)
 
     def _make_row(self, index: int) -> Row:
         number_of_pass, number = divmod(index, self.num_rows)

@@ -115,7 +115,9 @@ def corrupt(ids: "Ids", spans: list[tuple[int, int]], sentinels: list[int], end:
 
     Targets: each sentinel and the tokens it stands for, then one more sentinel that ends the last span.
     """
-    source, targets, is_text, place = [], [], [], 0
+    source: list[Ids | list[int]] = []
+    targets: list[Ids | list[int]] = []
+    is_text, place = [], 0
     for (start, stop), sentinel in zip(spans, sentinels, strict=False):
         source += [ids[place:start], [sentinel]]
         targets += [[sentinel], ids[start:stop]]
