@@ -133,7 +133,7 @@ def test_gc_keeps_the_newest_end_results_and_what_they_were_made_from(site: Site
 def test_plan_says_what_pretraining_needs_and_refuses_what_cannot_fit(site: Site) -> None:
     code, output = run("plan", "demo")
     assert code == 0, output
-    assert "3.70 M parameters, 1,200,128 tokens" in output
+    assert "3.70 M parameters, 550,912 tokens" in output
     assert "not known before a first training here" in output
     code, output = run("plan", "demo", "--set", "pretrain.model.width=65536")
     assert code == 2

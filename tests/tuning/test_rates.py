@@ -84,7 +84,8 @@ def test_show_prints_them(tuned: Checkpoint, shared_site: Site, monkeypatch: pyt
 
 def test_plan_warns_of_a_rate_and_of_a_method_without_a_plain_form(site: Site) -> None:
     def planned(*overrides: str) -> str:
-        options = [part for override in overrides for part in ("--set", override)]
+        base = "pretrain.optim={kind='adamw',learning_rate=0.002}"
+        options = [part for override in (base, *overrides) for part in ("--set", override)]
         return CliRunner().invoke(main, ["plan", "demo", *options]).output
 
     warning = "0.0005 is 0.25 of the base's peak 0.002; usual is 0.1 to 0.2 (0.0002 to 0.0004), and off takes 0.0003"
