@@ -10,7 +10,7 @@ import torch
 from flows.presets import load_recipe
 from tasks.core.errors import RecipeError
 from tasks.modeling.model import build_model
-from tasks.modeling.muon import Muon, _iterated, orthogonal
+from tasks.modeling.muon import _POLYNOMIALS, Muon, orthogonal
 from tasks.modeling.optim import build_optimizer, set_learning_rate
 from tasks.modeling.specs import AdamWSpec, CosineSchedule, MuonSpec
 from tasks.tuning.lora import LoraSpec
@@ -115,19 +115,23 @@ def test_singular_values_come_near_one_and_their_vectors_stay(shape: tuple[int, 
     values = torch.logspace(-2.4, 0, 48)  # the least is 0.002 of the norm
     values *= values.norm().reciprocal()
     assert values.min() > 0.0015
-    found = left.T @ orthogonal((left * values) @ right.to(torch.float32)).float() @ right.T
+    found = left.T @ orthogonal(((left * values) @ right).to(dtype)).float() @ right.T
     assert float(found.diagonal().min()) > 0.6
     assert float(found.diagonal().max()) < 1.34
-    assert float((found - torch.diag(found.diagonal())).abs().max()) < 1e-3
+    rounding = 1e-3 if dtype == torch.float32 else 0.1
+    assert float((found - torch.diag(found.diagonal())).abs().max()) < rounding
 
 
-@pytest.mark.parametrize(("rows", "columns", "rank"), [(48, 128, 48), (128, 48, 48), (48, 73, 48), (48, 128, 4)])
+@pytest.mark.parametrize(("rows", "columns", "rank"), [(48, 128, 48), (128, 48, 48), (48, 97, 48), (48, 73, 48), (48, 128, 4)])
 def test_long_matrices_take_the_same_iterations_by_their_gram_matrix(rows: int, columns: int, rank: int) -> None:
     random = torch.Generator().manual_seed(0)
     matrix = torch.randn(rows, rank, generator=random) @ torch.randn(rank, columns, generator=random)
     wide = matrix.T if rows > columns else matrix
-    whole = _iterated(wide / wide.norm())
-    whole = whole.T if rows > columns else whole
+    found = wide / wide.norm()
+    for a, b, c in _POLYNOMIALS:
+        gram = found @ found.T
+        found = a * found + (b * gram + c * gram @ gram) @ found
+    whole = found.T if rows > columns else found
     assert orthogonal(matrix).shape == matrix.shape
     assert float((orthogonal(matrix) - whole).abs().max()) < 1e-4
     assert float(whole.abs().max()) > 0.1
