@@ -6,7 +6,7 @@ raised leaves with its type, so that the exit code says what happened.
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 
 from rich.console import Console
@@ -18,7 +18,8 @@ from flows.pipeline import AnyRecipe, chains_of, stages_of
 from flows.presets import load_recipe
 from flows.runner import require_reach
 from flows.servers import prefect_api, wait_for_prefect
-from tasks.contracts import Deployment
+from tasks.contracts import Deployment, ModelVersion
+from tasks.core.artifact import Artifact
 from tasks.core.errors import RecipeError
 from tasks.core.run import watching
 from tasks.core.site import Site, current_site
@@ -77,12 +78,16 @@ def _show_outcome(console: Console, site: Site, observer: TerminalObserver, reci
             from deploy.rollout import start_detached
 
             console.print(f"serving at [bold]{start_detached(site, deployment.name)}[/]", highlight=False)
-    last = artifacts[-1].address if artifacts else "ARTIFACT"
-    console.print(
-        f"look further:  textmill show {last}   textmill ls   textmill plan {recipe.name}\n"
-        f"               textmill chat {recipe.registry.name}   textmill serve {recipe.registry.name}   textmill ui",
-        highlight=False,
-    )
+    for line in _further(artifacts, recipe):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _further(artifacts: Sequence[Artifact], recipe: AnyRecipe) -> Iterator[str]:
+    """Yields commands that have something to show after this run."""
+    if artifacts:
+        yield f"look further:  textmill show {artifacts[-1].address}   textmill ls   textmill ui"
+    if any(isinstance(artifact, ModelVersion) for artifact in artifacts):
+        yield f"try the model: textmill chat {recipe.registry.name}   textmill serve {recipe.registry.name}"
 
 
 def _show_answers(console: Console, deployment: Deployment) -> None:

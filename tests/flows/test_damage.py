@@ -48,4 +48,5 @@ def test_a_damaged_artifact_is_rebuilt_once_removed(chain: ChainRun, tmp_path: P
     shutil.rmtree(site.store_dir / address)
     run = textmill(site.root, "run", "ci", "--until", "tokenizer")
     assert run.results[-1] == ("tokenizer", "built")
+    assert "textmill chat" not in run.output, "no model was registered"
     assert ChainRun(site.root, 0, "").manifests("tokenizer")[0].digest == chain.manifests("tokenizer")[0].digest
