@@ -17,7 +17,9 @@ class Checkpoint(Artifact):
         method: `pretrain`, the tuning method, `adopted` for a model that others made, or `none` for no model at all.
         base_digest: Digest of the checkpoint that the training started from; learning from preferences keeps that of the tuning.
         num_steps, num_tokens: Of the training that made it, not of its base.
-        train_loss, validation_loss: Mean cross entropy in nats per target token at the end; none where nothing was trained.
+        validation_loss: Mean loss on the validation split, in nats per target token where it is a cross entropy; none where
+            nothing was trained.
+        train_loss: Mean of the last steps' losses, of all that is minimised: penalties, noise and old text among them.
         validation_bits_per_byte: The validation loss in a unit that does not depend on the tokenizer.
         held_out: Figures on the validation split. Of a model tuned on labelled text those of its task (`accuracy`, `pearson`);
             of one tuned on several instruction sets `loss/<set>`;

@@ -92,6 +92,29 @@ class Rows(Protocol):
         """What was cut or left out, counted."""
 
 
+class SpreadRows:
+    """Some of other rows, at most `num_rows`, spread evenly over them."""
+
+    def __init__(self, rows: Rows, num_rows: int) -> None:
+        self._rows, self._chosen = rows, spread(rows.num_rows, num_rows)
+        self.num_rows, self.row_tokens, self.notes = len(self._chosen), rows.row_tokens, rows.notes
+
+    def row(self, index: int) -> Row:
+        """Returns one row, see `Rows`."""
+        passed, place = divmod(index, self.num_rows)
+        return self._rows.row(passed * self._rows.num_rows + int(self._chosen[place]))
+
+    def num_targets(self, indices: Ids) -> int:
+        """Returns the targets of these rows together."""
+        passed, places = np.divmod(indices, self.num_rows)
+        return self._rows.num_targets(passed * self._rows.num_rows + self._chosen[places])
+
+
+def spread(num_rows: int, most: int | None) -> Ids:
+    """Returns the numbers of at most so many rows, spread evenly over all."""
+    return np.unique(np.linspace(0, num_rows - 1, min(most or num_rows, num_rows)).round().astype(np.int64))
+
+
 def make_batch(rows: Rows, indices: Ids, device: torch.device) -> Batch:
     """Reads the rows named by `indices`."""
     found = [rows.row(int(index)) for index in indices]

@@ -113,9 +113,10 @@ class TrainResult(BaseModel):
 
     Attributes:
         selected_step: Step whose weights became the model.
-        train_loss: Mean of the latest steps.
+        train_loss: Mean of the latest steps, of all that is minimised: penalties, smoothing and old text among them.
         first_validation_loss: Loss before the first step, on the rows of the looks.
         validation_loss: Mean over all targets of the validation rows, for the weights that were selected.
+        judged: The loss, and the figures of the task's watch, on the rows that are judged by; see `Task`.
         notes: What was left out, cut, passed over or done with less memory, counted.
         figures: What the model, and what counting words, makes of held-out text; see `Checkpoint`.
     """
@@ -132,6 +133,7 @@ class TrainResult(BaseModel):
     first_validation_loss: float
     validation_loss: float
     validation_bits_per_byte: float | None
+    judged: dict[str, float] = {}
     notes: dict[str, int] = {}
     figures: dict[str, float] = {}
 

@@ -105,11 +105,6 @@ class Loop:
         self._parallel.unite()
         return result
 
-    def figures_on(self, rows: Rows) -> dict[str, float]:
-        """Returns what the trained model makes of other rows: the loss, and the figures of the task's watch."""
-        loss, figures = look_at(self._losses, replace(self.task, validation=rows), self.place, None, self._micro.rows)
-        return {"loss": loss} | figures
-
     # -- where it stands -------------------------------------------------------------------------------------------
 
     @property
@@ -274,9 +269,10 @@ class Loop:
             checkpoint.prune(self._checkpoints, self.spec.keep_last, self.position.best.step)
         self._journal.restart_clock()
 
-    def _look_at(self, max_rows: int | None) -> tuple[float, dict[str, float]]:
+    def _look_at(self, max_rows: int | None, rows: Rows | None = None) -> tuple[float, dict[str, float]]:
+        task = self.task if rows is None else replace(self.task, validation=rows)
         with self._stopwatch.lap("validation"):
-            return look_at(self._losses, self.task, self.place, max_rows, self._micro.rows)
+            return look_at(self._losses, task, self.place, max_rows, self._micro.rows)
 
     def _criterion(self, figures: dict[str, float]) -> float | None:
         watch = self.task.watch
@@ -295,6 +291,7 @@ class Loop:
         loss, figures = next((look.loss, look.figures) for look in self.position.looks if look.step == selected)
         if self.spec.eval_rows is not None:
             loss, figures = self._look_at(None)
+        judged = self._judged()
         self._journal.tell_times(self.position.step, self._stopwatch.figures(self.place.world.device))
         if not (recent := self.position.recent_losses):
             raise diverged("every batch was passed over", f"step {self.position.step}, the last")
@@ -309,9 +306,16 @@ class Loop:
             first_validation_loss=self.position.looks[0].loss,
             validation_loss=loss,
             validation_bits_per_byte=bits_per_byte(self.task, loss),
+            judged=judged,
             notes={"anomalies": self.position.num_anomalies, "micro_batch_halvings": self._micro.num_halvings},
             figures=figures,
         )
+
+    def _judged(self) -> dict[str, float]:
+        if self.task.judged is None:
+            return {}
+        loss, figures = self._look_at(None, self.task.judged)
+        return {"loss": loss} | figures
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

@@ -67,11 +67,12 @@ class SetRows:
 
 
 def watch_sets(names: Sequence[str]) -> Watch:
-    """Returns what a look sees of marked rows beside the mean loss: that of each set, `loss/<set>`, in nats a target."""
+    """Returns what a look sees beside the mean loss: that of each set of marked rows, `loss/<set>`, in nats a target."""
 
     def sums(model: Any, batch: Batch) -> Tensor:
-        assert batch.sets_BK is not None, "the rows are marked"
         losses_N = token_losses(model, batch).double()
+        if batch.sets_BK is None:
+            return torch.cat([losses_N.sum()[None], losses_N.new_zeros(2 * len(names))])
         sets_NK = batch.sets_BK.double()[(batch.targets_BT != IGNORED).nonzero()[:, 0]]
         return torch.cat([losses_N.sum()[None], losses_N @ sets_NK, sets_NK.sum(dim=0)])
 

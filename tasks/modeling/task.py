@@ -42,6 +42,7 @@ class Task:
         loss: Gives a number (), or one (P,) for each of the `parts` that add up to it.
         order: Gives the rows of a step by seed, step, rows of a batch and rows of a pass, see `step_rows`.
         watch: What a look sees beside the loss.
+        judged: Rows that the weights which are kept are looked at on, once, at the end; none: no others than `validation`.
         has_new_head: Whether a head starts from random weights: what it says before the first step is chance, never selected.
     """
 
@@ -52,6 +53,7 @@ class Task:
     parts: tuple[str, ...] = ()
     order: Callable[[int, int, int, int], Ids] = step_rows
     watch: Watch | None = None
+    judged: Rows | None = None
     has_new_head: bool = False
 
 

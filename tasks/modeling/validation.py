@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tasks.modeling.batches import make_batch
+from tasks.modeling.batches import make_batch, spread
 from tasks.modeling.model import autocast
 from tasks.modeling.task import Place, Task
 
@@ -28,7 +28,7 @@ def look_at(losses: Any, task: Task, place: Place, max_rows: int | None, micro_r
         micro_rows: Rows of a forward pass.
     """
     rows, world = task.validation, place.world
-    chosen = np.unique(np.linspace(0, rows.num_rows - 1, min(max_rows or rows.num_rows, rows.num_rows)).round().astype(int))
+    chosen = spread(rows.num_rows, max_rows)
     total, num_targets = torch.zeros((), dtype=torch.float64, device=world.device), 0
     mine = chosen[world.rank :: world.size]
     losses.eval()

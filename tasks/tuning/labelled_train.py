@@ -9,7 +9,7 @@ import logging
 import shutil
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from tasks.contracts import Split
 from tasks.core.tables import read_rows
 from tasks.modeling.adapted import ADAPTER, bind
-from tasks.modeling.batches import IGNORED
+from tasks.modeling.batches import IGNORED, SpreadRows
 from tasks.modeling.folds import deal_out, mean_and_spread, value_strata
 from tasks.modeling.heads import Headed, framing_tokenizer, load_with_new_head, save_headed
 from tasks.modeling.job import TrainResult
@@ -85,7 +85,8 @@ def _set_up(job: TuneLabelledJob, items: Items) -> _Training:
     require_known(train, tokenizer, _MOST_UNKNOWN)
     loss = LabelLoss(job.facts, label_weights(job, train), job.label_smoothing)
     watch = watch_labels(loss, job.criterion)
-    task = Task(loss, train, validation, order=train.order, watch=watch, has_new_head=bool(headed.new))
+    judged = SpreadRows(train, validation.num_rows)
+    task = Task(loss, train, validation, order=train.order, watch=watch, judged=judged, has_new_head=bool(headed.new))
     return _Training(tokenizer, headed, prepare_with_head(job.method, headed.model, headed.new, job.seed), task)
 
 
@@ -135,9 +136,9 @@ def fold_parts(train: list[Item], task: str, num_folds: int, seed: int) -> list[
 def _judged(job: TuneLabelledJob, items: Items, held: list[Item], world: World, folder: Path) -> dict[str, float]:
     folder.mkdir(parents=True, exist_ok=True)
     training = _set_up(job, items)
-    loop = _loop(job, training, world, folder, f"fold-{folder.name}/")
-    loop.run()
-    return loop.figures_on(_rows(job, training.headed.model, training.tokenizer, held, "train"))
+    judged = _rows(job, training.headed.model, training.tokenizer, held, "train")
+    training = replace(training, task=replace(training.task, judged=judged))
+    return _loop(job, training, world, folder, f"fold-{folder.name}/").run().judged
 
 
 def _rows(job: TuneLabelledJob, model: Any, tokenizer: Any, items: list[Item], split: Split) -> LabelledRows:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tasks.core.errors import ContractError
-from tasks.modeling.batches import Batch, make_batch
+from tasks.modeling.batches import Batch, SpreadRows, make_batch
 from tasks.modeling.loop import Loop
 from tasks.modeling.model import autocast
 from tasks.modeling.parallel import World, joined
@@ -43,8 +43,8 @@ def prefer_main(job: PreferJob) -> None:
         prepared = job.method.prepare(model, job.seed)
         loss = PairLoss(job.loss, reference)
         place = Place(job.execution.extra, world, job.precision, job.execution.micro_batch_rows, job.execution.compute)
-        loop = Loop(prepared.model, Task(loss, train, validation), job.train, job.optim, job.seed, place, prepared.plan)
-        result = loop.run()
+        task = Task(loss, train, validation, judged=SpreadRows(train, validation.num_rows))
+        result = Loop(prepared.model, task, job.train, job.optim, job.seed, place, prepared.plan).run()
         if world.leads:
             figures = _preferred(prepared.model.to(world.device), loss, validation, job.precision)
             num_tokens = result.num_tokens * train.num_answer_tokens // train.num_rows

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.contracts import Split
 from tasks.core.errors import ContractError, RecipeError
 from tasks.modeling.adapted import ADAPTER, bind, put_together
-from tasks.modeling.batches import Batch, Example, ExampleRows, Rows
+from tasks.modeling.batches import Batch, Example, ExampleRows, Rows, SpreadRows
 from tasks.modeling.chat import fit, mark_answers
 from tasks.modeling.job import TrainResult
 from tasks.modeling.loop import Loop
@@ -53,8 +53,10 @@ def tune_main(job: TuneJob) -> None:
         add_noise(prepared.model, job.embedding_noise)
     with joined(job.execution.device, job.execution.sharding) as world:
         place = Place(job.execution.extra, world, job.precision, job.execution.micro_batch_rows, job.execution.compute)
-        train = _with_old(job, _learned(job, packed["train"]), tokenizer, special)
-        task = Task(_loss(job, prepared.model), train, validation, watch=watch)
+        learned = _learned(job, packed["train"])
+        train = _with_old(job, learned, tokenizer, special)
+        judged = SpreadRows(learned, validation.num_rows)
+        task = Task(_loss(job, prepared.model), train, validation, watch=watch, judged=judged)
         if world.leads:
             _tell(prepared)
         result = Loop(prepared.model, task, job.train, job.optim, job.seed, place, prepared.plan).run()

@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 IMAGES = ROOT / "docs" / "images"
 LABELS = sorted(tuning.LABELS)
 Line = dict[str, Any]
-_COSTS = ("weights trained", "kept, MB", "memory, GB", "s", "tokens/s when asked", "gap, nats")
+_COSTS = ("weights trained", "kept, MB", "memory, GB", "s", "tokens/s when asked")
 _ORDER = list(dict.fromkeys((*RATES, *tuning.ANSWER_METHODS)))
 _MARKERS = "osD^vPX*<>hpd"
 
@@ -107,7 +107,6 @@ def _costs(some: Sequence[Line]) -> tuple[str, ...]:
         f"{max(one['peak_memory_bytes'] for one in some) / 1e9:.2f}",
         f"{fmean(one['seconds'] for one in some):.0f}",
         f"{fmean(one['tokens_per_s'] for one in some):,.0f}",
-        f"{fmean(one['train_validation_gap'] for one in some):.3f}",
     )
 
 

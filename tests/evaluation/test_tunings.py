@@ -27,7 +27,7 @@ def test_a_model_that_answers_is_summed_up(
     assert (found.method, found.num_trained_parameters, found.trained_share) == ("full", tuned.num_parameters, 1.0)
     assert found.kept_bytes == 4 * tuned.num_parameters
     assert found.validation == {"loss": tuned.validation_loss}
-    assert found.train_validation_gap == pytest.approx(tuned.validation_loss - tuned.train_loss)
+    assert found.train_validation_gap == tuned.figures["train_validation_gap"]
     asked = (read_units(tuned_scores.path), read_units(base_scores.path))
     assert found.forgetting == paired_differences(FEW, *asked)["bits_per_byte"]
     assert found.test == tuned_scores.metrics

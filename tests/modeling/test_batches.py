@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.modeling.batches import IGNORED, Example, ExampleRows, StreamRows, make_batch, pack, step_rows
+from tasks.modeling.batches import IGNORED, Example, ExampleRows, SpreadRows, StreamRows, make_batch, pack, step_rows
 
 END = 0
 
@@ -55,6 +55,15 @@ def test_examples_side_by_side_exactly() -> None:
     assert rows.num_targets(np.array([0])) == 3
     assert rows.notes == {}
     assert make_batch(rows, np.array([0, 0]), torch.device("cpu")).num_targets == 6
+
+
+def test_spread_rows_are_the_first_the_last_and_some_between_on_every_pass() -> None:
+    rows = StreamRows([np.arange(1, 16, dtype=np.uint16)], 2, END)
+    some = SpreadRows(rows, 3)
+    assert (rows.num_rows, some.num_rows, some.row_tokens) == (8, 3, 2)
+    assert [some.row(number).targets_T.tolist() for number in range(4)] == [[1, 2], [9, 10], [15, IGNORED], [1, 2]]
+    assert some.num_targets(np.arange(6)) == 2 * 5
+    assert SpreadRows(rows, 99).num_rows == 8
 
 
 def test_best_fit_takes_the_fullest_row() -> None:

@@ -110,6 +110,7 @@ def test_ewc_holds_the_weights_that_matter(
     scale = load_file(fisher.path / "fisher.safetensors")
     assert distance(held, base, scale) < 0.2 * distance(free, base, scale)
     assert old_loss(held, old) < old_loss(free, old) - 0.3
+    assert held.train_loss > held.validation_loss - held.figures["train_validation_gap"] + 0.1, "the gap knows no penalty"
     with pytest.raises(ContractError, match=r"of 0 rows and checkpoint .* but tune.ewc asks for that of"):
         tune.fn(spec, base, conversations, *old, ctx=None)
     adapter = spec.model_copy(update={"method": LoraSpec(kind="lora")})

@@ -1,18 +1,25 @@
 """The learning rate where none is set, warnings about those that are, and the figures a tuning leaves."""
 
+import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from flows.__main__ import main
 from flows.presets import load_recipe
-from tasks.contracts import Checkpoint, Conversations
+from tasks.contracts import Checkpoint, Conversations, Split
 from tasks.core.errors import RecipeError
 from tasks.core.site import Site
 from tasks.core.store import Manifest, read_manifest
+from tasks.modeling.batches import Example, ExampleRows, Ids, make_batch
+from tasks.modeling.chat import fit, mark_answers
+from tasks.modeling.infer import Reader
+from tasks.modeling.model import token_losses
 from tasks.modeling.specs import AdamWSpec, TrainSpec
 from tasks.tuning import FullSpec, LoraSpec, TuneSpec, tune
 from tasks.tuning.prepared import Method
 from tasks.tuning.rates import peak_of, peak_rate, rate_warning
+from tasks.tuning.train import read_messages
 from tests.modeling.kit import Old
 
 FULL, LORA = FullSpec(kind="full"), LoraSpec(kind="lora")
@@ -65,10 +72,35 @@ def test_a_tuning_leaves_its_figures_as_facts(tuned: Checkpoint) -> None:
     assert figures["learning_rate"] == pytest.approx(1.5e-3)
     assert figures["trained_share"] == 1.0
     assert figures["kept_bytes"] == 4 * tuned.num_parameters
-    assert figures["train_validation_gap"] == pytest.approx(tuned.validation_loss - tuned.train_loss)
     assert figures["seconds"] > 0
     assert figures["tokens_per_s"] > 0
     assert 1e8 < figures["peak_memory_bytes"] < 1e11
+
+
+def test_the_gap_is_of_the_kept_weights_on_rows_of_both_splits(tuned: Checkpoint, conversations: Conversations) -> None:
+    reader = Reader.load(tuned.path / "model", "cpu", "fp32")
+    rows = {split: answer_rows(reader, conversations, split) for split in ("train", "validation")}
+    most = rows["validation"].num_rows
+    assert rows["train"].num_rows > most
+    spread = np.linspace(0, rows["train"].num_rows - 1, most).round().astype(np.int64)
+    learned, held_out = mean_loss(reader, rows["train"], spread), mean_loss(reader, rows["validation"], np.arange(most))
+    assert held_out == pytest.approx(tuned.validation_loss, rel=1e-4)
+    assert tuned.figures["train_validation_gap"] == pytest.approx(held_out - learned, abs=1e-3)
+
+
+def answer_rows(reader: Reader, conversations: Conversations, split: Split) -> ExampleRows:
+    room = reader.model.config.max_position_embeddings
+    marked = [
+        fit(mark_answers(reader.tokenizer, messages, reader.special.turn_end), room + 1, "drop")
+        for messages in read_messages(conversations.path, split)
+    ]
+    return ExampleRows([Example.of(one.ids, one.is_target) for one in marked if one is not None], room, reader.special.pad)
+
+
+def mean_loss(reader: Reader, rows: ExampleRows, chosen: Ids) -> float:
+    with torch.no_grad():
+        parts = [token_losses(reader.model, make_batch(rows, chosen[n : n + 8], reader.device)) for n in range(0, len(chosen), 8)]
+    return float(torch.cat(parts).mean())
 
 
 def test_show_prints_them(tuned: Checkpoint, shared_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
