@@ -66,13 +66,28 @@ class SetRows:
         return number, passed * self._counts[number] + place - before
 
 
+class RowsOfNoSet:
+    """Rows whose mark is none of the sets that are told apart: they count to the mean loss alone."""
+
+    def __init__(self, rows: Rows, num_sets: int) -> None:
+        self._rows, self._mark = rows, np.zeros(num_sets, dtype=np.float32)
+        self.num_rows, self.row_tokens, self.notes = rows.num_rows, rows.row_tokens, rows.notes
+
+    def row(self, index: int) -> Row:
+        """Returns one row, see `Rows`."""
+        return replace(self._rows.row(index), sets_K=self._mark)
+
+    def num_targets(self, indices: Ids) -> int:
+        """Returns the targets of these rows together."""
+        return self._rows.num_targets(indices)
+
+
 def watch_sets(names: Sequence[str]) -> Watch:
-    """Returns what a look sees beside the mean loss: that of each set of marked rows, `loss/<set>`, in nats a target."""
+    """Returns what a look sees of marked rows beside the mean loss: that of each set, `loss/<set>`, in nats a target."""
 
     def sums(model: Any, batch: Batch) -> Tensor:
+        assert batch.sets_BK is not None, "the rows are marked"
         losses_N = token_losses(model, batch).double()
-        if batch.sets_BK is None:
-            return torch.cat([losses_N.sum()[None], losses_N.new_zeros(2 * len(names))])
         sets_NK = batch.sets_BK.double()[(batch.targets_BT != IGNORED).nonzero()[:, 0]]
         return torch.cat([losses_N.sum()[None], losses_N @ sets_NK, sets_NK.sum(dim=0)])
 

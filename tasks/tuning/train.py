@@ -23,7 +23,7 @@ from tasks.modeling.loop import Loop
 from tasks.modeling.model import num_parameters, save_model
 from tasks.modeling.objectives.causal import CausalSpec
 from tasks.modeling.parallel import joined
-from tasks.modeling.set_rows import SetRows, rows_by_weight, watch_sets
+from tasks.modeling.set_rows import RowsOfNoSet, SetRows, rows_by_weight, watch_sets
 from tasks.modeling.task import Place, Task, Watch
 from tasks.modeling.train import write_result
 from tasks.modeling.words import SpecialIds, load_tokenizer, model_special_ids
@@ -55,7 +55,7 @@ def tune_main(job: TuneJob) -> None:
         place = Place(job.execution.extra, world, job.precision, job.execution.micro_batch_rows, job.execution.compute)
         learned = _learned(job, packed["train"])
         train = _with_old(job, learned, tokenizer, special)
-        judged = SpreadRows(learned, validation.num_rows)
+        judged = RowsOfNoSet(SpreadRows(learned, validation.num_rows), len(packed["validation"]))
         task = Task(_loss(job, prepared.model), train, validation, watch=watch, judged=judged)
         if world.leads:
             _tell(prepared)
