@@ -50,9 +50,16 @@ def _module(name: str) -> tuple[str, tuple[str, ...]]:
     """Returns the hash of one module and the names it imports."""
     path = _path(name)
     assert path is not None
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    imports = tuple(sorted({found for node in ast.walk(tree) for found in _imports(node)}))
-    return hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest(), imports
+    return _read(path.read_text(encoding="utf-8"))
+
+
+def _read(code: str) -> tuple[str, tuple[str, ...]]:
+    tree = ast.parse(code)
+    imports: set[str] = set()
+    for node in ast.walk(tree):
+        imports.update(_imports(node))
+        _drop_docstring(node)
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(sorted(imports))
 
 
 def _imports(node: ast.AST) -> list[str]:
@@ -65,8 +72,9 @@ def _imports(node: ast.AST) -> list[str]:
     return []
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
-            node.body = node.body[1:] or [ast.Pass()]
-    return tree
+def _drop_docstring(node: ast.AST) -> None:
+    if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return
+    match node.body:
+        case [ast.Expr(ast.Constant(str())), *rest]:
+            node.body = rest or [ast.Pass()]

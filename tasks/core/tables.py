@@ -128,6 +128,21 @@ def row_groups(target: Path) -> list[tuple[Path, int]]:
     return [(path, group) for path in table_files(target) for group in range(pq.read_metadata(path).num_row_groups)]
 
 
+def group_runs(target: Path, num_bytes: int) -> Iterator[tuple[Path, list[int]]]:
+    """Yields the same in larger pieces: row groups of one file in a row, until they hold `num_bytes` or the file ends."""
+    import pyarrow.parquet as pq
+
+    for path in table_files(target):
+        metadata = pq.read_metadata(path)
+        groups, held = [], 0
+        for group in range(metadata.num_row_groups):
+            groups.append(group)
+            held += metadata.row_group(group).total_byte_size
+            if held >= num_bytes or group == metadata.num_row_groups - 1:
+                yield path, groups
+                groups, held = [], 0
+
+
 def read_group(path: Path, group: int, columns: Sequence[str] | None = None) -> list[Row]:
     """Returns the rows of one row group."""
     import pyarrow.parquet as pq
@@ -159,6 +174,16 @@ def numbers(table: "pa.Table", name: str) -> "NDArray[np.int64]":
     import numpy as np
 
     found: NDArray[np.int64] = np.from_dlpack(table.column(name).combine_chunks())  # type: ignore[assignment]
+    return found
+
+
+def where_equal(table: "pa.Table", name: str, value: str) -> "NDArray[np.bool_]":
+    """Returns for each row whether a column of strings without nulls holds `value`."""
+    import numpy as np
+
+    column = table.column(name).combine_chunks().dictionary_encode()
+    values = np.array(column.dictionary.to_pylist(), np.str_)
+    found: NDArray[np.bool_] = (values == value)[np.from_dlpack(column.indices)]
     return found
 
 

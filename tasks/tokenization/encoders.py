@@ -5,6 +5,7 @@ its ids were equal on probes of this corpus and on texts that are hard to split.
 """
 
 import json
+import multiprocessing
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from tasks.tokenization.encoded import Encoded
+from tasks.tokenization.encoded import Counts, Encoded
 from tasks.tokenization.runs import MOST_DIGITS, RunsEncoder
 from tasks.tokenization.training import load_plain, split_pattern
 
@@ -52,13 +53,13 @@ class _Tokenizers:
 
 
 class _Gigatoken:
-    """gigatoken (github.com/marcelroed/gigatoken), which knows the usual ways of splitting text only."""
+    """gigatoken (github.com/marcelroed/gigatoken), which knows the usual ways of splitting text only; a thread a core."""
 
     def __init__(self, folder: Path) -> None:
         self._model = _load_gigatoken(_tokenizer_json(folder))
 
     def __call__(self, texts: Sequence[str]) -> Encoded:
-        return Encoded.in_a_row([self._model.encode(text) for text in texts])
+        return _in_a_row(self._model, list(texts))
 
 
 class _Runs:
@@ -67,20 +68,27 @@ class _Runs:
     def __init__(self, folder: Path) -> None:
         tokenizer = _tokenizer_json(folder)
         max_digits = _han_runs_digits(tokenizer)
-        tokenizer["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = split_pattern("llama3", MOST_DIGITS)
-        self._model = _load_gigatoken(tokenizer)
+        self._model = _load_gigatoken(_split_as_llama3(tokenizer))
         self._encoder = RunsEncoder(self._fast, _Tokenizers(folder), max_digits)
 
     def __call__(self, texts: Sequence[str]) -> Encoded:
         return self._encoder(texts)
 
-    def _fast(self, parts: Sequence[str]) -> Encoded:
-        import awkward
+    def _fast(self, text: bytes, num_bytes_P: Counts) -> Encoded:
+        from awkward import Array, contents, index
 
-        found = self._model.encode_batch(list(parts), parallel=False)
-        return Encoded(np.asarray(awkward.flatten(found)), np.asarray(awkward.num(found), dtype=np.int64))
+        chars = contents.NumpyArray(np.frombuffer(text, np.uint8), parameters={"__array__": "char"})
+        bounds = index.Index64(np.concatenate(([0], np.cumsum(num_bytes_P))))
+        return _in_a_row(self._model, Array(contents.ListOffsetArray(bounds, chars, parameters={"__array__": "string"})))
 
 
+def _in_a_row(model: Any, texts: Any) -> Encoded:
+    """Returns what gigatoken makes of a list or an awkward array of strings, with a thread a core outside of worker processes."""
+    found = model.encode_batch(texts, parallel=multiprocessing.parent_process() is None).layout
+    return Encoded(np.asarray(found.content.data), np.diff(np.asarray(found.offsets.data)))
+
+
+@lru_cache(maxsize=2)
 def _tokenizer_json(folder: Path) -> Any:
     return json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
 
@@ -91,6 +99,14 @@ def _load_gigatoken(tokenizer: Any) -> Any:
     # It makes special tokens from text, and there is no switch: it is not told of them.
     ordinary = [token for token in tokenizer["added_tokens"] if not token["special"]]
     return load_hf_json(json.dumps(tokenizer | {"added_tokens": ordinary}).encode())
+
+
+def _split_as_llama3(tokenizer: Any) -> Any:
+    """Returns the same with the pattern of its first step, which splits, replaced."""
+    steps = tokenizer["pre_tokenizer"]
+    first, *rest = steps["pretokenizers"]
+    first = first | {"pattern": {"Regex": split_pattern("llama3", MOST_DIGITS)}}
+    return tokenizer | {"pre_tokenizer": steps | {"pretokenizers": [first, *rest]}}
 
 
 def _han_runs_digits(tokenizer: Any) -> int:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tasks.contracts import SPLITS, CleanCorpus, Split, TokenizedCorpus, Tokenizer
 from tasks.core.shards import Tokens, shard_name, token_dtype, write_shard
 from tasks.core.stage import DISK, StageContext, stage
-from tasks.core.tables import first_rows, numbers, row_groups, take_rows, with_numbers
+from tasks.core.tables import first_rows, group_runs, numbers, row_groups, take_rows, with_numbers
 from tasks.core.workers import run_jobs, workers_for
 from tasks.tokenization.encoders import EncoderName, choose_encoder, load_encoder
 from tasks.tokenization.specs import EncodeSpec
@@ -34,15 +34,17 @@ _DOCUMENTS_AT_ONCE = 4_096
 _PROBES = 64
 _PROBE_CHARS = 2_000
 # Text from which on a process more is worth its start (about a second, as long as each takes for so much).
-_WORTH_BYTES: dict[EncoderName, int] = {"gigatoken": 100_000_000, "runs": 30_000_000, "tokenizers": 2_000_000}
+_WORTH_BYTES: dict[EncoderName, int] = {"gigatoken": 100_000_000, "runs": 100_000_000, "tokenizers": 2_000_000}
+# Text of a piece. What its threads learn of words costs gigatoken more than the words.
+_PIECE_BYTES: dict[EncoderName, int] = {"gigatoken": 20_000_000, "runs": 20_000_000, "tokenizers": 1}
 
 
 class _Piece(NamedTuple):
-    """One row group to encode; its results carry its number."""
+    """Row groups of a file to encode; its results carry its number."""
 
     number: int
     path: Path
-    group: int
+    groups: list[int]
     work: Path
     tokenizer: Path
     end_id: int
@@ -103,26 +105,37 @@ def _pieces(corpus: CleanCorpus, tokenizer: Tokenizer, work: Path, encoder: Enco
     work.mkdir(exist_ok=True)
     end_id = load_plain(tokenizer.path).token_to_id(tokenizer.special_tokens["end_of_text"])
     return [
-        _Piece(number, path, group, work, tokenizer.path, end_id, tokenizer.vocab_size, encoder)
-        for number, (path, group) in enumerate(row_groups(corpus.path / "documents"))
+        _Piece(number, path, groups, work, tokenizer.path, end_id, tokenizer.vocab_size, encoder)
+        for number, (path, groups) in enumerate(group_runs(corpus.path / "documents", _PIECE_BYTES[encoder]))
     ]
 
 
 def encode_piece(piece: _Piece) -> None:
-    """Encodes one row group; the table of its documents is written last and says that the piece is done."""
+    """Encodes the rows of a piece; the table of its documents is written last and says that the piece is done."""
+    import pyarrow.parquet as pq
+
+    texts, documents = _read_piece(piece)
+    encoded = load_encoder(piece.tokenizer, piece.encoder)(texts)
+    np.save(piece.tokens, _ended(encoded.ids_N.astype(token_dtype(piece.vocab_size)), encoded.lengths_D, piece.end_id))
+    beside = piece.documents.with_suffix(".part")
+    pq.write_table(with_numbers(documents, "num_tokens", encoded.lengths_D + 1), beside)
+    beside.replace(piece.documents)
+
+
+def _read_piece(piece: _Piece) -> tuple[list[str], "pa.Table"]:
+    """Returns the texts, and their documents with the bytes of each; a row group at a time, which takes half the seconds."""
+    import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+    texts, tables = [], []
     with pq.ParquetFile(piece.path) as file:
-        rows = file.read_row_group(piece.group, columns=["id", "lang", "source", "split", "text"])
-    text = rows.column("text")
-    encoded = load_encoder(piece.tokenizer, piece.encoder)(text.to_pylist())
-    np.save(piece.tokens, _ended(encoded.ids_N.astype(token_dtype(piece.vocab_size)), encoded.lengths_D, piece.end_id))
-    documents = with_numbers(rows.drop_columns("text"), "num_tokens", encoded.lengths_D + 1)
-    documents = documents.append_column("num_bytes", pc.cast(pc.binary_length(text), "int64"))
-    beside = piece.documents.with_suffix(".part")
-    pq.write_table(documents, beside)
-    beside.replace(piece.documents)
+        for group in piece.groups:
+            rows = file.read_row_group(group, columns=["id", "lang", "source", "split", "text"])
+            text = rows.column("text")
+            texts += text.to_pylist()
+            tables.append(rows.drop_columns("text").append_column("num_bytes", pc.cast(pc.binary_length(text), "int64")))
+    return texts, pa.concat_tables(tables)
 
 
 def _ended(ids_N: Tokens, lengths_D: NDArray[np.int64], end_id: int) -> Tokens:

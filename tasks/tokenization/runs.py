@@ -8,13 +8,14 @@ Llama 3 joins Han to other letters, one mark or white space to the letters after
 two cuts none of that can happen, and every other rule of the two splits is the same.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.tokenization.encoded import Encoded
+from tasks.tokenization.encoded import Counts, Encoded
 
 Points = NDArray[np.uint32]
 Classes = NDArray[np.uint8]
@@ -24,6 +25,7 @@ MOST_DIGITS = 3  # that a piece of Llama 3's holds
 _WORD, _HAN, _DIGIT, _SPACE, _COMBINING, _OTHER, _END, _UNCLEAR, _UNKNOWN = range(9)
 _PATTERNS = {_WORD: r"[\p{L}&&[^\p{Han}]]+", _HAN: r"\p{Han}+", _DIGIT: r"\p{N}+", _SPACE: r"\s+", _COMBINING: r"\p{M}+"}
 _SEPARATOR = "\U0010ffff"  # no character
+_CHARS_AT_ONCE = 2_000_000
 _LINE_ENDS = (10, 13)
 _APOSTROPHE = 39
 _ENDINGS = {"s", "t", "m", "d", "\u017f"}, {"re", "ve", "ll"}
@@ -83,10 +85,11 @@ def cuts(points_N: Points, classes_N: Classes, max_digits: int) -> Flags:
 
 def _cut_digits(classes_N: Classes, max_digits: int) -> Flags:
     """Returns the digits that start a piece after another piece of the same run."""
-    is_digit = classes_N == _DIGIT
-    places_N = np.arange(len(classes_N))
-    start_N = np.maximum.accumulate(np.where(is_digit, -1, places_N)) + 1
-    found: Flags = is_digit & (places_N > start_N) & ((places_N - start_N) % max_digits == 0)
+    places_D = np.flatnonzero(classes_N == _DIGIT)
+    starts_run_D = np.diff(places_D, prepend=-2) > 1
+    run_start_D = np.maximum.accumulate(np.where(starts_run_D, places_D, 0))
+    found = np.zeros(len(classes_N), np.bool_)
+    found[places_D] = ~starts_run_D & ((places_D - run_start_D) % max_digits == 0)
     return found
 
 
@@ -101,15 +104,33 @@ def _start_endings(points_N: Points, classes_N: Classes) -> Flags:
     return found
 
 
+class _Cut(NamedTuple):
+    """D texts in a row in UTF-8, without separators, cut into P parts."""
+
+    text: bytes
+    num_bytes_P: Counts
+    num_parts_D: Counts
+    is_unclear_D: Flags
+
+
+def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yields texts of together a few million characters: arrays that stay in the cache of the memory allocator."""
+    number_D = np.cumsum([len(text) for text in texts]) // _CHARS_AT_ONCE
+    places = [0, *(np.flatnonzero(np.diff(number_D)) + 1).tolist(), len(texts)]
+    for start, end in pairwise(places):
+        yield texts[start:end]
+
+
 class RunsEncoder:
     """Encodes the parts between cuts."""
 
     def __init__(
-        self, fast: Callable[[Sequence[str]], Encoded], whole: Callable[[Sequence[str]], Encoded], max_digits: int
+        self, fast: Callable[[bytes, Counts], Encoded], whole: Callable[[Sequence[str]], Encoded], max_digits: int
     ) -> None:
         """Takes `fast`, which splits as Llama 3 does, and `whole`, slow, which splits any text right.
 
-        A token holds at most `max_digits` digits, which are at most `MOST_DIGITS`.
+        `fast` takes parts in a row in UTF-8 and the bytes of each. A token holds at most `max_digits` digits, which are at most
+        `MOST_DIGITS`.
         """
         self._fast, self._whole, self._max_digits = fast, whole, max_digits
         self._classes = CharacterClasses()
@@ -118,22 +139,25 @@ class RunsEncoder:
         """Encodes texts without adding any token."""
         if not texts:
             return Encoded.in_a_row([])
-        joined = "".join(text.replace(_SEPARATOR, "") + _SEPARATOR for text in texts)
-        points_N = np.frombuffer(joined.encode("utf-32-le"), np.uint32)
-        classes_N = self._classes(points_N)
-        found = self._by_parts(joined, points_N, classes_N)
-        unclear = [number for number, text in enumerate(texts) if _SEPARATOR in text]
-        unclear += np.searchsorted(np.flatnonzero(classes_N == _END), np.flatnonzero(_is_unclear(classes_N))).tolist()
-        return self._mended(found, texts, sorted(set(unclear)))
+        cut = [self._cut(some) for some in _batches(texts)]
+        num_parts_D = np.concatenate([one.num_parts_D for one in cut])
+        found = self._fast(b"".join(one.text for one in cut), np.concatenate([one.num_bytes_P for one in cut]))
+        ends_D = np.concatenate(([0], np.cumsum(found.lengths_D)))[np.cumsum(num_parts_D)]
+        is_unclear_D = np.concatenate([one.is_unclear_D for one in cut])
+        return self._mended(Encoded(found.ids_N, np.diff(ends_D, prepend=0)), texts, np.flatnonzero(is_unclear_D).tolist())
 
-    def _by_parts(self, joined: str, points_N: Points, classes_N: Classes) -> Encoded:
-        first = np.flatnonzero(cuts(points_N, classes_N, self._max_digits))
-        is_end = classes_N[first] == _END
-        places = [*first.tolist(), len(joined)]
-        parts = [joined[start:end] for start, end in pairwise(places)]
-        ids_N, lengths = self._fast([part for part in parts if part != _SEPARATOR])
-        bounds = np.flatnonzero(is_end) - np.arange(np.count_nonzero(is_end))
-        return Encoded(ids_N, np.diff(np.concatenate(([0], np.cumsum(lengths)))[bounds], prepend=0))
+    def _cut(self, texts: Sequence[str]) -> _Cut:
+        plain = [text.replace(_SEPARATOR, "") for text in texts]
+        points_N = np.frombuffer(_SEPARATOR.join([*plain, ""]).encode("utf-32-le"), np.uint32)
+        classes_N = self._classes(points_N)
+        first_P = np.flatnonzero(cuts(points_N, classes_N, self._max_digits))
+        num_bytes_P = np.add.reduceat(_utf8_bytes(points_N), first_P, dtype=np.int64)
+        is_end_P = classes_N[first_P] == _END
+        is_unclear_D = np.array([_SEPARATOR in text for text in texts])
+        is_unclear_D[np.searchsorted(np.flatnonzero(classes_N == _END), np.flatnonzero(_is_unclear(classes_N)))] = True
+        return _Cut(
+            "".join(plain).encode(), num_bytes_P[~is_end_P], np.diff(np.flatnonzero(is_end_P), prepend=-1) - 1, is_unclear_D
+        )
 
     def _mended(self, found: Encoded, texts: Sequence[str], unclear: list[int]) -> Encoded:
         """Returns the same with the unclear texts encoded whole."""
@@ -143,6 +167,14 @@ class RunsEncoder:
         for number, part in zip(unclear, self._whole([texts[number] for number in unclear]).by_text(), strict=True):
             parts[number] = part
         return Encoded.in_a_row(parts)
+
+
+def _utf8_bytes(points_N: Points) -> NDArray[np.uint8]:
+    """Returns how many bytes each code point takes in UTF-8."""
+    found = np.ones(len(points_N), np.uint8)
+    for first_longer in (0x80, 0x800, 0x10000):
+        found += points_N >= first_longer
+    return found
 
 
 def _is_unclear(classes_N: Classes) -> Flags:

@@ -7,6 +7,7 @@ from text.
 
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,12 @@ def _save(model: Any, extra: dict[str, str], folder: Path) -> dict[str, str]:
     return {"end_of_text": END_OF_TEXT, "pad": PAD, "turn_start": TURN_START, "turn_end": TURN_END, **extra}
 
 
+@lru_cache(maxsize=2)
 def load_plain(folder: Path) -> Any:
-    """Returns the `tokenizers` object of a tokenizer folder, set so that special tokens are never made from text."""
+    """Returns the `tokenizers` object of a tokenizer folder, set so that special tokens are never made from text.
+
+    It is loaded once a process and shared: callers leave its settings alone.
+    """
     from tokenizers import Tokenizer
 
     model = Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.contracts import Split
 from tasks.core.shards import Tokens
-from tasks.core.tables import numbers, take_rows
+from tasks.core.tables import numbers, take_rows, where_equal
 from tasks.tokenization.specs import EncodeSpec
 
 if TYPE_CHECKING:
@@ -89,8 +89,7 @@ def interval_bits(documents: "pa.Table", files: Sequence[Tokens]) -> float | Non
 
 
 def _is_in(documents: "pa.Table", split: Split) -> NDArray[np.bool_]:
-    is_in_D: NDArray[np.bool_] = np.array(documents.column("split").to_pylist(), np.str_) == split
-    return is_in_D
+    return where_equal(documents, "split", split)
 
 
 def _parts(documents: "pa.Table", files: Sequence[Tokens], split: Split) -> Iterator[tuple[Tokens, NDArray[np.int64]]]:

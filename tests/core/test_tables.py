@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core import tables
-from tasks.core.tables import TableWriter, num_rows, read_group, read_rows, row_groups, write_table
+from tasks.core.tables import TableWriter, group_runs, num_rows, read_group, read_rows, row_groups, where_equal, write_table
 
 SCHEMA = {"id": "string", "count": "int64"}
 
@@ -25,6 +25,24 @@ def test_row_groups_are_pieces_of_work(tmp_path):
     write_table(tmp_path / "t", SCHEMA, rows(2_345))
     groups = row_groups(tmp_path / "t")
     assert [len(read_group(*group)) for group in groups] == [1_000, 1_000, 345]
+
+
+def test_larger_pieces_of_work_are_row_groups_in_a_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_GROUP_BYTES", 100)
+    monkeypatch.setattr(tables, "_FILE_BYTES", 400)
+    write_table(tmp_path / "t", SCHEMA, ({"id": f"{place:060}", "count": place} for place in range(12)))
+    per_group = pq.read_metadata(tmp_path / "t" / "00000.parquet").row_group(0).total_byte_size
+    found = [(path.name, groups) for path, groups in group_runs(tmp_path / "t", 2 * per_group)]
+    assert found == [("00000.parquet", [0, 1]), ("00000.parquet", [2, 3]), ("00001.parquet", [0, 1])]
+    assert [(path, [group]) for path, group in row_groups(tmp_path / "t")] == list(group_runs(tmp_path / "t", 1))
+
+
+def test_rows_are_found_by_a_word(tmp_path):
+    write_table(tmp_path / "t.parquet", {"word": "string"}, ({"word": word} for word in ("one", "two", "one")))
+    table = pq.read_table(tmp_path / "t.parquet")
+    assert where_equal(table, "word", "one").tolist() == [True, False, True]
+    assert where_equal(table, "word", "three").tolist() == [False, False, False]
+    assert where_equal(table.slice(0, 0), "word", "one").tolist() == []
 
 
 def test_large_rows_close_a_group_early(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tasks.core.site import Site
-from tasks.tokenization import EncodeSpec, TokenizerSpec, encode, make_tokenizer
+from tasks.tokenization import EncodeSpec, TokenizerSpec, encode, make_tokenizer, runs
 from tasks.tokenization.encoders import choose_encoder, load_encoder
 from tasks.tokenization.training import load_plain
 from tests.data.kit import chinese, clean_of, english, no_base
@@ -51,8 +51,9 @@ def test_a_way_of_splitting_that_no_fast_encoder_knows_is_left_to_tokenizers(cor
     assert found.lengths_D.tolist() == [len(load_plain(folder).encode(text, add_special_tokens=False).ids) for text in TEXTS]
 
 
-@pytest.mark.parametrize("digits", [1, 2, 3])
-def test_the_default_split_is_encoded_by_parts_with_the_ids_of_tokenizers(corpus, tmp_path, digits):
+@pytest.mark.parametrize(("digits", "chars_at_once"), [(1, 2_000_000), (2, 60), (3, 1)])
+def test_the_default_split_is_encoded_by_parts_with_the_ids_of_tokenizers(corpus, tmp_path, monkeypatch, digits, chars_at_once):
+    monkeypatch.setattr(runs, "_CHARS_AT_ONCE", chars_at_once)
     folder = trained(corpus, tmp_path, split="han_runs", max_digits=digits).path
     assert choose_encoder(folder, TEXTS)[0] == "runs"
     choose = random.Random(digits)
