@@ -47,15 +47,19 @@ class LoraSpec(Method):
         import torch
         from peft import get_peft_model
 
+        from tasks.tuning.low_rank import as_peft_does, update_in_place
+
         self._check(model)
         torch.manual_seed(seed)
         adapted = get_peft_model(model, self._config(model, head))
         start = tempfile.TemporaryDirectory() if self.variant == "pissa" else None
         if start is not None:
             _save_start(adapted, Path(start.name) / "start")
+        update_in_place(adapted)
 
         def finish(folder: Path) -> Any:
             adapted.eval()
+            as_peft_does(adapted)
             save_adapter(adapted, folder, initial=None if start is None else Path(start.name) / "start")
             return merge(adapted)
 

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
+from tasks.modeling import head
 from tasks.modeling.batches import make_batch
 from tasks.modeling.head import HeadLoss, set_head_loss, target_losses
 from tasks.modeling.model import build_model, token_losses
@@ -59,10 +61,35 @@ def test_rows_at_a_time_give_the_losses_and_gradients_of_all_at_once(z_loss: flo
         torch.testing.assert_close(others[name], gradient, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("z_loss", [None, 1e-2])
+def test_large_logits_have_the_losses_and_gradients_of_torch_and_are_used_up(
+    z_loss: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, its_gradients = gradients(HeadLoss(z_loss))
+    monkeypatch.setattr(head, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(head, "_ROWS_AT_ONCE", 7)
+    in_place, others = gradients(HeadLoss(z_loss))
+    torch.testing.assert_close(in_place, plain, rtol=1e-6, atol=1e-6)
+    for name, gradient in its_gradients.items():
+        torch.testing.assert_close(others[name], gradient, rtol=1e-4, atol=1e-5)
+
+    layer, targets_N = torch.nn.Linear(4, 9).train(), torch.tensor([8, 0, 3])
+    weights_N = torch.tensor([0.5, -1.0, 2.0])  # each target's loss counts as it will
+    hidden_NW = torch.randn(3, 4, requires_grad=True)
+    losses_N = target_losses(layer, layer, hidden_NW, targets_N)
+    (losses_N * weights_N).sum().backward(retain_graph=True)
+    sure_NW = torch.autograd.grad((F.cross_entropy(layer(hidden_NW), targets_N, reduction="none") * weights_N).sum(), hidden_NW)[
+        0
+    ]
+    torch.testing.assert_close(hidden_NW.grad, sure_NW)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        losses_N.sum().backward()
+
+
 def kept_bytes(how: HeadLoss) -> int:
     """Bytes that wait for the backward pass of a head with 4,096 entries on 256 targets."""
-    head = torch.nn.Linear(16, 4096, bias=False)
-    set_head_loss(head, how)
+    layer = torch.nn.Linear(16, 4096, bias=False)
+    set_head_loss(layer, how)
     kept: dict[int, int] = {}
 
     def keep(value: torch.Tensor) -> Any:
@@ -70,7 +97,7 @@ def kept_bytes(how: HeadLoss) -> int:
         return value
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
-        losses = target_losses(head, head, torch.randn(256, 16, requires_grad=True), torch.arange(256))
+        losses = target_losses(layer, layer, torch.randn(256, 16, requires_grad=True), torch.arange(256))
     assert losses.requires_grad
     return sum(kept.values())
 
