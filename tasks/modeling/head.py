@@ -54,7 +54,7 @@ def target_losses(model: Any, head: Head, hidden_NW: Tensor, targets_N: Tensor) 
 def _losses(head: Head, hidden_NW: Tensor, targets_N: Tensor, z_loss: float | None) -> Tensor:
     logits_NV = head(hidden_NW).float()
     if logits_NV.requires_grad and logits_NV.device.type == "cpu" and logits_NV.nbytes >= _LARGE_BYTES:
-        losses_N, log_z_N = _CrossEntropy.apply(logits_NV, targets_N)
+        losses_N, log_z_N = _cross_entropy(logits_NV, targets_N)
         return losses_N if z_loss is None else losses_N + z_loss * log_z_N.square()
     losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
     return losses_N if z_loss is None else losses_N + z_loss * logits_NV.logsumexp(dim=-1).square()
@@ -68,15 +68,23 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
-        log_z_N = torch.cat([part.logsumexp(dim=-1) for part in logits_NV.split(_ROWS_AT_ONCE)])
+        log_z_N = torch.cat([part.logsumexp(dim=-1) for part in torch.split(logits_NV, _ROWS_AT_ONCE)])
         ctx.save_for_backward(logits_NV, targets_N, log_z_N)
         return log_z_N - logits_NV.gather(1, targets_N[:, None])[:, 0], log_z_N
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad_losses_N: Tensor, grad_log_z_N: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Any, grad_losses_N: Tensor, grad_log_z_N: Tensor) -> tuple[Tensor, None]:
         logits_NV, targets_N, log_z_N = ctx.saved_tensors
-        parts = (tensor.split(_ROWS_AT_ONCE) for tensor in (logits_NV, log_z_N[:, None], (grad_losses_N + grad_log_z_N)[:, None]))
+        parts = (
+            torch.split(tensor, _ROWS_AT_ONCE)
+            for tensor in (logits_NV, log_z_N[:, None], (grad_losses_N + grad_log_z_N)[:, None])
+        )
         for logits, log_z, grad in zip(*parts, strict=True):
             logits.sub_(log_z).exp_().mul_(grad)
         return logits_NV.scatter_add_(1, targets_N[:, None], -grad_losses_N[:, None]), None
+
+
+def _cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+    found: tuple[Tensor, Tensor] = _CrossEntropy.apply(logits_NV, targets_N)  # type: ignore[no-untyped-call]
+    return found

@@ -1,69 +1,124 @@
 # ruff: noqa: TID253  (runs in training children only; holds no Spec)
-"""The product of LoRA's update, added to what the frozen layer gave, in its place.
+"""LoRA's arithmetic on frozen weights: fewer passes over memory than by the modules of peft and `transformers`.
 
-In: a model with peft's plain LoRA. Out: the same, to be trained; `as_peft_does` takes it back before a merge. Invariant: losses
-and gradients are those of peft up to rounding. peft makes three tensors of the layer's size for each update (the product, the
-scaled product, the sum) and two for their gradients; on CPUs they cost as much as a third of the frozen products.
+In: a model with peft's plain LoRA. Out: the same model, to be trained; `as_peft_does` takes it back before a merge. Invariants:
+losses and gradients are those of the modules up to rounding; where a layer's numbers are of several formats (autocast), or it is
+compiled, its own forward pass runs.
 
-Shapes: N positions, I inputs, O outputs, R rank.
+For each update peft makes three tensors of the layer's size (the product, the scaled product, the sum) and two for gradients; a
+norm makes as many. On CPUs that costs as much as a third of the products with frozen weights.
+
+Shapes: N positions, I inputs, O outputs, R rank, W width.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
-from peft.tuners.lora.layer import Linear, LoraVariant
+import torch.nn.functional as F
+from peft.tuners.lora.layer import Linear
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+_TOLERANCE = 1e-5
 
-class _AddUpdate(torch.autograd.Function):
-    """y + s x A' B', written into y; the gradient of y is that of the sum."""
+
+class _Updated(torch.autograd.Function):
+    """y = W x + b + s B A x and its gradients for x, A and B, with W and b frozen; sums are written where they end up."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, x: Tensor, a_RI: Tensor, b_OR: Tensor, scaling: float) -> Tensor:
-        h_NR = x.flatten(0, -2) @ a_RI.T
-        ctx.mark_dirty(y)
-        ctx.save_for_backward(x, a_RI, b_OR, h_NR)
+    def forward(ctx: Any, x: Tensor, w_OI: Tensor, bias_O: Tensor | None, a_RI: Tensor, b_OR: Tensor, scaling: float) -> Tensor:
+        x_NI = x.flatten(0, -2)
+        h_NR = x_NI @ a_RI.T
+        ctx.save_for_backward(x, w_OI, a_RI, b_OR, h_NR)
         ctx.scaling = scaling
-        y.view(-1, y.shape[-1]).addmm_(h_NR, b_OR.T, alpha=scaling)
-        return y
+        return F.linear(x_NI, w_OI, bias_O).addmm_(h_NR, b_OR.T, alpha=scaling).view(*x.shape[:-1], -1)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, a_RI, b_OR, h_NR = ctx.saved_tensors
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, w_OI, a_RI, b_OR, h_NR = ctx.saved_tensors
         grad_NO = grad.flatten(0, -2)
-        grad_h_NR = (grad_NO @ b_OR) * ctx.scaling
-        grad_x = (grad_h_NR @ a_RI).view_as(x) if ctx.needs_input_grad[1] else None
-        return grad, grad_x, grad_h_NR.T @ x.flatten(0, -2), (grad_NO.T @ h_NR) * ctx.scaling, None
+        grad_h_NR = (grad_NO @ b_OR).mul_(ctx.scaling)
+        grad_x = (grad_NO @ w_OI).addmm_(grad_h_NR, a_RI).view_as(x) if ctx.needs_input_grad[0] else None
+        return grad_x, None, None, grad_h_NR.T @ x.flatten(0, -2), (grad_NO.T @ h_NR).mul_(ctx.scaling), None
 
 
-class _InPlace(LoraVariant):
-    """Plain LoRA by `_AddUpdate` where all numbers are of one format; under autocast and in compiled layers as peft does it."""
+class _RootMeanSquareNorm(torch.autograd.Function):
+    """x / sqrt(mean(x^2) + e) * w (Zhang and Sennrich, arXiv:1910.07467) and its gradient for x, with w frozen."""
 
     @staticmethod
-    def forward(module: Any, active_adapter: str, x: Tensor, result: Tensor, **_: Any) -> Tensor:
-        down, up = module.lora_A[active_adapter], module.lora_B[active_adapter]
-        x, scaling = module.lora_dropout[active_adapter](x), module.scaling[active_adapter]
-        if torch.compiler.is_compiling() or len({x.dtype, result.dtype, down.weight.dtype, up.weight.dtype}) > 1:
-            return result + up(down(x)) * scaling
-        return _AddUpdate.apply(result, x, down.weight, up.weight, scaling)  # type: ignore[no-any-return]
+    def forward(ctx: Any, x: Tensor, weight_W: Tensor, epsilon: float) -> Tensor:
+        inverse = x.square().mean(dim=-1, keepdim=True).add_(epsilon).rsqrt_()  # bit for bit what the module makes
+        ctx.save_for_backward(x, weight_W, inverse)
+        return (x * inverse).mul_(weight_W)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight_W, inverse = ctx.saved_tensors
+        grad_x = grad * weight_W
+        along_x = ((grad * x) @ weight_W)[..., None]
+        return grad_x.mul_(inverse).addcmul_(x, along_x.mul_(inverse.pow(3)).div_(-x.shape[-1])), None, None
 
 
-def update_in_place(adapted: Any) -> None:
-    """Lets plain adapters be computed in place from now on."""
-    for layer in _layers(adapted):
-        for name in layer.lora_A:
-            if not layer.lora_bias[name]:
-                layer.lora_variant.setdefault(name, _InPlace())
+def lean(adapted: Any) -> None:
+    """Lets plain adapters on linear layers, and frozen norms, be computed in fewer passes from now on."""
+    for module in adapted.modules():
+        if type(module) is Linear and type(module.get_base_layer()) is torch.nn.Linear and _is_plain(module):
+            module.forward = partial(_linear, module, module.forward)
+        elif _is_frozen_norm(module):
+            module.forward = partial(_norm, module, module.forward)
 
 
 def as_peft_does(adapted: Any) -> None:
-    """Gives the adapters back to peft, which merges them."""
-    for layer in _layers(adapted):
-        for name in [name for name, variant in layer.lora_variant.items() if isinstance(variant, _InPlace)]:
-            del layer.lora_variant[name]
+    """Gives the modules their own forward pass back."""
+    for module in adapted.modules():
+        if isinstance(vars(module).get("forward"), partial) and module.forward.func in (_linear, _norm):
+            del module.forward
 
 
-def _layers(adapted: Any) -> list[Any]:
-    return [module for module in adapted.modules() if type(module) is Linear]
+def _is_plain(layer: Any) -> bool:
+    names = list(layer.lora_A)
+    is_frozen = not any(weight.requires_grad for weight in layer.get_base_layer().parameters())
+    return is_frozen and len(names) == 1 and not layer.lora_variant and not layer.lora_bias[names[0]]
+
+
+def _is_frozen_norm(module: Any) -> bool:
+    """Whether a module is the norm above: it says so by its name and settings, and by what it makes of an example."""
+    weight = getattr(module, "weight", None)
+    if not (type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon") and weight is not None):
+        return False
+    if weight.requires_grad or weight.dtype != torch.float32:
+        return False
+    example = torch.linspace(-2, 3, len(weight), device=weight.device)[None]
+    with torch.no_grad():
+        return torch.allclose(module(example), _norm(module, module.forward, example), rtol=_TOLERANCE, atol=_TOLERANCE)
+
+
+def _linear(layer: Any, own: Any, x: Tensor, *arguments: Any, **options: Any) -> Tensor:
+    (name,) = layer.lora_A
+    base, a_RI, b_OR = layer.get_base_layer(), layer.lora_A[name].weight, layer.lora_B[name].weight
+    is_dropped = layer.training and isinstance(layer.lora_dropout[name], torch.nn.Dropout)
+    if (
+        arguments
+        or options
+        or layer.merged
+        or layer.disable_adapters
+        or is_dropped
+        or not _as_they_are(x, base.weight, a_RI, b_OR)
+    ):
+        return own(x, *arguments, **options)  # type: ignore[no-any-return]
+    return _Updated.apply(x, base.weight, base.bias, a_RI, b_OR, layer.scaling[name])  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _norm(norm: Any, own: Any, x: Tensor) -> Tensor:
+    if not _as_they_are(x, norm.weight):
+        return own(x)  # type: ignore[no-any-return]
+    return _RootMeanSquareNorm.apply(x, norm.weight, norm.variance_epsilon)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _as_they_are(*tensors: Tensor) -> bool:
+    """Whether products of these are taken in fp32, a step at a time."""
+    is_cast = torch.is_autocast_enabled(tensors[0].device.type) or torch.compiler.is_compiling()
+    return not is_cast and all(tensor.dtype == torch.float32 for tensor in tensors)

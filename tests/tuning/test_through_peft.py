@@ -59,6 +59,36 @@ def test_nothing_changes_at_first_and_the_base_never_moves(family: str, name: st
     assert far(logits(prepared.finish(tmp_path / "adapter")), trained) < MERGE_TOLERANCE
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2"])
+def test_fewer_passes_give_the_logits_and_gradients_of_peft(family: str, dropout: float) -> None:
+    from tasks.tuning.low_rank import as_peft_does, lean
+
+    model = LoraSpec(kind="lora", rank=2, dropout=dropout).prepare(tiny(family), 0).model.train()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.1)
+
+    def found() -> tuple[torch.Tensor, list[torch.Tensor]]:
+        torch.manual_seed(0)  # what dropout leaves out
+        said = model(input_ids=torch.arange(24).view(2, 12)).logits
+        wanted = [weight for weight in model.parameters() if weight.requires_grad]
+        return said.detach(), list(torch.autograd.grad(said.square().mean(), wanted))
+
+    changed = [module for module in model.modules() if "forward" in vars(module)]
+    few, few_gradients = found()
+    as_peft_does(model)
+    assert not [module for module in model.modules() if "forward" in vars(module)]
+    plain, gradients = found()
+    torch.testing.assert_close(few, plain)
+    torch.testing.assert_close(few_gradients, gradients, rtol=1e-4, atol=1e-7)
+    lean(model)
+    assert len(changed) == len([module for module in model.modules() if "forward" in vars(module)])
+    # GPT-2's layers are no nn.Linear, its norms no root mean squares; norms of Qwen 3 are those of Llama.
+    assert bool(changed) is (family != "gpt2")
+
+
 @pytest.mark.parametrize("name", ["pissa", "pissa-rslora"])
 def test_pissa_starts_at_the_base_within_rounding_and_is_kept_as_plain_lora(name: str, tmp_path: Path) -> None:
     from peft import PeftModel
