@@ -1,4 +1,4 @@
-"""The output layer and its loss at a large vocabulary: all logits at once, or some targets at a time.
+"""The output layer and its loss at a large vocabulary: torch's cross entropy of all logits, or ours of some targets at a time.
 
 In: `--targets N --width N --vocab-size N --chunk-tokens N --rounds N`. Out: JSON, and a line in `results/train_head.jsonl`. Each
 run is a process of its own: forward and backward three times, of which the shortest counts, and the peak of resident memory above
@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from tasks.modeling.head import HeadLoss, set_head_loss, target_losses
 from tests.bench.child import run_child, say
@@ -30,7 +31,10 @@ def child(targets: int, width: int, vocab_size: int, chunk_tokens: int | None) -
     for _ in range(3):
         hidden_NW.grad = layer.weight.grad = None
         start = time.perf_counter()
-        loss = target_losses(layer, layer, hidden_NW, targets_N).sum()
+        if chunk_tokens is None:
+            loss = F.cross_entropy(layer(hidden_NW), targets_N, reduction="sum")
+        else:
+            loss = target_losses(layer, layer, hidden_NW, targets_N).sum()
         loss.backward()
         seconds.append(time.perf_counter() - start)
     assert hidden_NW.grad is not None
