@@ -89,7 +89,7 @@ def _is_frozen_norm(module: Any) -> bool:
     weight = getattr(module, "weight", None)
     if not (type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon") and weight is not None):
         return False
-    if weight.requires_grad or weight.dtype != torch.float32:
+    if weight.requires_grad or weight.is_meta or weight.dtype != torch.float32:
         return False
     example = torch.linspace(-2, 3, len(weight), device=weight.device)[None]
     with torch.no_grad():
