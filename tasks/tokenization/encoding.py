@@ -40,7 +40,7 @@ _PIECE_BYTES: dict[EncoderName, int] = {"gigatoken": 20_000_000, "runs": 20_000_
 
 
 class _Piece(NamedTuple):
-    """Row groups of a file to encode; its results carry its number."""
+    """Row groups of a file to encode; its results are named by them, so that other pieces are never taken for these."""
 
     number: int
     path: Path
@@ -53,11 +53,11 @@ class _Piece(NamedTuple):
 
     @property
     def tokens(self) -> Path:
-        return self.work / f"{self.number:06d}.npy"
+        return self.documents.with_suffix(".npy")
 
     @property
     def documents(self) -> Path:
-        return self.work / f"{self.number:06d}.parquet"
+        return self.work / f"{self.path.stem}-{self.groups[0]:05d}-{self.groups[-1]:05d}.parquet"
 
 
 @stage(version=2, name="encode", retry=DISK, packages=("tokenizers", "numpy", "pyarrow"))

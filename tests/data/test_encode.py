@@ -108,6 +108,27 @@ def test_an_interrupted_run_does_only_what_is_left(made, tmp_path, monkeypatch):
     )
 
 
+def test_pieces_of_another_size_that_an_attempt_left_are_not_taken_for_these(made, tmp_path, monkeypatch):
+    from tasks.core import tables
+    from tasks.tokenization import encoding
+
+    monkeypatch.setattr(tables, "_GROUP_ROWS", 10)
+    site = Site(state_dir=tmp_path / "state", data_workers=1)
+    rows = [{"id": f"d{number:03d}", "text": english(number)} for number in range(50)]
+    corpus, tokenizer = clean_of(site, tmp_path, rows, validation_share=0.1, test_share=0.1), made[1]
+    whole = encode.build(EncodeSpec(), corpus, tokenizer, site=Site(state_dir=tmp_path / "whole", data_workers=1))
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(encoding, "_PIECE_BYTES", dict.fromkeys(encoding._PIECE_BYTES, 1))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(encoding, "_read_documents", stopped)
+        encode.build(EncodeSpec(), corpus, tokenizer, site=site)
+    monkeypatch.setattr(encoding, "_PIECE_BYTES", dict.fromkeys(encoding._PIECE_BYTES, 20_000_000))
+    assert encode.build(EncodeSpec(), corpus, tokenizer, site=site).digest == whole.digest
+
+
 def test_the_shards_refuse_another_tokenizer(made):
     corpus, tokenizer, site = made
     found = encode.build(EncodeSpec(), corpus, tokenizer, site=site)
