@@ -122,9 +122,10 @@ def test_pieces_of_another_size_that_an_attempt_left_are_not_taken_for_these(mad
         raise KeyboardInterrupt
 
     monkeypatch.setattr(encoding, "_PIECE_BYTES", dict.fromkeys(encoding._PIECE_BYTES, 1))
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(encoding, "_read_documents", stopped)
-        encode.build(EncodeSpec(), corpus, tokenizer, site=site)
+        with pytest.raises(KeyboardInterrupt):
+            encode.build(EncodeSpec(), corpus, tokenizer, site=site)
     monkeypatch.setattr(encoding, "_PIECE_BYTES", dict.fromkeys(encoding._PIECE_BYTES, 20_000_000))
     assert encode.build(EncodeSpec(), corpus, tokenizer, site=site).digest == whole.digest
 
