@@ -47,7 +47,7 @@ class LoraSpec(Method):
         import torch
         from peft import get_peft_model
 
-        from tasks.tuning.low_rank import as_peft_does, lean
+        from tasks.tuning.low_rank import as_peft_does, use_fewer_passes
 
         self._check(model)
         torch.manual_seed(seed)
@@ -55,7 +55,7 @@ class LoraSpec(Method):
         start = tempfile.TemporaryDirectory() if self.variant == "pissa" else None
         if start is not None:
             _save_start(adapted, Path(start.name) / "start")
-        lean(adapted)
+        use_fewer_passes(adapted)
 
         def finish(folder: Path) -> Any:
             adapted.eval()

@@ -62,7 +62,7 @@ class _RootMeanSquareNorm(torch.autograd.Function):
         return grad_x.mul_(inverse).addcmul_(x, along_x.mul_(inverse.pow(3)).div_(-x.shape[-1])), None, None
 
 
-def lean(adapted: Any) -> None:
+def use_fewer_passes(adapted: Any) -> None:
     """Lets plain adapters on linear layers, and frozen norms, be computed in fewer passes from now on."""
     for module in adapted.modules():
         if type(module) is Linear and type(module.get_base_layer()) is torch.nn.Linear and _is_plain(module):

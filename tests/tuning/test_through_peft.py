@@ -62,7 +62,7 @@ def test_nothing_changes_at_first_and_the_base_never_moves(family: str, name: st
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2"])
 def test_fewer_passes_give_the_logits_and_gradients_of_peft(family: str, dropout: float) -> None:
-    from tasks.tuning.low_rank import as_peft_does, lean
+    from tasks.tuning.low_rank import as_peft_does, use_fewer_passes
 
     model = LoraSpec(kind="lora", rank=2, dropout=dropout).prepare(tiny(family), 0).model.train()
     with torch.no_grad():
@@ -83,7 +83,7 @@ def test_fewer_passes_give_the_logits_and_gradients_of_peft(family: str, dropout
     plain, gradients = found()
     torch.testing.assert_close(few, plain)
     torch.testing.assert_close(few_gradients, gradients, rtol=1e-4, atol=1e-7)
-    lean(model)
+    use_fewer_passes(model)
     assert len(changed) == len([module for module in model.modules() if "forward" in vars(module)])
     # GPT-2's layers are no nn.Linear, its norms no root mean squares; norms of Qwen 3 are those of Llama.
     assert bool(changed) is (family != "gpt2")
