@@ -83,7 +83,7 @@ class PretrainSpec(PrecisionSpec):
         return self.model_dump(mode="json", exclude={"start": {"replay": {"corpus"}}})
 
 
-@stage(version=7, retry=CHILD, packages=("torch", "transformers"))
+@stage(version=8, retry=CHILD, packages=("torch", "transformers"))
 def pretrain(
     spec: PretrainSpec, corpus: TokenizedCorpus, tokenizer: Tokenizer, base: Checkpoint, *, ctx: StageContext
 ) -> Checkpoint:

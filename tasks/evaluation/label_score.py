@@ -47,13 +47,13 @@ class Constant:
     loss: float | None
 
 
-@stage(version=2, retry=CHILD, packages=("torch", "transformers", "numpy"))
+@stage(version=3, retry=CHILD, packages=("torch", "transformers", "numpy"))
 def score_labels(spec: ScoreLabelsSpec, model: Checkpoint, labelled: Labelled, *, ctx: StageContext) -> Scores:
     """Scores a checkpoint tuned on labelled text."""
     return _score(spec, model.path / "model", model.digest, labelled, ctx)
 
 
-@stage(version=2, retry=CHILD, packages=("torch", "transformers", "numpy"))
+@stage(version=3, retry=CHILD, packages=("torch", "transformers", "numpy"))
 def score_labels_champion(spec: ScoreLabelsSpec, champion: Champion, labelled: Labelled, *, ctx: StageContext) -> Scores:
     """Scores the current champion; where there is none, says so.
 

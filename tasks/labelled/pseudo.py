@@ -36,7 +36,7 @@ class PseudoSpec(Spec):
     ] = 1.0
 
 
-@stage(version=1, name=WAY, retry=CHILD, packages=("torch", "transformers"))
+@stage(version=2, name=WAY, retry=CHILD, packages=("torch", "transformers"))
 def pseudo_label(spec: PseudoSpec, labelled: Labelled, model: Checkpoint, text: CleanCorpus, *, ctx: StageContext) -> Labelled:
     """Adds the texts that the model is sure of to the training items.
 

@@ -15,7 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tasks.modeling.precision import product_dtype
+
 PACKED_ATTENTION = "textmill_packed"
+_MAX_SQUARE = 1024  # positions of a document whose scores are kept for the backward pass; above, the fused kernel is as fast
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,18 @@ def _within(documents: Documents, *states_BHTD: Tensor, scaling: float) -> Itera
     """Yields what causal attention mixes in each document (L, H, D): of a row's square only the documents' own are computed."""
     parts = [torch.split_with_sizes(states.transpose(1, 2).flatten(0, 1), documents.lengths) for states in states_BHTD]
     for one in zip(*parts, strict=True):
-        query, key, value = (part_LHD.transpose(0, 1)[None] for part_LHD in one)
-        yield F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)[0].transpose(0, 1)
+        yield _causal(scaling, *(part_LHD.transpose(0, 1) for part_LHD in one)).transpose(0, 1)
+
+
+def _causal(scaling: float, query_HLD: Tensor, key_HLD: Tensor, value_HLD: Tensor) -> Tensor:
+    """Causal attention of one document; by products where CPUs have those in bf16, which halves the time of the fused kernel."""
+    length = query_HLD.shape[1]
+    if length > _MAX_SQUARE or product_dtype(query_HLD.device) != torch.bfloat16:
+        query, key, value = (states[None] for states in (query_HLD, key_HLD, value_HLD))  # fused only with a dimension for rows
+        return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)[0]
+    later_HLL = torch.full((length, length), -torch.inf, dtype=torch.bfloat16).triu_(1).expand(len(query_HLD), -1, -1)
+    scores_HLL = torch.baddbmm(later_HLL, query_HLD, key_HLD.transpose(1, 2), alpha=scaling)
+    return torch.matmul(torch.softmax(scores_HLL, dim=-1), value_HLD)
 
 
 def packed_mask(segments_BT: Tensor, dtype: torch.dtype) -> Tensor:

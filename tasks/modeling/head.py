@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 Head = Callable[[Tensor], Tensor]
 
-_LARGE_BYTES = 1 << 27  # of logits; smaller ones torch takes as fast
+_LARGE_BYTES = 1 << 27  # of logits in fp32; smaller ones torch takes as fast
 _ROWS_AT_ONCE = 32  # which fit into a core's cache
 
 
@@ -52,37 +52,47 @@ def target_losses(model: Any, head: Head, hidden_NW: Tensor, targets_N: Tensor) 
 
 
 def _losses(head: Head, hidden_NW: Tensor, targets_N: Tensor, z_loss: float | None) -> Tensor:
-    logits_NV = head(hidden_NW).float()
-    if logits_NV.requires_grad and logits_NV.device.type == "cpu" and logits_NV.nbytes >= _LARGE_BYTES:
+    logits_NV = head(hidden_NW)
+    if logits_NV.requires_grad and logits_NV.device.type == "cpu" and _is_large(logits_NV):
         losses_N, log_z_N = _cross_entropy(logits_NV, targets_N)
         return losses_N if z_loss is None else losses_N + z_loss * log_z_N.square()
+    logits_NV = logits_NV.float()
     losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
     return losses_N if z_loss is None else losses_N + z_loss * logits_NV.logsumexp(dim=-1).square()
 
 
-class _CrossEntropy(torch.autograd.Function):
-    """Cross entropy and log Z whose gradient takes the place of the logits; torch would hold them three times.
+def _is_large(logits_NV: Tensor) -> bool:
+    return logits_NV.dtype != torch.float32 or logits_NV.nbytes >= _LARGE_BYTES
 
-    Its backward pass runs once: the second finds the logits changed, which autograd refuses.
+
+class _CrossEntropy(torch.autograd.Function):
+    """Cross entropy and log Z, in fp32, whose gradient takes the place of the logits; torch would hold them three times.
+
+    Logits in bf16 are never held in fp32 as a whole. The backward pass runs once: the second finds the logits changed, which
+    autograd refuses.
     """
 
     @staticmethod
     def forward(ctx: Any, logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
-        log_z_N = torch.cat([part.logsumexp(dim=-1) for part in torch.split(logits_NV, _ROWS_AT_ONCE)])
+        log_z_N = torch.cat([_log_z(part) for part in torch.split(logits_NV, _ROWS_AT_ONCE)])
         ctx.save_for_backward(logits_NV, targets_N, log_z_N)
-        return log_z_N - logits_NV.gather(1, targets_N[:, None])[:, 0], log_z_N
+        return log_z_N - logits_NV.gather(1, targets_N[:, None])[:, 0].float(), log_z_N
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_losses_N: Tensor, grad_log_z_N: Tensor) -> tuple[Tensor, None]:
         logits_NV, targets_N, log_z_N = ctx.saved_tensors
-        parts = (
-            torch.split(tensor, _ROWS_AT_ONCE)
-            for tensor in (logits_NV, log_z_N[:, None], (grad_losses_N + grad_log_z_N)[:, None])
-        )
-        for logits, log_z, grad in zip(*parts, strict=True):
-            logits.sub_(log_z).exp_().mul_(grad)
-        return logits_NV.scatter_add_(1, targets_N[:, None], -grad_losses_N[:, None]), None
+        columns = (targets_N, log_z_N, grad_losses_N, grad_losses_N + grad_log_z_N)
+        parts = (torch.split(tensor, _ROWS_AT_ONCE) for tensor in (logits_NV, *(column[:, None] for column in columns)))
+        for logits, targets, log_z, grad_losses, grad_sum in zip(*parts, strict=True):
+            grads = logits.float().sub_(log_z).exp_().mul_(grad_sum)  # the part itself, if it is in fp32
+            logits.copy_(grads.scatter_add_(1, targets, -grad_losses))
+        return logits_NV, None
+
+
+def _log_z(logits_NV: Tensor) -> Tensor:
+    peak_N1 = logits_NV.amax(dim=-1, keepdim=True).float()
+    return logits_NV.sub(peak_N1).exp_().sum(dim=-1).log_().add_(peak_N1[:, 0])
 
 
 def _cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:

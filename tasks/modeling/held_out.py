@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from tasks.modeling.batches import Rows, make_batch
-from tasks.modeling.model import autocast
 from tasks.modeling.ngrams import ngram_nats
 from tasks.modeling.objectives.base import Objective
+from tasks.modeling.precision import autocast
 from tasks.modeling.text import TokenText
 
 _BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}

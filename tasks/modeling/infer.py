@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from tasks.modeling.attention import PACKED_ATTENTION
 from tasks.modeling.batches import IGNORED, Example, ExampleRows, make_batch
 from tasks.modeling.chat import question_and_answer
-from tasks.modeling.model import autocast, load_model, token_losses
+from tasks.modeling.model import load_model, token_losses
+from tasks.modeling.precision import autocast
 from tasks.modeling.words import SpecialIds, load_tokenizer, model_special_ids
 
 _MICRO_TOKENS = {"cpu": 4096, "cuda": 65536}

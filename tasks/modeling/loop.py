@@ -29,10 +29,11 @@ from tasks.modeling.interrupt import Interrupt
 from tasks.modeling.job import METRICS_NAME, TrainResult
 from tasks.modeling.journal import Journal, Measured
 from tasks.modeling.memory import MicroBatches
-from tasks.modeling.model import autocast, num_parameters
+from tasks.modeling.model import num_parameters
 from tasks.modeling.optim import build_optimizer, set_learning_rate, trained_weights
 from tasks.modeling.parallel import clip_gradients, parallelize
 from tasks.modeling.plan import WeightPlan
+from tasks.modeling.precision import autocast
 from tasks.modeling.specs import OptimSpec, TrainSpec, learning_rate
 from tasks.modeling.stopwatch import Stopwatch
 from tasks.modeling.task import Place, Task

@@ -20,6 +20,7 @@ from tasks.modeling.attention import Documents, both_ways_mask, packed_mask, wit
 from tasks.modeling.batches import IGNORED, Batch
 from tasks.modeling.families import model_config
 from tasks.modeling.head import target_losses
+from tasks.modeling.precision import product_dtype
 from tasks.modeling.specs import ModelSpec
 from tasks.modeling.words import SpecialIds
 
@@ -194,17 +195,6 @@ def _at_targets(batch: Batch, hidden_BTW: Tensor) -> tuple[Tensor, Tensor]:
         return hidden_NW, targets_N
     where = (targets_N != IGNORED).nonzero()[:, 0]
     return hidden_NW[where], targets_N[where]
-
-
-def product_dtype(device: torch.device) -> torch.dtype:
-    """Returns the number format of products at this moment."""
-    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
-
-
-def autocast(device: torch.device, precision: str) -> Any:
-    """Returns the context in which products run in `precision`; weights stay fp32."""
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
 def save_model(model: Any, tokenizer_folder: Path, special: SpecialIds, folder: Path) -> None:

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, register_flop_formula, sdpa_flop_count
 
 from tasks.modeling.batches import Batch
-from tasks.modeling.model import autocast
+from tasks.modeling.precision import autocast
 
 Shape = tuple[int, int, int, torch.dtype]  # rows, inner size, columns
 _ENOUGH_S = 0.02  # a product is timed again until so much was spent on it: the first time, or a busy moment, tells little

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from tasks.modeling.batches import make_batch, spread
-from tasks.modeling.model import autocast
+from tasks.modeling.precision import autocast
 from tasks.modeling.task import Place, Task
 
 

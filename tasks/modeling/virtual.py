@@ -62,7 +62,7 @@ class _Start:
 
     def _read(self, prompt_1PW: Tensor) -> Any:
         from tasks.modeling.attention import packed_mask
-        from tasks.modeling.model import product_dtype
+        from tasks.modeling.precision import product_dtype
 
         segments = torch.zeros(prompt_1PW.shape[:2], dtype=torch.long, device=prompt_1PW.device)
         mask = packed_mask(segments, product_dtype(prompt_1PW.device))

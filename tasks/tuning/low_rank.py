@@ -2,8 +2,8 @@
 """LoRA's arithmetic on frozen weights: fewer passes over memory than by the modules of peft and `transformers`.
 
 In: a model with peft's plain LoRA. Out: the same model, to be trained; `as_peft_does` takes it back before a merge. Invariants:
-losses and gradients are those of the modules up to rounding; where a layer's numbers are of several formats (autocast), or it is
-compiled, its own forward pass runs.
+losses and gradients are those of the modules up to rounding, under autocast too; where a layer is compiled, or in another number
+format than fp32 and that of the products, its own forward pass runs.
 
 For each update peft makes three tensors of the layer's size (the product, the scaled product, the sum) and two for gradients; a
 norm makes as many. On CPUs that costs as much as a third of the products with frozen weights.
@@ -20,6 +20,8 @@ from peft.tuners.lora.layer import Linear
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from tasks.modeling.precision import product_dtype
+
 _TOLERANCE = 1e-5
 
 
@@ -27,7 +29,7 @@ class _Updated(torch.autograd.Function):
     """y = W x + b + s B A x and its gradients for x, A and B, with W and b frozen; sums are written where they end up."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w_OI: Tensor, bias_O: Tensor | None, a_RI: Tensor, b_OR: Tensor, scaling: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w_OI: Tensor, a_RI: Tensor, b_OR: Tensor, bias_O: Tensor | None, scaling: float) -> Tensor:
         x_NI = x.flatten(0, -2)
         h_NR = x_NI @ a_RI.T
         ctx.save_for_backward(x, w_OI, a_RI, b_OR, h_NR)
@@ -41,25 +43,28 @@ class _Updated(torch.autograd.Function):
         grad_NO = grad.flatten(0, -2)
         grad_h_NR = (grad_NO @ b_OR).mul_(ctx.scaling)
         grad_x = (grad_NO @ w_OI).addmm_(grad_h_NR, a_RI).view_as(x) if ctx.needs_input_grad[0] else None
-        return grad_x, None, None, grad_h_NR.T @ x.flatten(0, -2), (grad_NO.T @ h_NR).mul_(ctx.scaling), None
+        return grad_x, None, grad_h_NR.T @ x.flatten(0, -2), (h_NR.T @ grad_NO).T.mul(ctx.scaling), None, None
 
 
 class _RootMeanSquareNorm(torch.autograd.Function):
-    """x / sqrt(mean(x^2) + e) * w (Zhang and Sennrich, arXiv:1910.07467) and its gradient for x, with w frozen."""
+    """x / sqrt(mean(x^2) + e) * w (Zhang and Sennrich, arXiv:1910.07467) and its gradient for x, with w frozen.
+
+    x is in fp32; the result is in the number format of the product that reads it.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight_W: Tensor, epsilon: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight_W: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
         inverse = x.square().mean(dim=-1, keepdim=True).add_(epsilon).rsqrt_()  # bit for bit what the module makes
         ctx.save_for_backward(x, weight_W, inverse)
-        return (x * inverse).mul_(weight_W)
+        return (x * inverse).mul_(weight_W).to(dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight_W, inverse = ctx.saved_tensors
         grad_x = grad * weight_W
-        along_x = ((grad * x) @ weight_W)[..., None]
-        return grad_x.mul_(inverse).addcmul_(x, along_x.mul_(inverse.pow(3)).div_(-x.shape[-1])), None, None
+        along_x = (grad_x * x).sum(dim=-1, keepdim=True)
+        return grad_x.mul_(inverse).addcmul_(x, along_x.mul_(inverse.pow(3)).div_(-x.shape[-1])), None, None, None
 
 
 def use_fewer_passes(adapted: Any) -> None:
@@ -100,25 +105,18 @@ def _linear(layer: Any, own: Any, x: Tensor, *arguments: Any, **options: Any) ->
     (name,) = layer.lora_A
     base, a_RI, b_OR = layer.get_base_layer(), layer.lora_A[name].weight, layer.lora_B[name].weight
     is_dropped = layer.training and isinstance(layer.lora_dropout[name], torch.nn.Dropout)
-    if (
-        arguments
-        or options
-        or layer.merged
-        or layer.disable_adapters
-        or is_dropped
-        or not _as_they_are(x, base.weight, a_RI, b_OR)
-    ):
+    dtype = product_dtype(x.device)
+    is_known = {tensor.dtype for tensor in (x, base.weight, a_RI, b_OR)} <= {torch.float32, dtype}
+    is_plain = not (arguments or options or layer.merged or layer.disable_adapters or is_dropped)
+    if torch.compiler.is_compiling() or not (is_plain and is_known):
         return own(x, *arguments, **options)  # type: ignore[no-any-return]
-    return _Updated.apply(x, base.weight, base.bias, a_RI, b_OR, layer.scaling[name])  # type: ignore[no-untyped-call, no-any-return]
+    bias_O = None if base.bias is None else base.bias.to(dtype)
+    cast = (tensor.to(dtype) for tensor in (x, base.weight, a_RI, b_OR))
+    return _Updated.apply(*cast, bias_O, layer.scaling[name])  # type: ignore[no-untyped-call, no-any-return]
 
 
 def _norm(norm: Any, own: Any, x: Tensor) -> Tensor:
-    if not _as_they_are(x, norm.weight):
+    if torch.compiler.is_compiling() or {x.dtype, norm.weight.dtype} != {torch.float32}:
         return own(x)  # type: ignore[no-any-return]
-    return _RootMeanSquareNorm.apply(x, norm.weight, norm.variance_epsilon)  # type: ignore[no-untyped-call, no-any-return]
-
-
-def _as_they_are(*tensors: Tensor) -> bool:
-    """Whether products of these are taken in fp32, a step at a time."""
-    is_cast = torch.is_autocast_enabled(tensors[0].device.type) or torch.compiler.is_compiling()
-    return not is_cast and all(tensor.dtype == torch.float32 for tensor in tensors)
+    dtype = product_dtype(x.device)
+    return _RootMeanSquareNorm.apply(x, norm.weight, norm.variance_epsilon, dtype)  # type: ignore[no-untyped-call, no-any-return]

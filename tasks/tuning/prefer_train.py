@@ -18,8 +18,8 @@ from torch import Tensor
 from tasks.core.errors import ContractError
 from tasks.modeling.batches import Batch, SpreadRows, make_batch
 from tasks.modeling.loop import Loop
-from tasks.modeling.model import autocast
 from tasks.modeling.parallel import World, joined
+from tasks.modeling.precision import autocast
 from tasks.modeling.sizing import MICRO_TOKENS
 from tasks.modeling.task import Place, Task
 from tasks.modeling.words import SpecialIds, load_tokenizer, model_special_ids

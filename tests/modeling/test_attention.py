@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 import torch
 
+from tasks.modeling import attention
 from tasks.modeling.attention import Documents, packed_mask
 from tasks.modeling.model import build_model
+from tasks.modeling.precision import autocast
 from tasks.modeling.specs import ModelSpec
 from tests.modeling.training import SPECIAL
 
@@ -46,6 +48,27 @@ def test_within_documents_is_what_the_mask_says_and_so_are_gradients(kv_heads: i
     assert not torch.equal(within, by_mask)  # another kernel
     for one, other in zip(own_slopes, slopes, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("length", [24, 40])
+def test_products_in_bf16_are_the_fused_kernel_s_within_rounding(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "_MAX_SQUARE", 32)
+    states = [torch.randn(4, length, 16, generator=torch.Generator().manual_seed(seed), requires_grad=True) for seed in range(3)]
+
+    def found(precision: str) -> tuple[torch.Tensor, ...]:
+        with autocast(torch.device("cpu"), precision):
+            mixed = attention._causal(0.3, *states)
+        return mixed, *torch.autograd.grad(mixed.float().square().sum(), states)
+
+    exact, rounded = found("fp32"), found("bf16")
+    assert rounded[0].dtype == torch.bfloat16
+    fused = [made.grad_fn.next_functions[0][0].name().startswith("ScaledDotProductFlash") for made in (exact[0], rounded[0])]
+    assert fused == [True, length == 40]
+    for one, other in zip(rounded, exact, strict=True):
+        torch.testing.assert_close(one.float(), other, rtol=0.05, atol=0.05)
+    with autocast(torch.device("cpu"), "bf16"):
+        changed = attention._causal(0.3, *(torch.cat([part[:, :-1], part[:, -1:] + 1], dim=1) for part in states))
+    assert torch.equal(changed[:, :-1], rounded[0][:, :-1])  # the last position is seen by itself only
 
 
 def test_compiled_layers_take_the_mask_and_are_not_compiled_anew_for_other_documents() -> None:

@@ -86,6 +86,32 @@ def test_large_logits_have_the_losses_and_gradients_of_torch_and_are_used_up(
         losses_N.sum().backward()
 
 
+@pytest.mark.parametrize("z_loss", [None, 1e-2])
+def test_logits_in_bf16_have_the_losses_and_gradients_of_torch_and_are_not_held_in_fp32(z_loss: float | None) -> None:
+    layer, targets_N = torch.nn.Linear(16, 4096, bias=False).train(), torch.arange(70) * 50
+    set_head_loss(layer, HeadLoss(z_loss))
+    hidden_NW = torch.randn(70, 16, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    kept: list[torch.Tensor] = []
+
+    def keep(value: torch.Tensor) -> torch.Tensor:
+        kept.append(value)
+        return value
+
+    with torch.autocast("cpu", torch.bfloat16), torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        losses_N = target_losses(layer, layer, hidden_NW, targets_N)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits_NV = layer(hidden_NW).float()
+    sure_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
+    if z_loss is not None:
+        sure_N = sure_N + z_loss * logits_NV.logsumexp(dim=-1).square()
+    assert losses_N.dtype == torch.float32
+    torch.testing.assert_close(losses_N, sure_N)
+    assert [value.dtype for value in kept if value.numel() == 70 * 4096] == [torch.bfloat16]
+    wanted = (hidden_NW, layer.weight)
+    sure = torch.autograd.grad(sure_N.square().sum(), wanted)
+    torch.testing.assert_close(torch.autograd.grad(losses_N.square().sum(), wanted), sure, rtol=0.01, atol=0.01)
+
+
 def kept_bytes(how: HeadLoss) -> int:
     """Bytes that wait for the backward pass of a head with 4,096 entries on 256 targets."""
     layer = torch.nn.Linear(16, 4096, bias=False)

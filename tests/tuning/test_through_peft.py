@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,42 @@ def test_fewer_passes_give_the_logits_and_gradients_of_peft(family: str, dropout
     assert len(changed) == len([module for module in model.modules() if "forward" in vars(module)])
     # GPT-2's layers are no nn.Linear, its norms no root mean squares; norms of Qwen 3 are those of Llama.
     assert bool(changed) is (family != "gpt2")
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_fewer_passes_under_autocast_are_as_near_to_fp32_as_those_of_peft(family: str) -> None:
+    from tasks.modeling.precision import autocast
+    from tasks.tuning.low_rank import as_peft_does, use_fewer_passes
+
+    model = LoraSpec(kind="lora", rank=2).prepare(tiny(family), 0).model.train()
+    layer = model.model.layers[0]
+    with torch.no_grad():
+        for weight in (layer.mlp.down_proj.lora_B["default"].weight, layer.self_attn.q_proj.lora_B["default"].weight):
+            weight.normal_(std=0.1)
+
+    def found(read: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, wanted: list[torch.Tensor], precision: str) -> Any:
+        with autocast(torch.device("cpu"), precision):
+            made = read(x)
+        along = torch.randn(made.shape, generator=torch.Generator().manual_seed(1))
+        slopes = torch.autograd.grad((made.float() * along).sum(), [x, *wanted])
+        assert [slope.dtype for slope in slopes] == [torch.float32] * len(slopes)
+        return made, torch.cat([slope.flatten() for slope in slopes])
+
+    def read_norm(x: torch.Tensor) -> torch.Tensor:
+        return layer.self_attn.q_proj(layer.input_layernorm(x))
+
+    for read, reader in ((layer.mlp.down_proj, layer.mlp.down_proj), (read_norm, layer.self_attn.q_proj)):
+        x = torch.randn(2, 12, reader.in_features, requires_grad=True)
+        wanted = [reader.lora_A["default"].weight, reader.lora_B["default"].weight]
+        made, exact = found(read, x, wanted, "fp32")
+        few, few_slopes = found(read, x, wanted, "bf16")
+        as_peft_does(model)
+        plain, plain_slopes = found(read, x, wanted, "bf16")
+        use_fewer_passes(model)
+        assert few.grad_fn.name() == "_UpdatedBackward" != plain.grad_fn.name()
+        assert few.dtype == plain.dtype == torch.bfloat16
+        assert (few - made).norm() < 1.1 * (plain - made).norm() < 0.01 * made.norm()
+        assert (few_slopes - exact).norm() < 1.1 * (plain_slopes - exact).norm() < 0.01 * exact.norm()
 
 
 @pytest.mark.parametrize("name", ["pissa", "pissa-rslora"])
