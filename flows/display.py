@@ -93,12 +93,23 @@ def summary_table(title: str, records: list[StageRecord]) -> Table:
     table.add_column("result")
     table.add_column("seconds", justify="right")
     table.add_column("what it came to", overflow="fold")
+    said_by: dict[str, str] = {}
     for record in records:
-        text = record.artifact.summary() if record.artifact else record.error.splitlines()[0]
         table.add_row(
-            record.name, f"[{_STYLE[record.result]}]{record.result}[/]", f"{record.seconds:.1f}", escape(one_line(text, 400))
+            record.name,
+            f"[{_STYLE[record.result]}]{record.result}[/]",
+            f"{record.seconds:.1f}",
+            escape(one_line(_came_to(record, said_by), 400)),
         )
     return table
+
+
+def _came_to(record: StageRecord, said_by: dict[str, str]) -> str:
+    """Returns the facts of a stage, once; a stage that hands on what another made names that one."""
+    if record.artifact is None:
+        return record.error.splitlines()[0]
+    first = said_by.setdefault(record.artifact.address, record.name)
+    return record.artifact.summary() if first == record.name else f"as {first}"
 
 
 def _outcome(records: list[StageRecord]) -> str:

@@ -174,8 +174,9 @@ def show_plan(preset: str, overrides: Sequence[str], until: str | None) -> None:
 
 def _forewarnings(recipe: AnyRecipe, found: dict[str, Artifact]) -> list[str]:
     """Returns what should be known of the tuning, whose base's rate may have been derived."""
-    scale = pretrain_scale(recipe, found) if isinstance(recipe, Recipe) else None
-    return recipe.forewarnings() if scale is None else recipe.tune.forewarnings(scale.learning_rate)
+    if isinstance(recipe, Recipe) and (scale := pretrain_scale(recipe, found)) is not None:
+        return recipe.tune.forewarnings(recipe.pretrain.peak_of(scale))
+    return recipe.forewarnings()
 
 
 def _show_outlook(console: Console, recipe: Recipe, site: Site, planner: Planner) -> None:

@@ -20,7 +20,7 @@ from tasks.core.store import Store
 from tasks.modeling.job import Execution, PretrainJob, ReplayJob, TrainResult, read_result, speed_figures
 from tasks.modeling.objectives import ObjectiveSpec
 from tasks.modeling.objectives.causal import CausalSpec
-from tasks.modeling.scaling import MANY_PASSES, Scaled, scaled
+from tasks.modeling.scaling import MANY_PASSES, Scaled, adamw_peak, scaled
 from tasks.modeling.specs import AdamWSpec, BudgetSpec, Family, ModelSpec, OptimSpec, PrecisionSpec
 from tasks.modeling.start import AsGiven, Continued, FromScratch, ReplaySpec, Start
 
@@ -45,8 +45,15 @@ class PretrainSpec(PrecisionSpec):
 
     @property
     def peak(self) -> float | None:
-        """Peak learning rate; none where nothing is trained."""
-        return None if isinstance(self.start, AsGiven) else self.optim.learning_rate
+        """Peak learning rate that a tuning is measured by; none where nothing is trained, or it depends on unknown text."""
+        if self.optim.kind == "adamw" or not isinstance(self.start, FromScratch):
+            return None if isinstance(self.start, AsGiven) else self.optim.learning_rate
+        found = self.scaled(None)
+        return None if found is None else self.peak_of(found)
+
+    def peak_of(self, scale: Scaled) -> float | None:
+        """Returns the peak learning rate that a tuning is measured by, of a training with every number known."""
+        return adamw_peak(self.optim.kind, scale.learning_rate, scale.flops)
 
     def scaled(self, train_tokens: int | None) -> Scaled | None:
         """Returns the training with every number known; nothing where nothing is trained, or where it depends on unknown text.
@@ -83,7 +90,7 @@ class PretrainSpec(PrecisionSpec):
         return self.model_dump(mode="json", exclude={"start": {"replay": {"corpus"}}})
 
 
-@stage(version=8, retry=CHILD, packages=("torch", "transformers"))
+@stage(version=9, retry=CHILD, packages=("torch", "transformers"))
 def pretrain(
     spec: PretrainSpec, corpus: TokenizedCorpus, tokenizer: Tokenizer, base: Checkpoint, *, ctx: StageContext
 ) -> Checkpoint:

@@ -86,6 +86,13 @@ def peak_rate(flops: float) -> float:
     return float(0.3118 * max(flops, FITTED_FROM_FLOPS) ** -0.1250)
 
 
+def adamw_peak(optimizer: str, learning_rate: float | None, flops: float | None) -> float | None:
+    """Returns the peak that a tuning by AdamW is measured by: a training's own, for Muon, whose rates are higher, the rules'."""
+    if optimizer != "muon":
+        return learning_rate
+    return None if flops is None else peak_rate(flops)
+
+
 def batch_tokens(flops: float) -> float:
     """Returns the tokens of a batch of a training of so many FLOPs."""
     return float(0.2920 * flops**0.3271)

@@ -91,7 +91,7 @@ class TuneLabelledSpec(PrecisionSpec):
         return [] if warning is None else [warning]
 
 
-@stage(version=8, retry=CHILD, packages=("torch", "transformers", "peft"))
+@stage(version=9, retry=CHILD, packages=("torch", "transformers", "peft"))
 def tune_labelled(spec: TuneLabelledSpec, base: Checkpoint, labelled: Labelled, *, ctx: StageContext) -> Checkpoint:
     """Tunes a model on the train split of labelled text.
 

@@ -1,23 +1,25 @@
 """The peak learning rate of a tuning where the recipe sets none, and what a set one is measured against.
 
 In: a method and the base's own peak. Out: a rate, or a warning. Rule, stated here once: methods that move the base's weights
-take 0.15 of the peak that the base was trained at, the middle of the usual 1/10 to 1/5; methods of few weights have a rate
-of their own.
+take 0.15 of the peak that the base was trained at, the middle of the usual 1/10 to 1/5; where Muon trained it, of the peak that
+AdamW would have had (`tasks.modeling.scaling`). Methods of few weights have a rate of their own.
 """
 
 from tasks.core.errors import RecipeError
 from tasks.core.store import Manifest
+from tasks.modeling.scaling import adamw_peak
 from tasks.tuning.prepared import Method
 
 _LOW, _DEFAULT, _HIGH = 0.1, 0.15, 0.2
 
 
 def peak_of(base: Manifest) -> float | None:
-    """Returns the peak learning rate a checkpoint was trained at, as its manifest records it; none of one that others made."""
+    """Returns the peak learning rate of a checkpoint's training, as its manifest records it; none of one that others made."""
     if base.facts.get("method") == "adopted":
         return None
-    recorded = base.facts.get("figures", {}).get("learning_rate") or base.spec.get("optim", {}).get("learning_rate")
-    return None if recorded is None else float(recorded)
+    figures, optim = base.facts.get("figures", {}), base.spec.get("optim", {})
+    recorded = figures.get("learning_rate") or optim.get("learning_rate")
+    return adamw_peak(optim.get("kind", "adamw"), None if recorded is None else float(recorded), figures.get("hidden_flops"))
 
 
 def peak_rate(method: Method, set_rate: float | None, base_rate: float | None) -> float:
@@ -42,7 +44,8 @@ def rate_warning(method: Method, set_rate: float | None, base_rate: float | None
     share = set_rate / base_rate
     if _LOW * (1 - 1e-9) <= share <= _HIGH * (1 + 1e-9):
         return None
+    lowest, default, highest = (f"{part * base_rate:.3g}" for part in (_LOW, _DEFAULT, _HIGH))
     return (
-        f"tune.optim.learning_rate {set_rate:g} is {share:.3g} of the base's peak {base_rate:g}; usual is {_LOW:g} to {_HIGH:g} "
-        f"({_LOW * base_rate:g} to {_HIGH * base_rate:g}), and off takes {_DEFAULT * base_rate:g}"
+        f"tune.optim.learning_rate {set_rate:g} is {share:.3g} of the base's peak by AdamW, {base_rate:.3g}; usual is "
+        f"{_LOW:g} to {_HIGH:g} ({lowest} to {highest}), and off takes {default}"
     )

@@ -76,7 +76,7 @@ def test_muon_steps_in_an_orthogonal_direction_of_adamw_s_size() -> None:
     step = ((before * (1 - 2e-2 * 0.1) - weight) / (0.2 * 2e-2 * 64**0.5)).detach()
     lengths = torch.linalg.svdvals(step)
     assert lengths.min() > 0.6
-    assert lengths.max() < 1.35
+    assert lengths.max() < 1.3
     assert float((step * weight.grad).sum()) > 0
 
 
@@ -112,14 +112,26 @@ def test_muon_steps_where_torch_s_does(dtype: torch.dtype) -> None:
 def test_singular_values_come_near_one_and_their_vectors_stay(shape: tuple[int, int], dtype: torch.dtype) -> None:
     random = torch.Generator().manual_seed(0)
     left, _, right = torch.linalg.svd(torch.randn(shape, generator=random), full_matrices=False)
-    values = torch.logspace(-2.4, 0, 48)  # the least is 0.002 of the norm
+    values = torch.logspace(-2.2, 0, 48)
     values *= values.norm().reciprocal()
-    assert values.min() > 0.0015
+    assert 0.0025 < values.min() < 0.003
     found = left.T @ orthogonal(((left * values) @ right).to(dtype)).float() @ right.T
-    assert float(found.diagonal().min()) > 0.6
-    assert float(found.diagonal().max()) < 1.34
+    assert float(found.diagonal().min()) > 0.7
+    assert float(found.diagonal().max()) < 1.29
     rounding = 1e-3 if dtype == torch.float32 else 0.1
     assert float((found - torch.diag(found.diagonal())).abs().max()) < rounding
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("noise", [0.0, 1e-3, 1e-2, 0.05, 0.3])
+@pytest.mark.parametrize("rank", [1, 2, 4])
+def test_a_gradient_of_few_directions_gives_no_larger_step(rank: int, noise: float, dtype: torch.dtype) -> None:
+    """Its largest singular value is its norm, where the polynomials end: without room for rounding there, bf16 gave 1e10."""
+    random = torch.Generator().manual_seed(0)
+    for rows, columns in ((8, 8), (32, 1), (64, 256), (128, 128), (256, 704)):
+        few = torch.randn(rows, rank, generator=random) @ torch.randn(rank, columns, generator=random)
+        step = orthogonal((few + noise * torch.randn(rows, columns, generator=random)).to(dtype)).float()
+        assert 0.7 < float(torch.linalg.matrix_norm(step, 2)) < 1.3
 
 
 @pytest.mark.parametrize(("rows", "columns", "rank"), [(48, 128, 48), (128, 48, 48), (48, 97, 48), (48, 73, 48), (48, 128, 4)])

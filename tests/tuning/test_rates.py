@@ -15,7 +15,7 @@ from tasks.modeling.batches import Example, ExampleRows, Ids, make_batch
 from tasks.modeling.chat import fit, mark_answers
 from tasks.modeling.infer import Reader
 from tasks.modeling.model import token_losses
-from tasks.modeling.specs import AdamWSpec, TrainSpec
+from tasks.modeling.specs import AdamWSpec, BudgetSpec, TrainSpec
 from tasks.tuning import FullSpec, LoraSpec, TuneSpec, tune
 from tasks.tuning.prepared import Method
 from tasks.tuning.rates import peak_of, peak_rate, rate_warning
@@ -59,6 +59,20 @@ def test_the_base_s_rate_is_in_its_manifest(base: Checkpoint) -> None:
     derived = {"facts": {"figures": {"learning_rate": 3e-4}}, "spec": {"optim": {"learning_rate": None}}}
     assert peak_of(Manifest.model_construct(**derived)) == 3e-4
     assert peak_of(Manifest.model_construct(facts={}, spec={})) is None
+
+
+def test_a_base_of_muon_counts_by_the_peak_that_adamw_would_have_had() -> None:
+    def recorded(**figures: float) -> Manifest:
+        facts = {"figures": {"learning_rate": 1.6e-2} | figures}
+        return Manifest.model_construct(facts=facts, spec={"optim": {"kind": "muon", "learning_rate": 1.6e-2}})
+
+    assert peak_of(recorded(hidden_flops=1e18)) == pytest.approx(0.3118 * 1e18**-0.125)
+    assert peak_of(recorded()) is None  # of a tuning by Muon nothing says what AdamW's would have been
+    muon = load_recipe("demo").pretrain
+    assert muon.peak == pytest.approx(0.3118 * 1e17**-0.125)
+    assert muon.model_copy(update={"train": BudgetSpec()}).peak is None  # the budget depends on text nobody has encoded
+    adamw = AdamWSpec(kind="adamw", learning_rate=4e-3)
+    assert muon.model_copy(update={"optim": adamw}).peak == 4e-3
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +134,7 @@ def test_plan_warns_of_a_rate_and_of_a_method_without_a_plain_form(site: Site) -
         options = [part for override in (base, *overrides) for part in ("--set", override)]
         return CliRunner().invoke(main, ["plan", "demo", *options]).output
 
-    warning = "0.0005 is 0.25 of the base's peak 0.002; usual is 0.1 to 0.2 (0.0002 to 0.0004), and off takes 0.0003"
+    warning = "0.0005 is 0.25 of the base's peak by AdamW, 0.002; usual is 0.1 to 0.2 (0.0002 to 0.0004), and off takes 0.0003"
     assert warning in planned("tune.optim.learning_rate=0.0005")
     assert "warning" not in planned("tune.optim.learning_rate=off")
     assert "tune.method prefix does not merge" in planned("tune.method.kind=prefix")
