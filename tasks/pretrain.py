@@ -46,9 +46,11 @@ class PretrainSpec(PrecisionSpec):
     @property
     def peak(self) -> float | None:
         """Peak learning rate that a tuning is measured by; none where nothing is trained, or it depends on unknown text."""
-        if self.optim.kind == "adamw" or not isinstance(self.start, FromScratch):
-            return None if isinstance(self.start, AsGiven) else self.optim.learning_rate
-        found = self.scaled(None)
+        if isinstance(self.start, AsGiven):
+            return None
+        if self.optim.kind == "adamw":
+            return self.optim.learning_rate
+        found = self.scaled(None) if isinstance(self.start, FromScratch) else None
         return None if found is None else self.peak_of(found)
 
     def peak_of(self, scale: Scaled) -> float | None:

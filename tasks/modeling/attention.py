@@ -18,7 +18,7 @@ from torch import Tensor
 from tasks.modeling.precision import product_dtype
 
 PACKED_ATTENTION = "textmill_packed"
-_MAX_SQUARE = 1024  # positions of a document whose scores are kept for the backward pass; above, the fused kernel is as fast
+_MAX_SQUARE = 1024  # positions of a document whose scores are kept for the backward pass, their square for each head
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def _within(documents: Documents, *states_BHTD: Tensor, scaling: float) -> Itera
 
 
 def _causal(scaling: float, query_HLD: Tensor, key_HLD: Tensor, value_HLD: Tensor) -> Tensor:
-    """Causal attention of one document; by products where CPUs have those in bf16, which halves the time of the fused kernel."""
+    """Causal attention of one document; in bf16 by products, which take CPUs 0.6 to 0.8 of the fused kernel's time."""
     length = query_HLD.shape[1]
     if length > _MAX_SQUARE or product_dtype(query_HLD.device) != torch.bfloat16:
         query, key, value = (states[None] for states in (query_HLD, key_HLD, value_HLD))  # fused only with a dimension for rows
