@@ -24,6 +24,7 @@ from tasks.core.child import MARK, die_with_parent, stop
 from tasks.core.errors import RecipeError, TransientError
 from tasks.core.site import Site
 from tasks.core.store import process_alive
+from tasks.core.tracking.client import make_database
 
 _START_S = 120.0
 _STOP_S = 15.0
@@ -133,6 +134,7 @@ def prefect_server(site: Site, port: int, *, temporary: bool) -> Server:
 
 def mlflow_server(site: Site, port: int) -> Server:
     """Starts MLflow's server over the site's tracking store."""
+    make_database(site)
     command = [sys.executable, "-m", "mlflow", "server", "--host", site.host, "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", site.tracking_uri, "--artifacts-destination", str(site.root / "mlartifacts")]
     light = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore:starlette.middleware.wsgi is deprecated"}

@@ -4,10 +4,12 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -220,3 +222,29 @@ def test_a_password_is_not_shown() -> None:
 def test_loading_the_tracker_imports_no_mlflow() -> None:
     code = "import sys, tasks.core.tracking; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_kill_while_the_database_is_made_leaves_none_that_cannot_be_opened(tmp_path: Path) -> None:
+    site = Site(state_dir=tmp_path / "state")
+    code = "import sys; from tasks.core.site import Site; from tasks.core.tracking.client import make_database as make"
+    making = subprocess.Popen([sys.executable, "-c", f"{code}; make(Site(state_dir=sys.argv[1]))", str(site.root)])
+    partial = site.root / "cache" / "mlflow.partial"
+    until = time.monotonic() + 60
+    while not _tables(partial) > 3:
+        assert time.monotonic() < until
+        assert making.poll() is None
+        time.sleep(0.001)
+    making.kill()
+    making.wait()
+    assert not (site.root / "mlflow.db").exists()
+    assert experiment_id(site, "after the kill") == "1"
+    assert not list(partial.parent.glob("mlflow.partial*"))
+    assert _tables(site.root / "mlflow.db") > 30
+
+
+def _tables(database: Path) -> int:
+    if not database.exists():
+        return 0
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        (count,) = connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()
+    return int(count)

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import filelock
+
 from tasks.core.errors import StageError, TransientError
 from tasks.core.site import Site, service_environment
 
@@ -33,9 +35,27 @@ def mlflow_client(site: Site) -> "MlflowClient":
     for name, value in (_HTTP | service_environment(site)).items():
         if name.startswith("MLFLOW_"):
             os.environ[name] = os.environ.get(name, value) if name in _HTTP else value
-    if site.mlflow_uri is None:
-        site.root.mkdir(parents=True, exist_ok=True)
+    make_database(site)
     return _client(site.tracking_uri)
+
+
+def make_database(site: Site) -> None:
+    """Makes the site's own database, where it has one, whole or not at all.
+
+    MLflow makes it in some sixty steps that are not one transaction: killed between them, it could never open it again.
+    """
+    path = site.root / "mlflow.db"
+    if site.mlflow_uri is not None or path.exists():
+        return
+    partial = site.root / "cache" / "mlflow.partial"
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.UnixFileLock(partial.with_suffix(".lock")):
+        if path.exists():
+            return
+        for left in partial.parent.glob(f"{partial.name}*"):
+            left.unlink()
+        _client(f"sqlite:///{partial}")
+        partial.replace(path)
 
 
 @lru_cache
