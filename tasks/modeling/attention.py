@@ -18,7 +18,8 @@ from torch import Tensor
 from tasks.modeling.precision import product_dtype
 
 PACKED_ATTENTION = "textmill_packed"
-_MAX_SQUARE = 1024  # positions of a document whose scores are kept for the backward pass, their square for each head
+# Positions of documents that products take less time for than the fused kernel. They keep the square of that for each head.
+_SQUARES = range(128, 1025)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def _within(documents: Documents, *states_BHTD: Tensor, scaling: float) -> Itera
 def _causal(scaling: float, query_HLD: Tensor, key_HLD: Tensor, value_HLD: Tensor) -> Tensor:
     """Causal attention of one document; in bf16 by products, which take CPUs 0.6 to 0.8 of the fused kernel's time."""
     length = query_HLD.shape[1]
-    if length > _MAX_SQUARE or product_dtype(query_HLD.device) != torch.bfloat16:
+    if length not in _SQUARES or product_dtype(query_HLD.device) != torch.bfloat16:
         query, key, value = (states[None] for states in (query_HLD, key_HLD, value_HLD))  # fused only with a dimension for rows
         return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)[0]
     later_HLL = torch.full((length, length), -torch.inf, dtype=torch.bfloat16).triu_(1).expand(len(query_HLD), -1, -1)

@@ -53,17 +53,12 @@ def target_losses(model: Any, head: Head, hidden_NW: Tensor, targets_N: Tensor) 
 
 def _losses(head: Head, hidden_NW: Tensor, targets_N: Tensor, z_loss: float | None) -> Tensor:
     logits_NV = head(hidden_NW)
-    if logits_NV.requires_grad and logits_NV.device.type == "cpu" and _is_costly(logits_NV):
+    if logits_NV.requires_grad and logits_NV.device.type == "cpu" and 4 * logits_NV.numel() >= _LARGE_BYTES:
         losses_N, log_z_N = _cross_entropy(logits_NV, targets_N)
         return losses_N if z_loss is None else losses_N + z_loss * log_z_N.square()
     logits_NV = logits_NV.float()
     losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
     return losses_N if z_loss is None else losses_N + z_loss * logits_NV.logsumexp(dim=-1).square()
-
-
-def _is_costly(logits_NV: Tensor) -> bool:
-    """Whether torch's own loss takes longer than the one below: it needs a copy in fp32, or much memory."""
-    return logits_NV.dtype != torch.float32 or logits_NV.nbytes >= _LARGE_BYTES
 
 
 class _CrossEntropy(torch.autograd.Function):

@@ -87,7 +87,10 @@ def test_large_logits_have_the_losses_and_gradients_of_torch_and_are_used_up(
 
 
 @pytest.mark.parametrize("z_loss", [None, 1e-2])
-def test_logits_in_bf16_have_the_losses_and_gradients_of_torch_and_are_not_held_in_fp32(z_loss: float | None) -> None:
+def test_logits_in_bf16_have_the_losses_and_gradients_of_torch_and_are_not_held_in_fp32(
+    z_loss: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "_LARGE_BYTES", 70 * 4096 * 4)
     layer, targets_N = torch.nn.Linear(16, 4096, bias=False).train(), torch.arange(70) * 50
     set_head_loss(layer, HeadLoss(z_loss))
     hidden_NW = torch.randn(70, 16, generator=torch.Generator().manual_seed(0), requires_grad=True)
