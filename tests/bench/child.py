@@ -27,13 +27,15 @@ def run_child(module: str, *args: str, threads: int | None, settings: Mapping[st
     return run_command(command, threads=threads, settings={"PYTHONPATH": str(ROOT)} | dict(settings or {}))
 
 
-def run_command(command: Sequence[str], *, threads: int | None, settings: Mapping[str, str]) -> dict[str, Any]:
-    """Runs a command with huge pages and that many threads, and returns what it says.
+def run_command(
+    command: Sequence[str], *, threads: int | None, settings: Mapping[str, str], huge_pages: bool = True
+) -> dict[str, Any]:
+    """Runs a command with that many threads, with huge pages if wanted, and returns what it says.
 
     Raises:
         RuntimeError: It said nothing.
     """
-    common = {"GLIBC_TUNABLES": _HUGE_PAGES, "OMP_NUM_THREADS": str(threads or os.cpu_count())}
+    common = {"OMP_NUM_THREADS": str(threads or os.cpu_count())} | ({"GLIBC_TUNABLES": _HUGE_PAGES} if huge_pages else {})
     done = subprocess.run(command, env=os.environ | common | dict(settings), cwd=ROOT, capture_output=True, text=True)
     lines = [line for line in done.stdout.splitlines() if line.startswith(_MARK)]
     if not lines:

@@ -20,6 +20,7 @@ from trl import SFTConfig, SFTTrainer
 # What trl recommends where memory allows: rows packed whole (best fit decreasing), no recomputation.
 VARIANTS: dict[str, dict[str, Any]] = {
     "defaults": {},
+    "as_installed": {},
     "best": {
         "gradient_checkpointing": False,
         "packing": True,
