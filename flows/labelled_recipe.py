@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from data_quality.labelled import CheckLabelledSpec
 from deploy.rollout import DeployLabelledSpec
@@ -19,7 +19,7 @@ from flows.recipe_paths import RECIPES_DIR, with_paths
 from flows.unlabelled import NoUnlabelled, Unlabelled
 from tasks.bases import BaseSpec, adopt_base
 from tasks.contracts import Checkpoint
-from tasks.core.artifact import in_order
+from tasks.core.artifact import Part
 from tasks.core.site import Site
 from tasks.evaluation import EvaluateLabelledSpec, LabelGateSpec
 from tasks.labelled import AugmentSpec, LabelledSpec
@@ -28,13 +28,9 @@ from tasks.registry import RegisterLabelledSpec
 from tasks.tuning.labelled import TuneLabelledSpec
 from tasks.tuning.rates import peak_rate
 
-_STRICT = ConfigDict(frozen=True, extra="forbid", validate_default=True, json_schema_extra=in_order)
 
-
-class AdoptedBase(BaseModel):
+class AdoptedBase(Part):
     """A model that others made."""
-
-    model_config = _STRICT
 
     kind: Literal["adopted"]
     spec: Annotated[BaseSpec, Field(description="Where it comes from.")]
@@ -66,10 +62,8 @@ class AdoptedBase(BaseModel):
         return self
 
 
-class PretrainedBase(BaseModel):
+class PretrainedBase(Part):
     """A model pretrained here, by a recipe of its own."""
-
-    model_config = _STRICT
 
     kind: Literal["pretrained"]
     recipe: Annotated[Recipe, Field(description="Recipe whose pretrained model it is; in TOML `extends` names a preset.")]
@@ -106,10 +100,8 @@ class PretrainedBase(BaseModel):
 LabelBase = Annotated[AdoptedBase | PretrainedBase, Field(discriminator="kind")]
 
 
-class LabelledRecipe(BaseModel):
+class LabelledRecipe(Part):
     """From a base and labelled text to a served model that labels: what each stage is asked to make, in the chain's order."""
-
-    model_config = _STRICT
 
     kind: Literal["labelled"]
     name: Annotated[

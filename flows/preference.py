@@ -6,21 +6,17 @@ held out of the instructions is held out of the preferences too.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from tasks.contracts import Checkpoint
-from tasks.core.artifact import in_order
+from tasks.core.artifact import Part
 from tasks.core.site import Site
 from tasks.instructions import InstructionSet, PreferencesSpec, read_preferences
 from tasks.tuning.prefer import PreferSpec, prefer
 
-_STRICT = ConfigDict(frozen=True, extra="forbid", validate_default=True, json_schema_extra=in_order)
 
-
-class NoPreference(BaseModel):
+class NoPreference(Part):
     """The tuned model is the one that is judged."""
-
-    model_config = _STRICT
 
     kind: Literal["none"]
 
@@ -37,10 +33,8 @@ class NoPreference(BaseModel):
         return tuned
 
 
-class PairedPreference(BaseModel):
+class PairedPreference(Part):
     """The tuned model learns from pairs of answers."""
-
-    model_config = _STRICT
 
     kind: Literal["pairs"]
     pairs: Annotated[PreferencesSpec, Field(title="Pairs", description="Pairs of answers and their held-out part.")]

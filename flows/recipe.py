@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from data_quality.check import CheckSpec
 from deploy.rollout import DeploySpec
@@ -12,7 +12,7 @@ from flows.preference import NoPreference, Preference
 from flows.recipe_paths import RECIPES_DIR, with_paths
 from tasks.bases import BaseSpec
 from tasks.cleaning import CleanSpec, DecontaminateSpec, DedupSpec, QualitySpec
-from tasks.core.artifact import in_order
+from tasks.core.artifact import Part
 from tasks.core.errors import RecipeError
 from tasks.core.site import Site
 from tasks.evaluation import EvaluateSpec, GateSpec
@@ -26,10 +26,8 @@ from tasks.tuning import TuneSpec
 from tasks.tuning.rates import peak_rate
 
 
-class Recipe(BaseModel):
+class Recipe(Part):
     """From raw text to a served model: what each stage is asked to make, in the order of the chain."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, json_schema_extra=in_order)
 
     name: Annotated[
         str,

@@ -6,10 +6,10 @@ for nothing no stage runs; what judges and selects is never among the text.
 
 from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from tasks.contracts import Checkpoint, CleanCorpus, Labelled
-from tasks.core.artifact import in_order
+from tasks.core.artifact import Part
 from tasks.core.site import Site
 from tasks.labelled import PseudoSpec, TaskTextSpec, pseudo_label, read_task_text
 from tasks.modeling.objectives.masked import MaskedSpec
@@ -19,7 +19,6 @@ from tasks.pretrain import PretrainSpec, pretrain_further
 from tasks.tokenization import BaseTokenizer, EncodeSpec, TokenizerSpec, encode, make_tokenizer
 from tasks.tuning.labelled import TuneLabelledSpec, tune_first
 
-_STRICT = ConfigDict(frozen=True, extra="forbid", validate_default=True, json_schema_extra=in_order)
 _FURTHER = PretrainSpec(
     start=Continued(kind="continued"),
     model=ModelSpec(context_tokens=128),
@@ -36,10 +35,8 @@ class Prepared(NamedTuple):
     labelled: Labelled
 
 
-class NoUnlabelled(BaseModel):
+class NoUnlabelled(Part):
     """There is no task text without labels."""
-
-    model_config = _STRICT
 
     kind: Literal["none"]
 
@@ -56,10 +53,8 @@ class NoUnlabelled(BaseModel):
         return Prepared(base, labelled)
 
 
-class TaskText(BaseModel):
+class TaskText(Part):
     """Task text without labels, and what is done with it."""
-
-    model_config = _STRICT
 
     kind: Literal["text"]
     text: Annotated[TaskTextSpec, Field(title="Text", description="Sets of unlabelled text.")]

@@ -19,16 +19,20 @@ EXTRA_DIR = "extra"  # plots, logs, timings: kept and checked, but not part of t
 AS_JSON = WithJsonSchema({"type": "object"})
 
 
-def in_order(schema: dict[str, Any]) -> None:
+def _in_order(schema: dict[str, Any]) -> None:
     """Numbers a schema's fields, so that the form in the Prefect UI shows them as they are defined."""
     for position, field in enumerate(schema.get("properties", {}).values()):
         field["position"] = position
 
 
-class Spec(BaseModel):
-    """What a stage is asked to make. Everything in it is identity, nothing is execution."""
+class Part(BaseModel):
+    """A part of a recipe: frozen, strict about names, its fields in order in the form."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, json_schema_extra=in_order)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, json_schema_extra=_in_order)
+
+
+class Spec(Part):
+    """What a stage is asked to make. Everything in it is identity, nothing is execution."""
 
     def pinned(self, site: Site) -> Self:
         """Returns the spec with what depends on the machine or on files' contents made definite."""

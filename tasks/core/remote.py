@@ -100,9 +100,9 @@ def _stamp(url: str, facts: dict[str, Any]) -> str:
 def _answered(url: str, ask: Callable[[], T]) -> T:
     try:
         return ask()
-    except PermissionError as error:
-        raise RecipeError(f"access to {url} is denied: {error}") from error
-    except (OSError, TimeoutError, EOFError) as error:
+    except Exception as error:  # each store raises what its own library raises; of them all OSErrors are the fewest
+        if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
+            raise RecipeError(f"access to {url} is denied: {error}") from error
         raise TransientError(f"{url} could not be read: {type(error).__name__}: {error}") from error
 
 

@@ -26,7 +26,7 @@ from tasks.core.signature import Signature, signature_of
 from tasks.core.site import Site, current_site
 from tasks.core.source import code_hash
 from tasks.core.store import InputEntry, Manifest, Store, content_digest, list_files
-from tasks.core.workers import jobs_on
+from tasks.core.workers import jobs_on, refuse_while_a_worker_starts
 
 A = TypeVar("A", bound=Artifact)
 
@@ -194,6 +194,7 @@ class Stage(Generic[A]):
         pinned = spec.pinned(run.site)
         identity = self.recipe_of(pinned, inputs, run.site)
         number, kind, log = fingerprint(identity), self.signature.output.kind(), stage_log(self.name)
+        refuse_while_a_worker_starts()
         with store.lock(kind, number, wait=run.site.lock_wait, notify=log.info) as lock_fd:
             if (made_meanwhile := self.lookup(pinned, *inputs, site=run.site)) is not None:
                 return made_meanwhile

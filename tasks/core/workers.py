@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
-from tasks.core.errors import TransientError
+from tasks.core.errors import RecipeError, TransientError
 from tasks.core.site import Site
 
 J = TypeVar("J")
@@ -28,6 +28,15 @@ _WORTH_BYTES = 20_000_000  # of text; a process takes as long to start as light 
 def workers_for(num_bytes: int, workers: int, worth_bytes: int = _WORTH_BYTES) -> int:
     """Returns how many processes work on so much text is worth: one or, from `worth_bytes` on, all."""
     return workers if num_bytes >= worth_bytes else 1
+
+
+def refuse_while_a_worker_starts() -> None:
+    """Raises RecipeError where a worker process, which first imports the script it belongs to, is about to build by that.
+
+    It would wait for a lock that is held by whoever waits for it.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RecipeError('a script that builds stages needs `if __name__ == "__main__":` before them: workers import it')
 
 
 @contextmanager

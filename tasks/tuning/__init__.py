@@ -6,7 +6,7 @@ test split is never seen; a method is one file with its difference and one line 
 """
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -26,7 +26,7 @@ from tasks.tuning.full import FullSpec
 from tasks.tuning.job import FIGURES_NAME, TuneJob
 from tasks.tuning.lora import LoraSpec
 from tasks.tuning.methods import MethodSpec
-from tasks.tuning.rates import peak_of, peak_rate, rate_warning
+from tasks.tuning.rates import peak_of, rate_warning, with_rate
 from tasks.tuning.replay import ReplaySpec
 
 __all__ = ["EwcSpec", "FisherSpec", "FullSpec", "LoraSpec", "ReplaySpec", "TuneSpec", "estimate_fisher", "tune"]
@@ -113,7 +113,7 @@ def tune(
         corpus_dir=corpus.path,
         fisher_dir=fisher.path,
         tokenizer_digest=corpus.tokenizer_digest,
-        **_settings(spec, base_rate),
+        **with_rate(spec, base_rate).model_dump(),
     )
     ctx.run_child("tasks.tuning.train:tune_main", job, torchrun=True)
     result = read_result(ctx)
@@ -130,12 +130,6 @@ def tune(
         warnings=(*base.warnings, *_warnings(result)),
         figures=json.loads((ctx.dir / EXTRA_DIR / FIGURES_NAME).read_text(encoding="utf-8")),
     )
-
-
-def _settings(spec: TuneSpec, base_rate: float | None) -> dict[str, Any]:
-    """Returns the spec as the child is told it, with the learning rate derived where none is set."""
-    rate = peak_rate(spec.method, spec.optim.learning_rate, base_rate)
-    return spec.model_copy(update={"optim": spec.optim.model_copy(update={"learning_rate": rate})}).model_dump()
 
 
 def _check(base: Checkpoint, conversations: Conversations) -> None:

@@ -26,7 +26,7 @@ from tasks.tuning.full import FullSpec
 from tasks.tuning.job import FIGURES_NAME
 from tasks.tuning.labelled_job import TuneLabelledJob
 from tasks.tuning.labelled_methods import LabelledMethodSpec
-from tasks.tuning.rates import peak_of, peak_rate, rate_warning
+from tasks.tuning.rates import peak_of, rate_warning, with_rate
 
 _MANY_LOST = 0.05
 
@@ -109,7 +109,7 @@ def tune_labelled(spec: TuneLabelledSpec, base: Checkpoint, labelled: Labelled, 
         base_digest=base.digest,
         items=labelled.path / "items.parquet",
         facts=facts,
-        **_settings(spec, peak_of(read_manifest(base.path))),
+        **with_rate(spec, peak_of(read_manifest(base.path))).model_dump(),
     )
     ctx.run_child("tasks.tuning.labelled_train:tune_labelled_main", job, torchrun=True)
     return _commit(spec, base, labelled, read_result(ctx), ctx)
@@ -119,12 +119,6 @@ def tune_labelled(spec: TuneLabelledSpec, base: Checkpoint, labelled: Labelled, 
 tune_first = stage(version=tune_labelled.version, name="tune_first", retry=CHILD, packages=tune_labelled.packages)(
     tune_labelled.fn
 )
-
-
-def _settings(spec: TuneLabelledSpec, base_rate: float | None) -> dict[str, Any]:
-    """Returns the spec as the child is told it, with the learning rate derived where none is set."""
-    rate = peak_rate(spec.method, spec.optim.learning_rate, base_rate)
-    return spec.model_copy(update={"optim": spec.optim.model_copy(update={"learning_rate": rate})}).model_dump()
 
 
 def _commit(spec: TuneLabelledSpec, base: Checkpoint, labelled: Labelled, result: TrainResult, ctx: StageContext) -> Checkpoint:

@@ -5,12 +5,34 @@ take 0.15 of the peak that the base was trained at, the middle of the usual 1/10
 AdamW would have had (`tasks.modeling.scaling`). Methods of few weights have a rate of their own.
 """
 
+from collections.abc import Mapping
+from typing import Any, Protocol, Self, TypeVar
+
 from tasks.core.errors import RecipeError
 from tasks.core.store import Manifest
 from tasks.modeling.scaling import adamw_peak
+from tasks.modeling.specs import AdamWSpec, MuonSpec
 from tasks.tuning.prepared import Method
 
 _LOW, _DEFAULT, _HIGH = 0.1, 0.15, 0.2
+
+
+class Tuning(Protocol):
+    """A spec with a method and an optimiser."""
+
+    @property
+    def method(self) -> Method:
+        """What is trained."""
+
+    @property
+    def optim(self) -> AdamWSpec | MuonSpec:
+        """How it moves."""
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None) -> Self:
+        """Returns the same with some fields changed."""
+
+
+S = TypeVar("S", bound=Tuning)
 
 
 def peak_of(base: Manifest) -> float | None:
@@ -35,6 +57,16 @@ def peak_rate(method: Method, set_rate: float | None, base_rate: float | None) -
     if not base_rate:
         raise RecipeError("the base records no peak learning rate to derive the tuning's from; set tune.optim.learning_rate")
     return _DEFAULT * base_rate
+
+
+def with_rate(spec: S, base_rate: float | None) -> S:
+    """Returns a tuning's spec with the peak learning rate derived where none is set.
+
+    Raises:
+        RecipeError: Neither recipe nor base says any.
+    """
+    rate = peak_rate(spec.method, spec.optim.learning_rate, base_rate)
+    return spec.model_copy(update={"optim": spec.optim.model_copy(update={"learning_rate": rate})})
 
 
 def rate_warning(method: Method, set_rate: float | None, base_rate: float | None) -> str | None:

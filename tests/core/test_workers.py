@@ -76,3 +76,18 @@ def test_workers_die_with_the_process_that_started_them(tmp_path):
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("guard", "says"), [("if __name__ == '__main__': ", "6"), ("", "needs `if __name__")])
+def test_a_script_without_its_guard_is_told_so(tmp_path, guard, says):
+    script = tmp_path / "main.py"
+    script.write_text(
+        "from tasks.core.site import Site; from tests.core.toys import CountSpec, spread\n"
+        f"{guard}print(spread.build(CountSpec(), site=Site(state_dir={str(tmp_path)!r})).total)"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env=os.environ | {"PYTHONPATH": str(Path.cwd())}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert says in done.stdout + done.stderr
+    assert (done.returncode == 0) == bool(guard)

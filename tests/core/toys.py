@@ -1,11 +1,13 @@
 """Two stages small enough to see through, for the tests of the stage runner."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from tasks.core.artifact import Artifact, Spec
 from tasks.core.stage import DISK, StageContext, stage
+from tasks.core.workers import run_jobs
 
 
 class CountSpec(Spec):
@@ -41,6 +43,17 @@ def count(spec: CountSpec, *, ctx: StageContext) -> Numbers:
     (ctx.dir / "extra" / "log.txt").write_text(f"made in {ctx.dir}")
     ctx.progress(1, 1, "files")
     return ctx.commit(Numbers, total=sum(spec.numbers))
+
+
+@stage(name="spread", version=1, retry=DISK)
+def spread(spec: CountSpec, *, ctx: StageContext) -> Numbers:
+    """Writes each number in a worker process."""
+    list(run_jobs(_touch, [ctx.dir / str(number) for number in spec.numbers], workers=2))
+    return ctx.commit(Numbers, total=sum(spec.numbers))
+
+
+def _touch(path: Path) -> None:
+    path.touch()
 
 
 @stage(name="scale", version=1, retry=DISK)
