@@ -54,7 +54,8 @@ def server(tmp_path, monkeypatch):
 
 @pytest.fixture
 def store(server):
-    system = fsspec.filesystem("s3", skip_instance_cache=True)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()  # it would keep the address of the server before
+    system = fsspec.filesystem("s3")
     system.mkdir("corpus")
     for name, text in FILES.items():
         system.pipe(f"corpus/in/{name}", text.encode())
