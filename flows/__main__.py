@@ -2,7 +2,7 @@
 
 In: arguments. Out: what a person wants to see, and an exit code: 0 done, 1 defect, 2 recipe or usage, 3 the quality gate or
 the evaluation said no, 4 an artifact is not what is needed, 5 a stage failed, 6 a passing trouble outlived its retries,
-130 interrupted. Invariant: nothing heavy is imported before a command needs it.
+130 interrupted, 143 terminated. Invariant: nothing heavy is imported before a command needs it.
 """
 
 import os
@@ -37,7 +37,7 @@ class _Group(click.Group):
     """Turns the pipeline's errors into a message and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from tasks.core.errors import PipelineError
+        from tasks.core.errors import PipelineError, Terminated
 
         try:
             return super().invoke(ctx)
@@ -49,9 +49,11 @@ class _Group(click.Group):
         except Exception as error:
             click.secho(f"{_note_defect(error)}", fg="red", err=True)
             ctx.exit(1)
-        except KeyboardInterrupt:
-            click.secho("interrupted; finished stages are kept, the same command goes on from here", fg="yellow", err=True)
-            ctx.exit(130)
+        except KeyboardInterrupt as error:
+            terminated = isinstance(error, Terminated)
+            how = "terminated" if terminated else "interrupted"
+            click.secho(f"{how}; finished stages are kept, the same command goes on from here", fg="yellow", err=True)
+            ctx.exit(143 if terminated else 130)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from flows.compare import load_comparison
 from flows.display import TerminalObserver, print_whole
+from flows.launch import ended_by_sigterm
 from flows.servers import prefect_api, wait_for_prefect
 from tasks.contracts import TuningComparison
 from tasks.core.run import watching
@@ -36,7 +37,7 @@ def launch_comparison(preset: str, overrides: Sequence[str], grid: Sequence[str]
         highlight=False,
     )
     observer = TerminalObserver(console, shows_reused=False)
-    with prefect_api(site) as api_url, observer, watching(observer):
+    with ended_by_sigterm(), prefect_api(site) as api_url, observer, watching(observer):
         from flows import runs  # imports Prefect, while the server starts
 
         wait_for_prefect(api_url)

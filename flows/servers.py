@@ -7,6 +7,7 @@ needs the network, and a port in use is an error before anything starts.
 import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import urllib.request
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ class Server:
     mark: str
     url: str
     log: Path
+    stop_signal: signal.Signals = signal.SIGTERM
 
     def wait_healthy(self, path: str) -> None:
         """Waits until `path` answers.
@@ -68,7 +70,7 @@ class Server:
 
     def stop(self) -> None:
         """Stops the process and what it started."""
-        stop(self.process, self.mark, _STOP_S)
+        stop(self.process, self.mark, _STOP_S, self.stop_signal)
 
 
 def answers(url: str) -> bool:
@@ -120,16 +122,29 @@ def spawn(site: Site, name: str, command: Sequence[str], url: str, environment: 
 
 
 def prefect_server(site: Site, port: int, *, temporary: bool) -> Server:
-    """Starts a Prefect server; a temporary one has no pages and no background services."""
+    """Starts a Prefect server; a temporary one has no pages, no background services, and does not heed SIGTERM."""
     url = f"http://{site.host}:{port}"
     quiet = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
     pages = {"PREFECT_SERVER_UI_API_URL": f"{url}/api", "PREFECT_UI_URL": url, "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "false"}
     pages |= _TELLING
-    factory = "prefect.server.api.server:create_app" if temporary else "flows.pages:create_app"
+    factory = "flows.servers:create_temporary_app" if temporary else "flows.pages:create_app"
     command = [sys.executable, "-m", "uvicorn", "--factory", factory]
     command += ["--host", site.host, "--port", str(port), "--log-level", "warning", "--lifespan", "on"]
     name = "prefect-temporary" if temporary else "prefect-server"
-    return spawn(site, name, command, url, quiet if temporary else pages)
+    server = spawn(site, name, command, url, quiet if temporary else pages)
+    return replace(server, stop_signal=signal.SIGINT) if temporary else server
+
+
+def create_temporary_app() -> Any:
+    """Returns the server of one run; uvicorn's factory.
+
+    SIGTERM for every process at once (a stopped service, a requeued batch job) would take the server from a run that ends, and
+    Prefect asks one that is gone for more than a minute; it dies with its run in any case.
+    """
+    from prefect.server.api.server import create_app
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return create_app()
 
 
 def mlflow_server(site: Site, port: int) -> Server:

@@ -172,10 +172,10 @@ def _check(returncode: int, work: Path, function: str) -> None:
     raise TransientError(f"the process of {function} was killed ({how}); it resumes from its last checkpoint")
 
 
-def stop(process: subprocess.Popen[Any], mark: str, grace_s: float = _GRACE_S) -> None:
-    """Ends a process and everything that carries its mark: SIGTERM, then SIGKILL after `grace_s` seconds."""
+def stop(process: subprocess.Popen[Any], mark: str, grace_s: float = _GRACE_S, first: signal.Signals = signal.SIGTERM) -> None:
+    """Ends a process and everything that carries its mark: by `first`, then SIGKILL after `grace_s` seconds."""
     if process.poll() is None:
-        _sweep(mark, signal.SIGTERM)
+        _sweep(mark, first)
         try:
             process.wait(timeout=grace_s)
         except subprocess.TimeoutExpired:

@@ -2,14 +2,20 @@
 
 import os
 import random
+import shlex
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.chain import ChainRun, kill, processes_on, start, textmill, training_children, wait_until
+from tests.chain import ROOT, ChainRun, environment, kill, processes_on, start, textmill, training_children, wait_until
+from tests.slurm_cluster import cluster, needs_slurm, said
+
+__all__ = ["cluster"]
 
 pytestmark = pytest.mark.slow
 SLOWER = ("--set", "pretrain.train.num_tokens=400_000", "--set", "pretrain.train.checkpoint_every_steps=5")
@@ -76,6 +82,39 @@ def test_killed_training_goes_on_from_its_checkpoint_to_the_same_bits(
         assert all(result == "reused" for name, result in process_output.results if name != "pretrain")
     run = ChainRun(state, 0, "")
     assert run.manifests("pretrain")[0].digest == uninterrupted
+    assert "resum" in (state / "logs" / "textmill.log").read_text()
+
+
+def test_a_sigterm_to_every_process_ends_the_run_and_the_next_ends_with_the_same_bits(
+    encoded: Path, uninterrupted: str, tmp_path: Path
+) -> None:
+    state = copy_of(encoded, tmp_path)
+    process = start(state, "run", "ci", *SLOWER, "--until", "pretrain")
+    wait_until(lambda: checkpoints(state), 120)
+    for pid in processes_on(state):  # what a stopped service or a batch job that has to go gets
+        os.kill(pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, output
+    assert "terminated; finished stages are kept" in output
+    assert "defect" not in output
+    wait_until(lambda: not processes_on(state), 30)
+    assert textmill(state, "run", "ci", *SLOWER, "--until", "pretrain").code == 0
+    assert ChainRun(state, 0, "").manifests("pretrain")[0].digest == uninterrupted
+    assert "resum" in (state / "logs" / "textmill.log").read_text()
+
+
+@needs_slurm
+def test_a_requeued_slurm_job_goes_on_to_the_same_bits(cluster: None, encoded: Path, uninterrupted: str, tmp_path: Path) -> None:
+    state = copy_of(encoded, tmp_path)
+    command = shlex.join([sys.executable, "-m", "flows", "run", "ci", *SLOWER, "--until", "pretrain"])
+    options = ("--parsable", "--requeue", "--cpus-per-task=2", f"--output={tmp_path}/job.log", "--open-mode=append")
+    submit = ["sbatch", *options, f"--chdir={ROOT}", f"--wrap={command}"]
+    job = subprocess.run(submit, env=environment(state), check=True, capture_output=True, text=True).stdout.strip()
+    wait_until(lambda: checkpoints(state), 120)
+    subprocess.run(["scontrol", "requeue", job], check=True)
+    wait_until(lambda: job not in said("squeue", "--noheader", "--format=%i"), 300)
+    assert "Restarts=1" in said("scontrol", "show", "job", job)
+    assert ChainRun(state, 0, "").manifests("pretrain")[0].digest == uninterrupted, (tmp_path / "job.log").read_text()
     assert "resum" in (state / "logs" / "textmill.log").read_text()
 
 
