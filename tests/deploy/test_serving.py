@@ -31,7 +31,7 @@ SPEC = DeploySpec(prompts=("the quick brown fox", "今天天气"), max_new_token
 def processes_of_this_test() -> list[int]:
     """Marked children, but for the Prefect server that all tests share."""
     marked = marked_processes(f"{os.getpid()}-")
-    return [pid for pid in marked if b"prefect.server" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in marked if b"flows.servers" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def await_true(condition, limit_s: float = 60.0):
