@@ -21,6 +21,7 @@ from typing import Any
 from deploy import scoring
 from deploy.serve import START_LIMIT_S, Server, ask_at, free_port, healthy, served
 from tasks.core.errors import RecipeError, StageError, TransientError
+from tasks.core.signals import ended_by_sigterm
 from tasks.core.site import Site, current_site
 from tasks.core.store import process_alive, process_identity, write_durably
 from tasks.core.tracking import RegisteredVersion, aliases, find_version, served_folder
@@ -83,7 +84,7 @@ def serve_foreground(site: Site, model: str, notify: Notify = lambda text: None)
         StageError: The server ended by itself.
     """
     port = site.serve_port or free_port(site.host)
-    with suppress(KeyboardInterrupt), _sigterm_is_ctrl_c():
+    with suppress(KeyboardInterrupt), ended_by_sigterm():
         while True:
             target = resolve(site, model)
             notify(f"starting {target} ...")
@@ -118,18 +119,6 @@ def _wait_until_moved(site: Site, model: str, target: Target, server: Server) ->
 
 def _number(target: Target) -> int | None:
     return target.version.version if target.version else None
-
-
-@contextmanager
-def _sigterm_is_ctrl_c() -> Iterator[None]:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def record_file(site: Site, model: str) -> Path:

@@ -37,7 +37,8 @@ class _Group(click.Group):
     """Turns the pipeline's errors into a message and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from tasks.core.errors import PipelineError, Terminated
+        from tasks.core.errors import PipelineError
+        from tasks.core.signals import Terminated
 
         try:
             return super().invoke(ctx)

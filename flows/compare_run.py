@@ -16,10 +16,10 @@ from rich.table import Table
 
 from flows.compare import load_comparison
 from flows.display import TerminalObserver, print_whole
-from flows.launch import ended_by_sigterm
 from flows.servers import prefect_api, wait_for_prefect
 from tasks.contracts import TuningComparison
 from tasks.core.run import watching
+from tasks.core.signals import ended_by_sigterm
 from tasks.core.site import current_site
 
 

@@ -5,10 +5,8 @@ raised leaves with its type, so that the exit code says what happened.
 """
 
 import json
-import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from importlib.metadata import version
 
 from rich.console import Console
@@ -22,8 +20,9 @@ from flows.runner import require_reach
 from flows.servers import prefect_api, wait_for_prefect
 from tasks.contracts import Deployment, ModelVersion
 from tasks.core.artifact import Artifact
-from tasks.core.errors import RecipeError, Terminated
+from tasks.core.errors import RecipeError
 from tasks.core.run import watching
+from tasks.core.signals import ended_by_sigterm
 from tasks.core.site import Site, current_site
 
 
@@ -70,20 +69,6 @@ def _run_flow(part: str, recipe: AnyRecipe, until: str | None, api_url: str) -> 
 
     wait_for_prefect(api_url)
     getattr(runs, "labelled" if isinstance(recipe, LabelledRecipe) else part)(recipe, until)
-
-
-@contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Lets SIGTERM end the body as Ctrl-C does; Prefect, which takes the signal while a flow runs, sends it again at its end."""
-
-    def end(number: int, frame: object) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _show_outcome(console: Console, site: Site, observer: TerminalObserver, recipe: AnyRecipe, keep_serving: bool) -> None:

@@ -1,4 +1,4 @@
-"""The five ways a run can fail, with the exit code of each, and how it is ended from outside.
+"""The five ways a run can fail, and the exit code each one gives.
 
 In: nothing. Out: exception types. Invariant: only `TransientError` is ever retried, and every message says what
 failed, the value, where it came from and what to do.
@@ -43,7 +43,3 @@ class TransientError(PipelineError):
     """Network, lock, preemption, a killed child: the only error that is retried."""
 
     exit_code = 6
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a run as Ctrl-C does."""
