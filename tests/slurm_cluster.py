@@ -12,6 +12,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from flows.servers import free_port
 from tests.chain import wait_until
 
 needs_slurm = pytest.mark.skipif(
@@ -45,12 +46,6 @@ PartitionName=cpu Nodes=ALL Default=YES State=UP
 """
 
 
-def _free_port() -> int:
-    with socket.socket() as some:
-        some.bind(("127.0.0.1", 0))
-        return int(some.getsockname()[1])
-
-
 def said(*command: str) -> str:
     """What a command prints."""
     return subprocess.run(command, capture_output=True, text=True).stdout
@@ -65,7 +60,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     key.chmod(0o600)
     host = socket.gethostname().partition(".")[0]
     conf = folder / "slurm.conf"
-    conf.write_text(_CONF.format(host=host, folder=folder, controller_port=_free_port(), node_port=_free_port()))
+    conf.write_text(
+        _CONF.format(host=host, folder=folder, controller_port=free_port("127.0.0.1"), node_port=free_port("127.0.0.1"))
+    )
     for name in ("controller", "node"):
         (folder / name).mkdir()
     files = {"key-file": key, "socket": folder / "munge.socket", "pid-file": folder / "munge.pid", "seed-file": folder / "seed"}

@@ -8,6 +8,7 @@ import time
 import fsspec
 import pytest
 
+from flows.servers import free_port
 from tasks.core.errors import RecipeError, TransientError
 from tasks.core.inputs import find_files
 from tasks.ingest import IngestSpec, ingest
@@ -22,15 +23,9 @@ ROOT = "s3://corpus/in"
 FILES = {"a.txt": "one", "sub/b.jsonl": '{"text": "二"}\n{"text": "three"}\n', "sub/deep/c.md": "four"}
 
 
-def free_port():
-    with socket.socket() as some:
-        some.bind(("127.0.0.1", 0))
-        return some.getsockname()[1]
-
-
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    port = free_port()
+    port = free_port("127.0.0.1")
     for name, value in {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ACCESS_KEY_ID": "someone",
