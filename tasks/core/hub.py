@@ -62,11 +62,12 @@ def hub_model(name: str, revision: str, suffixes: Sequence[str], elsewhere: str)
         elsewhere: What to set in the recipe where the hub cannot be asked.
 
     Raises:
-        RecipeError: This machine is told to be offline, and the model is not in the cache.
+        RecipeError: The hub has no such model or commit, or none for this account; or this machine is told to be offline, and
+            the model is not in the cache.
         TransientError: The hub could not be reached.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     remedy = (
         f"{name} is not in the hub's cache here and the hub cannot be asked; fetch it where there is a network "
@@ -74,7 +75,12 @@ def hub_model(name: str, revision: str, suffixes: Sequence[str], elsewhere: str)
     )
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=[f"*{suffix}" for suffix in suffixes]))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:  # a gated or private one is of the first kind
+        raise RecipeError(
+            f"the hub has no model {name} of commit {revision}, or not for this account (hf auth login): "
+            f"{one_line(str(error), 120)}"
+        ) from error
+    except OSError as error:  # those of huggingface_hub are
         if is_offline():
             raise RecipeError(f"HF_HUB_OFFLINE is set: {remedy}") from error
         raise TransientError(f"{remedy} ({one_line(str(error), 120)})") from error

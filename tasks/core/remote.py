@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from tasks.core.errors import RecipeError, TransientError
+from tasks.core.hub import is_offline
 
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ def list_remote(pattern: str) -> list[RemoteFile]:
     """Returns the files a URL, folder or glob stands for; hidden ones in a folder are passed over.
 
     Raises:
-        RecipeError: The store's library is missing, access is denied, or a file cannot be pinned.
+        RecipeError: The store's library is missing, access is denied, a file cannot be pinned, or the hub must not be asked.
         TransientError: The store does not answer.
     """
     system, path = _system(pattern)
@@ -65,6 +66,8 @@ def open_remote(url: str) -> BinaryIO:
 def _system(url: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
+    if url.startswith("hf://") and is_offline():  # asked all the same, it would say that there is no such file
+        raise RecipeError(f"HF_HUB_OFFLINE is set, and {url} lies on the hub: copy it to a local folder")
     try:
         system, path = url_to_fs(url)
     except (ImportError, ValueError) as error:

@@ -91,6 +91,11 @@ class RowSet(Spec):
             raise ValueError(f"a saved data set is one folder, not {len(self.paths)} paths; make each one a set of its own")
         return self
 
+    @property
+    def place(self) -> str:
+        """Where it lies, in words."""
+        return ", ".join(self.paths) if self.hub is None else f"{self.hub.dataset} of the hub"
+
     def pinned(self, site: Site) -> Self:
         """Fills in what the files' bytes are; the commit pins a data set of the hub."""
         if self.hub is not None or self.digest is not None:
@@ -107,7 +112,7 @@ def read_set(rows: RowSet, needed: Sequence[str]) -> Iterator[Any]:
     """Yields the rows of a set, files in the order of their names.
 
     Args:
-        needed: Columns that are read; JSON values come whole.
+        needed: Columns of tables that are read, none: all of them; JSON values come whole.
 
     Raises:
         ContractError: A table lacks a column that is needed, or a saved data set cannot be opened.
@@ -222,7 +227,7 @@ def _parquet(file: InputFile, needed: Sequence[str]) -> Iterator[Any]:
 
     with open_binary(file) as stream, pq.ParquetFile(stream) as table:
         require_columns(file.name, needed, table.schema_arrow.names)
-        for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=list(needed)):
+        for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=list(needed) or None):
             for number in range(batch.num_rows):
                 yield _row(batch.slice(number, 1))
 
@@ -237,7 +242,7 @@ def _row(batch: Any) -> Any:
 def _saved(rows: RowSet, needed: Sequence[str]) -> Iterator[Any]:
     data = open_saved(rows.paths[0], rows.saved_split)
     require_columns(rows.paths[0], needed, data.column_names)
-    yield from data.select_columns(list(needed))
+    yield from data.select_columns(list(needed)) if needed else data
 
 
 def open_saved(path: str, split: str) -> Any:

@@ -9,20 +9,23 @@ from collections.abc import Sequence
 from tasks.evaluation.choices import Choice
 from tasks.evaluation.label_plots import as_svg
 
-_MARKERS = "osD^vPX*<>hpd"
+_MARKERS = "osD^vPX*<>d"  # eleven: beside ten or twenty colours no pair comes twice
 
 
 def draw_tunings(choices: Sequence[Choice], criterion: str) -> str:
     """Returns the picture."""
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
+    colors = colormaps["tab10" if len(choices) <= 10 else "tab20"]
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for number, choice in enumerate(choices):
         row, marker = choice.row(), _MARKERS[number % len(_MARKERS)]
         bars = [[row.figure.mean - row.figure.low], [row.figure.high - row.figure.mean]]
+        style = {"fmt": marker, "color": colors(number % colors.N), "capsize": 3, "label": choice.label}
         for axes, place in zip(panels, (row.num_trained_parameters, row.seconds), strict=True):
-            axes.errorbar(place, row.figure.mean, yerr=bars, fmt=marker, capsize=3, color=f"C{number % 10}", label=choice.label)
+            axes.errorbar(place, row.figure.mean, yerr=bars, **style)
     panels[0].set(xscale="log", xlabel="weights trained")
     panels[1].set(xlabel="seconds of training", xlim=(0, None))
     for axes in panels:

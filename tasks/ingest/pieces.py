@@ -34,7 +34,6 @@ class Piece(NamedTuple):
     source: Any
     files: tuple[InputFile, ...]
     work: Path
-    cache: Path
 
     def file(self, what: str) -> Path:
         """Returns the file that holds `what` of this piece."""
@@ -63,7 +62,7 @@ class Piece(NamedTuple):
             TableWriter(self.file("documents.parquet"), DOCUMENTS | _WHERE) as documents,
             TableWriter(self.file("quarantine.parquet"), QUARANTINE | _WHERE) as quarantine,
         ):
-            for position, record in enumerate(read_records(self.source, self.files, self.cache), 1):
+            for position, record in enumerate(read_records(self.source, self.files), 1):
                 record = judged(self.source, record)
                 (documents if record.reason is None else quarantine).write(_row(self.source, position, record))
         write_durably(self.file("json"), json.dumps({"num_records": position, "files": stamps}))
@@ -84,11 +83,11 @@ def workers_for(pieces: Sequence[Piece], most: int) -> int:
     return min(most, 1 + sum(piece.num_bytes for piece in pieces) // _WORKER_BYTES)
 
 
-def cut(spec: IngestSpec, work: Path, cache: Path) -> list[Piece]:
+def cut(spec: IngestSpec, work: Path) -> list[Piece]:
     """Returns the pieces of all sources, in the order of their documents."""
     work.mkdir(exist_ok=True)
     batches = [(source, batch) for source in spec.sources for batch in _batches(source)]
-    return [Piece(number, source, tuple(batch), work, cache) for number, (source, batch) in enumerate(batches)]
+    return [Piece(number, source, tuple(batch), work) for number, (source, batch) in enumerate(batches)]
 
 
 def _batches(source: Any) -> Iterator[list[InputFile]]:

@@ -8,7 +8,6 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from tasks.core.inputs import InputFile
@@ -21,7 +20,7 @@ from tasks.ingest.rows import row_record
 from tasks.ingest.sources import FilesSource
 
 
-def read_records(source: Any, files: Sequence[InputFile], cache: Path) -> Iterator[Record]:
+def read_records(source: Any, files: Sequence[InputFile]) -> Iterator[Record]:
     """Yields every record of a source's files, or of its data set.
 
     Raises:
@@ -29,18 +28,18 @@ def read_records(source: Any, files: Sequence[InputFile], cache: Path) -> Iterat
         RecipeError: The hub has no such data set.
         ContractError: A saved data set cannot be opened, or lacks the split or the text column.
     """
-    for record in _records(source, files, cache):
+    for record in _records(source, files):
         known = INNER.get(record.format) if record.reason is None else None
         read = known(source, record) if known else record
         yield replace(read, text=restore_breaks(read.text)) if source.restore_breaks else read
 
 
-def _records(source: Any, files: Sequence[InputFile], cache: Path) -> Iterator[Record]:
+def _records(source: Any, files: Sequence[InputFile]) -> Iterator[Record]:
     if isinstance(source, FilesSource):
         for file in files:
             yield from _guarded(file, _file_records(source, file))
     else:
-        for number, row in enumerate(dataset_rows(source, cache), 1):
+        for number, row in enumerate(dataset_rows(source), 1):
             yield row_record(source, source.name, number, row)
 
 

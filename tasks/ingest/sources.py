@@ -4,6 +4,7 @@ In: names, paths, hub names. Out: specs whose identity holds contents and names,
 data set of the hub without a commit is refused, with the commit to paste where the hub can be asked.
 """
 
+import re
 from collections import Counter
 from typing import Annotated, Any, Literal, Self
 
@@ -137,7 +138,7 @@ def source_files(source: FilesSource | SavedSource) -> list[InputFile]:
 
 
 def _require_revision(source: HubSource) -> None:
-    if source.revision is not None and len(source.revision) == 40:
+    if re.fullmatch(r"[0-9a-f]{40}", source.revision or ""):
         return
     try:
         from huggingface_hub import HfApi

@@ -37,7 +37,7 @@ def ingest(spec: IngestSpec, *, ctx: StageContext) -> RawCorpus:
         ContractError: No record at all became a document, or a file changed while it was read.
         TransientError: The hub or a remote store could not be reached.
     """
-    pieces = cut(spec, ctx.dir / _WORK, ctx.site.root / "cache" / "datasets")
+    pieces = cut(spec, ctx.dir / _WORK)
     waiting = [piece for piece in pieces if not piece.is_done]
     for done in run_jobs(read_piece, waiting, workers_for(waiting, ctx.site.data_workers)):
         ctx.progress(len(pieces) - len(waiting) + done, len(pieces), "pieces")

@@ -1,15 +1,15 @@
 """Forms: instruction items as the world writes them become one list of messages.
 
-In: JSON objects in messages, alpaca, self-instruct, ShareGPT or prompt and response form, with or without tools. Out: an `Item`,
-or the reason why it is none. Invariant: a conversation ends with an answer that is not empty, and holds no slot left open.
+In: JSON objects, or rows of tables, in messages, alpaca, self-instruct, ShareGPT or prompt and response form, with or without
+tools. Out: an `Item`, or the reason why it is none. Invariants: a conversation ends with an answer that is not empty, and holds
+no slot left open; null is what is not there, as tables have it.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tasks.core.inputs import find_files
-from tasks.core.rows import Refused, object_of, read_objects
+from tasks.core.rows import Refused, object_of, read_set
 from tasks.core.text import text_safe
 from tasks.instructions.items import Item
 from tasks.instructions.sets import InstructionSet
@@ -25,9 +25,8 @@ _WRAPPED = re.compile(
 
 
 def read_values(one: InstructionSet) -> Iterator[tuple[int, Any]]:
-    """Yields the JSON values of a set, each instance apart, with the number of the value they come from."""
-    values = (value for file in find_files(one.paths) for value in read_objects(file, is_array=file.format == "json"))
-    for number, value in enumerate(values, 1):
+    """Yields the JSON values or rows of a set, each instance apart, with the number of the value they come from."""
+    for number, value in enumerate(read_set(one, ()), 1):
         yield from ((number, part) for part in _instances(value, number, one.name))
 
 
@@ -38,7 +37,7 @@ def _instances(value: Any, number: int, source: str) -> list[Any]:
     if not found or not all(isinstance(one, dict) for one in found):
         return [Refused("broken_turns")]
     name = _name(value.get("id")) or str(number)
-    shared = {"instruction": value.get("instruction"), "group": value.get("group", f"{source}/{name}")}
+    shared = {"instruction": value.get("instruction"), "group": value.get("group") or f"{source}/{name}"}
     ids = [name] if len(found) == 1 else [f"{name}/{place}" for place in range(1, len(found) + 1)]
     return [one | shared | {"id": id} for one, id in zip(found, ids, strict=True)]
 
@@ -54,7 +53,7 @@ def to_item(value: Any, number: int, source: str, form: str, slots: dict[str, st
     """
     messages = filled(conversation(value, form), slots)
     require_answered(messages)
-    keywords, match = value.get("keywords") or [], value.get("match", "any")
+    keywords, match = value.get("keywords") or [], value.get("match") or "any"
     if not isinstance(keywords, list) or not all(isinstance(word, str) and word.strip() for word in keywords):
         raise Refused("broken_keywords")
     if match not in ("any", "all"):
@@ -92,7 +91,7 @@ def opening(value: dict[str, Any], form: str) -> list[Turn]:
     Raises:
         Refused: With the reason that is counted.
     """
-    if form == "auto" and not any(key in value for key in _FORM_BY_KEY):
+    if form == "auto" and all(value.get(key) is None for key in _FORM_BY_KEY):
         return []
     return _asked(value, _form(value) if form == "auto" else form)
 
@@ -126,7 +125,7 @@ def filled(messages: Sequence[Message], slots: dict[str, str]) -> tuple[Message,
 
 def _form(value: dict[str, Any]) -> str:
     for key, form in _FORM_BY_KEY.items():
-        if key in value:
+        if value.get(key) is not None:
             return form
     raise Refused("unknown_form")
 
@@ -149,7 +148,8 @@ def _asked(value: dict[str, Any], form: str) -> list[Turn]:
 def _answered(value: dict[str, Any], form: str) -> list[Turn]:
     if form in ("messages", "sharegpt"):
         return []
-    answer = value.get("output") if form == "alpaca" else value.get("response", value.get("completion"))
+    keys = ("output",) if form == "alpaca" else ("response", "completion")
+    answer = next((value[key] for key in keys if value.get(key) is not None), None)
     return turns_of(answer) if _are_messages(answer) else [("assistant", answer)]
 
 
@@ -164,7 +164,7 @@ def _message_turn(turn: Any) -> Turn:
         Refused: It lacks role or content, or its weight asks for another loss than that on answers only.
     """
     role = _get(turn, "role")
-    if turn.get("loss_weight", role == "assistant") != (role == "assistant"):
+    if turn.get("loss_weight") not in (None, role == "assistant"):
         raise Refused("loss_weights")
     if not turn.get("tool_calls"):
         return role, _get(turn, "content")

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 
 from tasks.contracts import Preferences, Split
 from tasks.core.errors import ContractError
-from tasks.core.inputs import check_unchanged, find_files
 from tasks.core.rows import Refused
 from tasks.core.splits import split_groups
 from tasks.core.stage import DISK, StageContext, stage
@@ -21,7 +20,7 @@ from tasks.instructions.pairs import Preference, to_pair, to_verdict
 from tasks.instructions.sets import InstructionSet, PreferencesSpec
 
 
-@stage(version=1, name="preferences", retry=DISK)
+@stage(version=2, name="preferences", retry=DISK)
 def read_preferences(spec: PreferencesSpec, *, ctx: StageContext) -> Preferences:
     """Reads every set, drops what cannot be used with its reason, and splits the rest.
 
@@ -34,7 +33,7 @@ def read_preferences(spec: PreferencesSpec, *, ctx: StageContext) -> Preferences
     reader.apart.keep_out([*(one.item for one in heldout), *_kept_out(spec)])
     kept = reader.decided(reader.read(spec.train))
     for one in (*spec.train, *spec.heldout, *spec.keep_out):
-        check_unchanged(f"set {one.name}", one.digest, find_files(one.paths), ctx.site)
+        one.require_unchanged(ctx.site)
     if not kept:
         raise ContractError(
             f"no {spec.kind} training item is left of {reader.num_seen} items: {dict(+reader.dropped)}; mend the sets, or kind"
@@ -111,4 +110,4 @@ def _kept_out(spec: PreferencesSpec) -> Iterator[Item]:
             num_found += 1
             yield item
         if not num_found:
-            raise ContractError(f"set {one.name} holds no conversation to keep out: {', '.join(one.paths)}; mend or remove it")
+            raise ContractError(f"set {one.name} holds no conversation to keep out: {one.place}; mend or remove it")

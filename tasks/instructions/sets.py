@@ -11,19 +11,16 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from tasks.core.artifact import Spec
-from tasks.core.inputs import find_files, pin
 from tasks.core.overlap import OverlapRules
+from tasks.core.rows import RowSet
 from tasks.core.site import Site
 
 Form = Literal["auto", "messages", "alpaca", "sharegpt", "prompt_response"]
 
 
-class InstructionSet(Spec):
-    """Files of instruction items: JSON (one array) or JSON Lines, also .gz or .zst; alpaca reads self-instruct too."""
+class InstructionSet(RowSet):
+    """Instruction items: JSON (one array), JSON Lines, tables, data sets saved or of the hub; alpaca reads self-instruct too."""
 
-    name: Annotated[str, Field(description="Name of the set; starts the ids of its items.", pattern=r"^[A-Za-z0-9][\w.-]{0,63}$")]
-    paths: Annotated[tuple[str, ...], Field(min_length=1, description="Files, folders and globs.")]
-    licence: Annotated[str, Field(min_length=1, description="Licence of the set.")]
     form: Annotated[Form, Field(description="Form of the items; auto: by their keys.")] = "auto"
     weight: Annotated[
         float | None,
@@ -33,7 +30,6 @@ class InstructionSet(Spec):
             "weights; none: as large as it is.",
         ),
     ] = None
-    digest: Annotated[str | None, Field(description="Filled in by the pipeline: what the files' bytes are.")] = None
 
 
 class InstructionsSpec(Spec):
@@ -158,12 +154,8 @@ def _require_names(sets: Sequence[InstructionSet]) -> None:
 
 
 def _pinned(spec: Spec, parts: Sequence[str], site: Site) -> dict[str, Any]:
-    return {part: tuple(_pin(one, site) for one in getattr(spec, part)) for part in parts}
+    return {part: tuple(one.pinned(site) for one in getattr(spec, part)) for part in parts}
 
 
 def _without_paths(spec: Spec, parts: Sequence[str]) -> dict[str, Any]:
     return spec.model_dump(mode="json", exclude={part: {"__all__": {"paths"}} for part in parts})
-
-
-def _pin(one: InstructionSet, site: Site) -> InstructionSet:
-    return one.model_copy(update={"digest": pin(find_files(one.paths), site)}) if one.digest is None else one

@@ -12,7 +12,6 @@ from dataclasses import replace
 
 from tasks.contracts import Conversations, Split
 from tasks.core.errors import ContractError
-from tasks.core.inputs import check_unchanged, find_files
 from tasks.core.rows import Refused
 from tasks.core.splits import split_groups
 from tasks.core.stage import DISK, StageContext, stage
@@ -23,7 +22,7 @@ from tasks.instructions.sets import InstructionSet, InstructionsSpec
 from tasks.instructions.turns import Message
 
 
-@stage(version=3, name="instructions", retry=DISK)
+@stage(version=4, name="instructions", retry=DISK)
 def read_conversations(spec: InstructionsSpec, *, ctx: StageContext) -> Conversations:
     """Reads every set, drops what cannot be used with its reason, and splits the rest.
 
@@ -35,7 +34,7 @@ def read_conversations(spec: InstructionsSpec, *, ctx: StageContext) -> Conversa
     reader.apart.keep_out(heldout)
     kept = list(reader.items(spec.train))
     for one in (*spec.train, *spec.heldout):
-        check_unchanged(f"set {one.name}", one.digest, find_files(one.paths), ctx.site)
+        one.require_unchanged(ctx.site)
     if not kept:
         raise ContractError(f"no training conversation is left of {reader.num_seen} items: {dict(reader.dropped)}")
     shares: list[tuple[Split, float]] = [("validation", spec.validation_share)]

@@ -47,7 +47,7 @@ class LoraSpec(Method):
         import torch
         from peft import get_peft_model
 
-        from tasks.tuning.low_rank import as_peft_does, use_fewer_passes
+        from tasks.tuning.fewer_passes import as_peft_does, use_fewer_passes
 
         self._check(model)
         torch.manual_seed(seed)

@@ -49,6 +49,38 @@ FORMS = [
 ]
 
 
+def test_rows_of_tables_and_data_sets_are_items_as_json_is(site, tmp_path):
+    """A table has every column in every row, so what an item lacks is null there; group and words stand in both."""
+    import datasets
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    two = [
+        {"instruction": "Q6", "instances": [{"input": "a", "output": "A6"}, {"input": "b", "output": "A7"}]},
+        {"instruction": "Q8", "output": "A8", "keywords": ["A8"], "group": "g"},
+        {"messages": [{"role": "user", "content": "Q9"}, {"role": "assistant", "content": "A9"}]},
+        {"conversations": [{"from": "human", "value": "Q3"}, {"from": "gpt", "value": "A3"}]},
+        {"prompt": "Q4", "completion": "A4"},
+    ]
+    pq.write_table(pa.Table.from_pylist(two, schema=_schema(two)), tmp_path / "train.parquet")
+    datasets.Dataset.from_parquet(str(tmp_path / "train.parquet"), cache_dir=str(tmp_path)).save_to_disk(tmp_path / "saved")
+    wanted = lines(build(site, tmp_path, two))
+    assert len(wanted) == 6
+    assert len({row["group"] for row in wanted}) == 5
+    assert lines(read_conversations.build(spec_of(tmp_path / "train.parquet"), site=site)) == wanted
+    saved = {"name": "train", "licence": "MIT", "paths": [str(tmp_path / "saved")], "format": "saved"}
+    assert lines(read_conversations.build(InstructionsSpec.model_validate({"train": [saved]}), site=site)) == wanted
+    (tmp_path / "t.csv").write_text("instruction,input,output\nQ2,more,A2\n", encoding="utf-8")
+    (row,) = lines(read_conversations.build(spec_of(tmp_path / "t.csv"), site=site))
+    assert row["messages"] == [{"role": "user", "content": "Q2\nmore"}, {"role": "assistant", "content": "A2"}]
+
+
+def _schema(rows):
+    import pyarrow as pa
+
+    return pa.unify_schemas([pa.Table.from_pylist([row]).schema for row in rows])
+
+
 def test_every_form_becomes_messages(site, tmp_path):
     found = {row["id"]: row["messages"] for row in lines(build(site, tmp_path, FORMS))}
     assert found["train/1"] == FORMS[0]["messages"]

@@ -1,0 +1,40 @@
+"""`python -m tests.flows.hub_questions COMMIT FILE QUESTION...`: what the hub of `test_hub` does not have, asked for.
+
+In: the hub's commit, beginnings of questions. Out: a JSON file with class and words of each error, by question. Invariant: a
+process of its own, since the hub's libraries read where it is once.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tasks.core.hub import HubRows, hub_model, hub_rows
+from tasks.core.inputs import find_files
+
+
+def _rows(dataset: str, **more: str) -> Any:
+    return lambda: list(hub_rows(HubRows.model_validate({"dataset": dataset, "revision": commit} | more), print))
+
+
+def _error(ask: Callable[[], Any]) -> tuple[str, str]:
+    try:
+        return "none", str(ask())
+    except Exception as error:
+        return type(error).__name__, str(error)
+
+
+if __name__ == "__main__":
+    commit, another = sys.argv[1], "d" * 40
+    questions: dict[str, Callable[[], Any]] = {
+        "model: another name": lambda: hub_model("some/other", commit, [".json"], "source.kind to folder"),
+        "model: another commit": lambda: hub_model("some/tiny", another, [".json"], "source.kind to folder"),
+        "model: gated": lambda: hub_model("some/gated", commit, [".json"], "source.kind to folder"),
+        "rows: another name": _rows("some/other"),
+        "rows: another commit": _rows("some/texts", revision=another),
+        "rows: another split": _rows("some/texts", split="dev"),
+        "files: another name": lambda: find_files(["hf://datasets/some/other/x"]),
+    }
+    found = {question: _error(ask) for question, ask in questions.items() if question.startswith(tuple(sys.argv[3:]))}
+    Path(sys.argv[2]).write_text(json.dumps(found), encoding="utf-8")
