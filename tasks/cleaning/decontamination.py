@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field
 
 from tasks.cleaning.deduplication import DOCUMENTS
-from tasks.cleaning.references import ReferenceFiles, read_references
+from tasks.cleaning.references import ReferenceSet, read_references
 from tasks.contracts import SPLITS, CleanCorpus, Conversations
 from tasks.core.artifact import Spec
 from tasks.core.errors import ContractError
@@ -44,7 +44,7 @@ class DecontaminateSpec(Spec):
     ]
     overlap: Annotated[OverlapRules, Field(description="What counts as holding an item.")] = OverlapRules()
     references: Annotated[
-        tuple[ReferenceFiles, ...], Field(description="Texts to keep out beside the held-out conversations, e.g. benchmarks.")
+        tuple[ReferenceSet, ...], Field(description="Texts to keep out beside the held-out conversations, e.g. benchmarks.")
     ] = ()
 
     def pinned(self, site: Site) -> Self:
@@ -70,7 +70,7 @@ class _Piece(NamedTuple):
         return self.work / f"{self.number:06d}.parquet"
 
 
-@stage(version=2, retry=DISK, packages=("numpy", "pyarrow"))
+@stage(version=3, retry=DISK, packages=("numpy", "pyarrow"))
 def decontaminate(
     spec: DecontaminateSpec, corpus: CleanCorpus, conversations: Conversations, *, ctx: StageContext
 ) -> CleanCorpus:

@@ -15,12 +15,11 @@ from pydantic import Field
 
 from tasks.cleaning.base import Language
 from tasks.cleaning.language import identify
-from tasks.cleaning.references import ReferenceFiles, read_items
+from tasks.cleaning.references import ReferenceSet, read_items
 from tasks.cleaning.scorer import NUM_FOLDS
 from tasks.contracts import CleanCorpus
 from tasks.core.artifact import Spec
 from tasks.core.errors import ContractError, RecipeError
-from tasks.core.inputs import check_unchanged, find_files
 from tasks.core.site import Site
 from tasks.core.tables import read_rows
 
@@ -32,7 +31,7 @@ class Examples(Spec):
     """Where examples of one class come from."""
 
     sources: Annotated[tuple[str, ...], Field(description="Sources of the corpus, by name.")] = ()
-    files: Annotated[tuple[ReferenceFiles, ...], Field(description="JSON Lines files of texts that are not in the corpus.")] = ()
+    files: Annotated[tuple[ReferenceSet, ...], Field(description="Sets of texts that are not in the corpus.")] = ()
 
     def pinned(self, site: Site) -> Self:
         """Fills in what the files' bytes are.
@@ -132,11 +131,11 @@ def _of_corpus(corpus: CleanCorpus, good: Sequence[str], other: Sequence[str]) -
 
 def _of_files(examples: Examples, is_good: bool, site: Site) -> Iterator[Iterator[Example]]:
     for one in examples.files:
-        check_unchanged(f"examples {one.name}", one.digest, find_files(one.paths), site)
+        one.require_unchanged(site)
         yield _of_file(one, is_good)
 
 
-def _of_file(one: ReferenceFiles, is_good: bool) -> Iterator[Example]:
+def _of_file(one: ReferenceSet, is_good: bool) -> Iterator[Example]:
     for item in read_items(one):
         text = item.texts[0]
         lang, _ = identify(text, _LANGUAGES)

@@ -1,47 +1,46 @@
-"""References: the held-out items that must not stand in the corpus, from conversations and from files the recipe names.
+"""References: the held-out items that must not stand in the corpus, from conversations and from sets the recipe names.
 
-In: `Conversations` and JSON Lines files. Out: reference items. Invariants: a reference that is empty or cannot be read is an
-error, since it would find nothing and look like a clean corpus; files are pinned by content.
+In: `Conversations`, and rows of files or of the hub. Out: reference items. Invariants: a reference that is empty or cannot be
+read is an error, since it would find nothing and look like a clean corpus; files are pinned by content.
 """
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from tasks.contracts import Conversations
-from tasks.core.artifact import Spec
 from tasks.core.errors import ContractError
-from tasks.core.inputs import InputFile, check_unchanged, find_files, pin, read_lines
 from tasks.core.overlap import ReferenceItem
+from tasks.core.rows import Refused, RowSet, object_of, read_set
 from tasks.core.site import Site
 
-_MAX_LINE_BYTES = 20_000_000
 
+class ReferenceSet(RowSet):
+    """Further texts to keep out of the corpus, such as a benchmark: an item a row."""
 
-class ReferenceFiles(Spec):
-    """Further texts to keep out of the corpus: JSON Lines, also .gz or .zst, one item a line."""
-
-    name: Annotated[str, Field(description="Name of the set; starts the ids of its items.", pattern=r"^[A-Za-z0-9][\w.-]{0,63}$")]
-    paths: Annotated[tuple[str, ...], Field(min_length=1, description="Files, folders and globs.")]
-    text_key: Annotated[str, Field(min_length=1, description="Key of the text in each line.")] = "text"
-    digest: Annotated[str | None, Field(description="Filled in by the pipeline: what the files' bytes are.")] = None
-
-    def pinned(self, site: Site) -> Self:
-        """Fills in what the files' bytes are."""
-        return self.model_copy(update={"digest": pin(find_files(self.paths), site)}) if self.digest is None else self
+    licence: Annotated[str, Field(min_length=1, description="Licence of the set; none of its texts is kept.")] = "not stated"
+    text_column: Annotated[str, Field(min_length=1, description="Column of the text, e.g. the question.")] = "text"
+    answer_column: Annotated[
+        str | None, Field(description="Column of the answer, which is looked for word for word; none: the text has no answer.")
+    ] = None
 
     def identity(self) -> dict[str, Any]:
         """Returns contents and settings; never where files lie."""
         return self.model_dump(mode="json", exclude={"paths"})
 
+    @property
+    def columns(self) -> list[str]:
+        """The columns that are read."""
+        return [self.text_column, *([self.answer_column] if self.answer_column is not None else [])]
 
-def read_references(conversations: Conversations, files: Sequence[ReferenceFiles], site: Site) -> list[ReferenceItem]:
+
+def read_references(conversations: Conversations, sets: Sequence[ReferenceSet], site: Site) -> list[ReferenceItem]:
     """Reads every held-out item.
 
     Raises:
-        ContractError: There is no held-out conversation, or a file is empty, cannot be read, or changed since it was pinned.
+        ContractError: There is no held-out conversation, or a set is empty, cannot be read, or changed since it was pinned.
     """
     items = list(_heldout(conversations))
     if not items:
@@ -49,11 +48,11 @@ def read_references(conversations: Conversations, files: Sequence[ReferenceFiles
             f"{conversations.address} has no held-out item, so nothing could be found in the corpus; "
             "name a held-out set under instructions.heldout"
         )
-    for one in files:
+    for one in sets:
         found = list(read_items(one))
-        check_unchanged(f"reference {one.name}", one.digest, find_files(one.paths), site)
+        one.require_unchanged(site)
         if not found:
-            raise ContractError(f"reference {one.name} holds no item: {', '.join(one.paths)}; mend or remove it in the recipe")
+            raise ContractError(f"reference {one.name} holds no item: {one.place}; mend or remove it in the recipe")
         items += found
     return items
 
@@ -66,28 +65,24 @@ def _heldout(conversations: Conversations) -> Iterator[ReferenceItem]:
                 yield ReferenceItem(row["id"], row["source"], said, row["messages"][-1]["content"])
 
 
-def read_items(one: ReferenceFiles) -> Iterator[ReferenceItem]:
-    """Yields the items of files.
+def read_items(one: ReferenceSet) -> Iterator[ReferenceItem]:
+    """Yields the items of a set.
 
     Raises:
-        ContractError: A line cannot be read.
+        ContractError: A row cannot be read.
     """
-    for file in find_files(one.paths):
-        yield from _items(one, file)
+    for number, value in enumerate(read_set(one, one.columns), 1):
+        try:
+            texts = [_text(object_of(value, "no object"), column) for column in one.columns]
+        except Refused as reason:
+            raise ContractError(
+                f"row {number} of reference {one.name} ({one.place}) cannot be read: {reason}; mend it or the columns"
+            ) from None
+        yield ReferenceItem(f"{one.name}/{number}", one.name, tuple(texts), None if one.answer_column is None else texts[-1])
 
 
-def _items(one: ReferenceFiles, file: InputFile) -> Iterator[ReferenceItem]:
-    for line in read_lines(file, _MAX_LINE_BYTES):
-        if line.data is None or line.data.strip():
-            yield ReferenceItem(f"{one.name}/{file.name}:{line.number}", one.name, (_text(one, file, line.number, line.data),))
-
-
-def _text(one: ReferenceFiles, file: InputFile, number: int, data: bytes | None) -> str:
-    try:
-        text = json.loads(data or b"")[one.text_key]
-        if isinstance(text, str) and text.strip():
-            return text
-        why = f"{one.text_key!r} is no text"
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        why = f"{type(error).__name__}: {error}"
-    raise ContractError(f"line {number} of {file.name} in reference {one.name} cannot be read ({why}); mend the file or text_key")
+def _text(row: dict[str, Any], column: str) -> str:
+    text = row.get(column)
+    if isinstance(text, str) and text.strip():
+        return text
+    raise Refused(f"its {column!r} is no text")

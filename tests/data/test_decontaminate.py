@@ -96,8 +96,8 @@ def test_lengths_are_the_recipes(site, tmp_path, corpus):
 def test_a_reference_file_is_searched_too_and_pinned(site, tmp_path, corpus):
     text = next(row["text"] for row in documents(corpus) if row["id"] == "test/011")
     path = write_jsonl(tmp_path / "bench.jsonl", [{"question": text[:200]}])
-    reference = {"name": "bench", "paths": [str(path)], "text_key": "question"}
-    assert ("test/011", "bench/bench.jsonl:1", "ngram") in evidence(build(site, tmp_path, corpus, references=[reference]))
+    reference = {"name": "bench", "paths": [str(path)], "text_column": "question"}
+    assert ("test/011", "bench/1", "ngram") in evidence(build(site, tmp_path, corpus, references=[reference]))
     spec = DecontaminateSpec.model_validate(SPEC | {"references": [reference]}).pinned(site)
     assert spec.references[0].digest
     assert str(tmp_path) not in json.dumps(spec.identity())
@@ -107,10 +107,13 @@ def test_a_reference_file_is_searched_too_and_pinned(site, tmp_path, corpus):
     ("content", "message"),
     [
         ("", r"reference bench holds no item: .*mend or remove it"),
-        ('{"text": "fine"}\n{"other": 1}\n', r"line 2 of bench\.jsonl in reference bench cannot be read \(KeyError"),
-        ("{broken\n", r"line 1 of bench\.jsonl"),
+        (
+            '{"text": "fine"}\n{"other": 1}\n',
+            r"row 2 of reference bench \(.*bench\.jsonl\) cannot be read: its 'text' is no text",
+        ),
+        ("{broken\n", r"row 1 of reference bench .*: broken_json"),
         ('{"text": 3}\n', r"'text' is no text"),
-        ("[]\n", r"line 1 of bench\.jsonl"),
+        ("[]\n", r"row 1 of reference bench .*: no object"),
     ],
 )
 def test_a_reference_that_cannot_be_read_is_an_error(site, tmp_path, corpus, content, message):
@@ -118,6 +121,26 @@ def test_a_reference_that_cannot_be_read_is_an_error(site, tmp_path, corpus, con
     path.write_text(content, encoding="utf-8")
     with pytest.raises(ContractError, match=message):
         build(site, tmp_path, corpus, references=[{"name": "bench", "paths": [str(path)]}])
+
+
+def test_a_reference_may_be_a_table_and_have_answers(site, tmp_path, corpus):
+    """A question that the corpus does not have, whose answer stands in it word for word."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text = next(row["text"] for row in documents(corpus) if row["id"] == "test/011")
+    asked = {
+        "question": "What does nobody in this corpus ask, in so many words?",
+        "answer": " ".join(text.split()[:10]),
+        "choices": ["a", "b"],
+    }
+    pq.write_table(pa.Table.from_pylist([asked]), tmp_path / "bench.parquet")
+    reference = {"name": "bench", "paths": [str(tmp_path / "bench.parquet")], "text_column": "question"}
+    assert "bench/1" not in {item for _, item, _ in evidence(build(site, tmp_path, corpus, references=[reference]))}
+    answered = evidence(build(site, tmp_path, corpus, references=[reference | {"answer_column": "answer"}]))
+    assert ("test/011", "bench/1", "answer") in answered
+    with pytest.raises(ContractError, match=r"bench\.parquet has no column 'text', only question, answer, choices"):
+        build(site, tmp_path, corpus, references=[reference | {"text_column": "text"}])
 
 
 def test_an_empty_reference_is_an_error(site, tmp_path, corpus):
