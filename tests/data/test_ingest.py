@@ -306,7 +306,7 @@ def test_workers_and_order_change_nothing(site, tmp_path, monkeypatch):
         for workers, order in orders.items()
     ]
     spec = IngestSpec(sources=(source(*paths, tmp_path / "z.parquet"),))
-    cut = pieces.cut(spec, tmp_path / "work", tmp_path)
+    cut = pieces.cut(spec, tmp_path / "work")
     assert len(cut) > 8, "the test must be about many pieces"
     assert pieces.workers_for(cut, 2) == 2
     assert made[0].digest == made[1].digest
@@ -335,7 +335,7 @@ def test_a_large_file_of_lines_is_read_in_parts(site, tmp_path, monkeypatch, end
     whole = read(site.model_copy(update={"state_dir": tmp_path / "whole"}), path)
     monkeypatch.setattr(pieces, "_PIECE_BYTES", 300)
     monkeypatch.setattr(pieces, "_WORKER_BYTES", 300)
-    cut = pieces.cut(IngestSpec(sources=(source(path),)), tmp_path / "work", tmp_path)
+    cut = pieces.cut(IngestSpec(sources=(source(path),)), tmp_path / "work")
     spans = [piece.files[0].span for piece in cut]
     assert len(spans) > 6
     assert [end for _, end in spans] == [first for first, _ in spans[1:]] + [path.stat().st_size]
@@ -349,9 +349,7 @@ def test_few_bytes_start_no_process(tmp_path):
     from tasks.ingest import pieces
 
     put(tmp_path / "in", a_dot_txt="one", b_dot_txt="two")
-    cut = pieces.cut(
-        IngestSpec(sources=(source(tmp_path / "in"), source(tmp_path / "in", name="again"))), tmp_path / "w", tmp_path
-    )
+    cut = pieces.cut(IngestSpec(sources=(source(tmp_path / "in"), source(tmp_path / "in", name="again"))), tmp_path / "w")
     assert (len(cut), pieces.workers_for(cut, 8)) == (2, 1)
 
 
@@ -359,7 +357,7 @@ def test_a_piece_that_is_done_is_not_read_again_unless_its_file_changed(site, tm
     from tasks.ingest import pieces
 
     folder = put(tmp_path / "in", a_dot_txt="one")
-    (piece,) = pieces.cut(IngestSpec(sources=(source(folder),)), tmp_path / "work", tmp_path)
+    (piece,) = pieces.cut(IngestSpec(sources=(source(folder),)), tmp_path / "work")
     assert not piece.is_done
     piece.read()
     assert (piece.is_done, piece.num_records) == (True, 1)
