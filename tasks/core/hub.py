@@ -16,10 +16,13 @@ from tasks.core.errors import RecipeError, TransientError
 from tasks.core.text import one_line
 
 
+DatasetName = Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$", description="Name on the hub, e.g. nyu-mll/glue.")]
+
+
 class HubRows(Spec):
     """A split of a data set of the Hugging Face hub, pinned to a commit."""
 
-    dataset: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$", description="Name on the hub, e.g. nyu-mll/glue.")]
+    dataset: DatasetName
     config: Annotated[str | None, Field(description="Configuration of the data set.")] = None
     split: Annotated[str, Field(min_length=1, description="Split to read.")] = "train"
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$", description="Commit (40 hexadecimal digits): a branch may move.")]

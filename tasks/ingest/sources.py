@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from tasks.core.artifact import AS_JSON, Spec
 from tasks.core.errors import RecipeError
+from tasks.core.hub import DatasetName
 from tasks.core.inputs import InputFile, find_files, pin
 from tasks.core.site import Site
 from tasks.core.text import one_line
@@ -89,7 +90,7 @@ class HubSource(_Source):
     """A data set of the Hugging Face hub, pinned to a commit."""
 
     kind: Literal["hub"]
-    dataset: Annotated[str, Field(description="Name on the hub, e.g. HuggingFaceFW/fineweb-2.")]
+    dataset: DatasetName
     config: Annotated[str | None, Field(description="Configuration of the data set.")] = None
     split: Annotated[str, Field(description="Split to read.")] = "train"
     revision: Annotated[str | None, Field(description="Commit (40 hexadecimal digits): a branch may move.")] = None
