@@ -15,7 +15,6 @@ from tasks.core.artifact import Spec
 from tasks.core.errors import RecipeError, TransientError
 from tasks.core.text import one_line
 
-
 DatasetName = Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$", description="Name on the hub, e.g. nyu-mll/glue.")]
 
 
