@@ -6,13 +6,11 @@ losses and gradients are those of the modules up to rounding, under autocast too
 format than fp32 and that of the products, its own forward pass runs.
 
 For each update peft makes three tensors of the layer's size (the product, the scaled product, the sum) and two for gradients; a
-norm makes as many. On CPUs that costs as much as a third of the products with frozen weights. A frozen weight is cast once, not
-in each pass: autograd holds the cast weights of all layers to the end of a forward pass as it is.
+norm makes as many. On CPUs that costs as much as a third of the products with frozen weights.
 
 Shapes: N positions, I inputs, O outputs, R rank, W width.
 """
 
-import weakref
 from functools import partial
 from typing import Any
 
@@ -69,30 +67,11 @@ class _RootMeanSquareNorm(torch.autograd.Function):
         return grad_x.mul_(inverse).addcmul_(x, along_x.mul_(inverse.pow(3)).div_(-x.shape[-1])), None, None, None
 
 
-class _CastOnce:
-    """A frozen weight in the number format of products.
-
-    The copy is kept while the layer holds the very weight it was made for: of a sharded one each pass gathers another.
-    """
-
-    def __init__(self, weight: Tensor) -> None:
-        self._weight = weakref.ref(weight)  # a strong one would keep what sharding sets free
-        self._copy: Tensor | None = None
-
-    def __call__(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
-        if weight.dtype == dtype or weight is not self._weight():
-            return weight.to(dtype)
-        if self._copy is None or (self._copy.dtype, self._copy.device) != (dtype, weight.device):
-            self._copy = weight.detach().to(dtype)
-        return self._copy
-
-
 def use_fewer_passes(adapted: Any) -> None:
     """Lets plain adapters on linear layers, and frozen norms, be computed in fewer passes from now on."""
     for module in adapted.modules():
         if type(module) is Linear and type(module.get_base_layer()) is torch.nn.Linear and _is_plain(module):
-            cast_base = _CastOnce(module.get_base_layer().weight)
-            module.forward = partial(_linear, module, module.forward, cast_base)
+            module.forward = partial(_linear, module, module.forward)
         elif _is_frozen_norm(module):
             module.forward = partial(_norm, module, module.forward)
 
@@ -122,7 +101,7 @@ def _is_frozen_norm(module: Any) -> bool:
         return torch.allclose(module(example), _norm(module, module.forward, example), rtol=_TOLERANCE, atol=_TOLERANCE)
 
 
-def _linear(layer: Any, own: Any, cast_base: _CastOnce, x: Tensor, *arguments: Any, **options: Any) -> Tensor:
+def _linear(layer: Any, own: Any, x: Tensor, *arguments: Any, **options: Any) -> Tensor:
     (name,) = layer.lora_A
     base, a_RI, b_OR = layer.get_base_layer(), layer.lora_A[name].weight, layer.lora_B[name].weight
     is_dropped = layer.training and isinstance(layer.lora_dropout[name], torch.nn.Dropout)
@@ -132,7 +111,7 @@ def _linear(layer: Any, own: Any, cast_base: _CastOnce, x: Tensor, *arguments: A
     if torch.compiler.is_compiling() or not (is_plain and is_known):
         return own(x, *arguments, **options)  # type: ignore[no-any-return]
     bias_O = None if base.bias is None else base.bias.to(dtype)
-    cast = (x.to(dtype), cast_base(base.weight, dtype), a_RI.to(dtype), b_OR.to(dtype))
+    cast = (tensor.to(dtype) for tensor in (x, base.weight, a_RI, b_OR))
     return _Updated.apply(*cast, bias_O, layer.scaling[name])  # type: ignore[no-untyped-call, no-any-return]
 
 

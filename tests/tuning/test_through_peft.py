@@ -126,29 +126,6 @@ def test_fewer_passes_under_autocast_are_as_near_to_fp32_as_those_of_peft(family
         assert (few_slopes - exact).norm() < 1.1 * (plain_slopes - exact).norm() < 0.01 * exact.norm()
 
 
-def test_a_frozen_weight_is_cast_once_and_one_that_was_gathered_anew_in_each_pass() -> None:
-    from tasks.modeling.precision import autocast
-
-    prepared = LoraSpec(kind="lora", rank=2).prepare(tiny("llama"), 0)
-    layer = prepared.model.model.layers[0].mlp.down_proj
-    base, x = layer.get_base_layer(), torch.randn(3, layer.in_features)
-
-    def multiplied_by() -> torch.Tensor:
-        with autocast(torch.device("cpu"), "bf16"):
-            weight: torch.Tensor = layer(x).grad_fn.saved_tensors[1]
-        assert weight.dtype == torch.bfloat16
-        assert torch.equal(weight, base.weight.to(torch.bfloat16))
-        return weight
-
-    assert multiplied_by().data_ptr() == multiplied_by().data_ptr()
-    gathered = [torch.nn.Parameter(torch.randn_like(base.weight), requires_grad=False) for _ in range(2)]
-    seen = []
-    for weight in gathered:
-        base.weight = weight
-        seen.append(multiplied_by())
-    assert not torch.equal(*seen)
-
-
 @pytest.mark.parametrize("name", ["pissa", "pissa-rslora"])
 def test_pissa_starts_at_the_base_within_rounding_and_is_kept_as_plain_lora(name: str, tmp_path: Path) -> None:
     from peft import PeftModel
