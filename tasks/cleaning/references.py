@@ -13,7 +13,7 @@ from pydantic import Field
 from tasks.contracts import Conversations
 from tasks.core.errors import ContractError
 from tasks.core.overlap import ReferenceItem
-from tasks.core.rows import Refused, RowSet, object_of, read_set
+from tasks.core.rows import Refused, RowSet, object_of, read_placed
 from tasks.core.site import Site
 
 
@@ -71,14 +71,14 @@ def read_items(one: ReferenceSet) -> Iterator[ReferenceItem]:
     Raises:
         ContractError: A row cannot be read.
     """
-    for number, value in enumerate(read_set(one, one.columns), 1):
+    for place, value in read_placed(one, one.columns):
         try:
             texts = [_text(object_of(value, "no object"), column) for column in one.columns]
         except Refused as reason:
             raise ContractError(
-                f"row {number} of reference {one.name} ({one.place}) cannot be read: {reason}; mend it or the columns"
+                f"{place} of reference {one.name} cannot be read: {reason}; mend it, or name its columns in the recipe"
             ) from None
-        yield ReferenceItem(f"{one.name}/{number}", one.name, tuple(texts), None if one.answer_column is None else texts[-1])
+        yield ReferenceItem(f"{one.name}/{place}", one.name, tuple(texts), None if one.answer_column is None else texts[-1])
 
 
 def _text(row: dict[str, Any], column: str) -> str:

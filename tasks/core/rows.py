@@ -111,6 +111,14 @@ class RowSet(Spec):
 def read_set(rows: RowSet, needed: Sequence[str]) -> Iterator[Any]:
     """Yields the rows of a set, files in the order of their names.
 
+    Args and errors: those of `read_placed`.
+    """
+    return (value for _, value in read_placed(rows, needed))
+
+
+def read_placed(rows: RowSet, needed: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Yields the rows of a set, each with where it stands: its number, after the file's name where there are files.
+
     Args:
         needed: Columns of tables that are read, none: all of them; JSON values come whole.
 
@@ -119,12 +127,16 @@ def read_set(rows: RowSet, needed: Sequence[str]) -> Iterator[Any]:
         RecipeError, TransientError: The hub has no such split, or cannot be asked.
     """
     if rows.hub is not None:
-        yield from hub_rows(rows.hub, partial(require_columns, rows.hub.dataset, needed))
+        yield from _numbered("", hub_rows(rows.hub, partial(require_columns, rows.hub.dataset, needed)))
     elif rows.format == "saved":
-        yield from _saved(rows, needed)
+        yield from _numbered("", _saved(rows, needed))
     else:
         for file in find_files(rows.paths):
-            yield from _file(file, rows, needed)
+            yield from _numbered(f"{file.name}:", _file(file, rows, needed))
+
+
+def _numbered(before: str, values: Iterator[Any]) -> Iterator[tuple[str, Any]]:
+    return ((f"{before}{number}", value) for number, value in enumerate(values, 1))
 
 
 def _file(file: InputFile, rows: RowSet, needed: Sequence[str]) -> Iterator[Any]:

@@ -1,10 +1,5 @@
 """Files of a store that speaks S3 over HTTP (moto's server, in a process of its own): the same documents as from a folder."""
 
-import socket
-import subprocess
-import sys
-import time
-
 import fsspec
 import pytest
 
@@ -13,6 +8,7 @@ from tasks.core.errors import RecipeError, TransientError
 from tasks.core.inputs import find_files
 from tasks.ingest import IngestSpec, ingest
 from tests.data.kit import documents, read
+from tests.served import served
 
 pytest.importorskip("s3fs", reason="s3fs is not installed")
 pytest.importorskip("moto.server", reason="moto is not installed: pip install 'moto[server]'")
@@ -33,18 +29,8 @@ def server(tmp_path, monkeypatch):
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    with (tmp_path / "moto.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stdout=log, stderr=log)
-    try:
-        for _ in range(300):
-            with socket.socket() as some:
-                if some.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
+    with served("moto.server", ["-p", str(port)], port, tmp_path / "moto.log") as process:
         yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ def test_a_reference_file_is_searched_too_and_pinned(site, tmp_path, corpus):
     text = next(row["text"] for row in documents(corpus) if row["id"] == "test/011")
     path = write_jsonl(tmp_path / "bench.jsonl", [{"question": text[:200]}])
     reference = {"name": "bench", "paths": [str(path)], "text_column": "question"}
-    assert ("test/011", "bench/1", "ngram") in evidence(build(site, tmp_path, corpus, references=[reference]))
+    assert ("test/011", "bench/bench.jsonl:1", "ngram") in evidence(build(site, tmp_path, corpus, references=[reference]))
     spec = DecontaminateSpec.model_validate(SPEC | {"references": [reference]}).pinned(site)
     assert spec.references[0].digest
     assert str(tmp_path) not in json.dumps(spec.identity())
@@ -109,11 +109,11 @@ def test_a_reference_file_is_searched_too_and_pinned(site, tmp_path, corpus):
         ("", r"reference bench holds no item: .*mend or remove it"),
         (
             '{"text": "fine"}\n{"other": 1}\n',
-            r"row 2 of reference bench \(.*bench\.jsonl\) cannot be read: its 'text' is no text",
+            r"^bench\.jsonl:2 of reference bench cannot be read: its 'text' is no text; mend it, or",
         ),
-        ("{broken\n", r"row 1 of reference bench .*: broken_json"),
+        ("{broken\n", r"^bench\.jsonl:1 of reference bench .*: broken_json"),
         ('{"text": 3}\n', r"'text' is no text"),
-        ("[]\n", r"row 1 of reference bench .*: no object"),
+        ("[]\n", r"^bench\.jsonl:1 of reference bench .*: no object"),
     ],
 )
 def test_a_reference_that_cannot_be_read_is_an_error(site, tmp_path, corpus, content, message):
@@ -136,9 +136,9 @@ def test_a_reference_may_be_a_table_and_have_answers(site, tmp_path, corpus):
     }
     pq.write_table(pa.Table.from_pylist([asked]), tmp_path / "bench.parquet")
     reference = {"name": "bench", "paths": [str(tmp_path / "bench.parquet")], "text_column": "question"}
-    assert "bench/1" not in {item for _, item, _ in evidence(build(site, tmp_path, corpus, references=[reference]))}
+    assert "bench/bench.parquet:1" not in {item for _, item, _ in evidence(build(site, tmp_path, corpus, references=[reference]))}
     answered = evidence(build(site, tmp_path, corpus, references=[reference | {"answer_column": "answer"}]))
-    assert ("test/011", "bench/1", "answer") in answered
+    assert ("test/011", "bench/bench.parquet:1", "answer") in answered
     with pytest.raises(ContractError, match=r"bench\.parquet has no column 'text', only question, answer, choices"):
         build(site, tmp_path, corpus, references=[reference | {"text_column": "text"}])
 

@@ -14,8 +14,8 @@ from tasks.core.hub import HubRows, hub_model, hub_rows
 from tasks.core.inputs import find_files
 
 
-def _rows(dataset: str, **more: str) -> Any:
-    return lambda: list(hub_rows(HubRows.model_validate({"dataset": dataset, "revision": commit} | more), print))
+def _rows(dataset: str, revision: str, split: str = "train") -> Callable[[], Any]:
+    return lambda: list(hub_rows(HubRows(dataset=dataset, revision=revision, split=split), print))
 
 
 def _error(ask: Callable[[], Any]) -> tuple[str, str]:
@@ -31,9 +31,9 @@ if __name__ == "__main__":
         "model: another name": lambda: hub_model("some/other", commit, [".json"], "source.kind to folder"),
         "model: another commit": lambda: hub_model("some/tiny", another, [".json"], "source.kind to folder"),
         "model: gated": lambda: hub_model("some/gated", commit, [".json"], "source.kind to folder"),
-        "rows: another name": _rows("some/other"),
-        "rows: another commit": _rows("some/texts", revision=another),
-        "rows: another split": _rows("some/texts", split="dev"),
+        "rows: another name": _rows("some/other", commit),
+        "rows: another commit": _rows("some/texts", another),
+        "rows: another split": _rows("some/texts", commit, "dev"),
         "files: another name": lambda: find_files(["hf://datasets/some/other/x"]),
     }
     found = {question: _error(ask) for question, ask in questions.items() if question.startswith(tuple(sys.argv[3:]))}

@@ -2,10 +2,8 @@
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from tasks.labelled.glue import HUB_NAME, HUB_REVISION
 from tests.bases.kit import save_folder
 from tests.chain import ROOT, environment, textmill
 from tests.data.test_glue import write_parquet
+from tests.served import served
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -59,7 +58,7 @@ eval_every_steps = 2
 checkpoint_every_steps = 2
 """
 
-GLUE = """
+GLUE = f"""
 kind = "labelled"
 name = "rte"
 
@@ -69,7 +68,7 @@ kind = "adopted"
 [base.spec.source]
 kind = "hub"
 name = "some/tiny"
-revision = "cccccccccccccccccccccccccccccccccccccccc"
+revision = "{COMMIT}"
 licence = "MIT"
 
 [labelled.glue]
@@ -98,20 +97,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         "  - split: validation\n    path: rte/validation-*\n---\n"
     )
     port = free_port("127.0.0.1")
-    with (root / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "tests.hub_server", str(root), str(port)], cwd=ROOT, stdout=log, stderr=log
-        )
-    try:
-        for _ in range(300):
-            with socket.socket() as some:
-                if some.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
+    with served("tests.hub_server", [str(root), str(port)], port, root / "log"):
         yield {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HUB_OFFLINE": "0", "HF_HOME": str(root / "cache")}
-    finally:
-        server.kill()
-        server.wait()
 
 
 def _copy(name: str, path: Path) -> None:
