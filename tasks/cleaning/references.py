@@ -76,7 +76,7 @@ def read_items(one: ReferenceSet) -> Iterator[ReferenceItem]:
             texts = [_text(object_of(value, "no object"), column) for column in one.columns]
         except Refused as reason:
             raise ContractError(
-                f"{place} of reference {one.name} cannot be read: {reason}; mend it, or name its columns in the recipe"
+                f"{place} of reference {one.name} cannot be read: {reason}; mend it, or paths, format and columns in the recipe"
             ) from None
         yield ReferenceItem(f"{one.name}/{place}", one.name, tuple(texts), None if one.answer_column is None else texts[-1])
 
