@@ -1,8 +1,8 @@
 """`python -m tests.hub_server FOLDER PORT`: a small stand-in for the Hugging Face hub, over HTTP.
 
 In: `FOLDER/models/OWNER/NAME/COMMIT/` and `FOLDER/datasets/OWNER/NAME/COMMIT/`, files as they lie. Out: what `huggingface_hub`
-and `datasets` ask of the hub at `HF_ENDPOINT` to list and to fetch them. Invariant: another repository, commit or file is refused
-in the words of the hub, as is a commit whose folder has a file `.gated`.
+and `datasets` ask of the hub at `HF_ENDPOINT` to list and to fetch them; its branch main is the only commit. Invariant: another
+repository, commit or file is refused in the words of the hub, as is a commit whose folder has a file `.gated`.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ def routes(root: Path) -> list[Route]:
     """Returns what is asked of the hub, answered from the folders below `root`."""
     api, files = "/api/{kind}/{owner}/{name}", "{owner}/{name}/resolve/{commit}/{path:path}"
     return [
+        Route(api, _of_repository(root, _about)),
         Route(f"{api}/revision/{{commit}}", _of_repository(root, _about)),
         Route(f"{api}/tree/{{commit}}", _of_repository(root, _tree)),
         Route(f"{api}/tree/{{commit}}/{{path:path}}", _of_repository(root, _tree)),
@@ -39,20 +40,22 @@ def _of_repository(root: Path, answer: Answer) -> Callable[[Request], Awaitable[
         repository = root / asked.get("kind", "models") / asked["owner"] / asked["name"]
         if not repository.is_dir():
             return _refusal(401, "RepoNotFound")  # the hub does not say which repositories are private
-        if not (repository / asked["commit"]).is_dir():
+        is_branch = asked.get("commit", "main") == "main"
+        folder = next(repository.iterdir()) if is_branch else repository / asked["commit"]
+        if not folder.is_dir():
             return _refusal(404, "RevisionNotFound")
-        if (repository / asked["commit"] / ".gated").exists():
+        if (folder / ".gated").exists():
             return _refusal(403, "GatedRepo")
-        return await answer(request, repository / asked["commit"])
+        return await answer(request, folder)
 
     return found
 
 
 async def _about(request: Request, folder: Path) -> Response:
-    owner, name, commit = (request.path_params[key] for key in ("owner", "name", "commit"))
+    owner, name = (request.path_params[key] for key in ("owner", "name"))
     names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
     facts = {"private": False, "tags": [], "downloads": 0, "likes": 0, "siblings": [{"rfilename": name} for name in names]}
-    return JSONResponse({"id": f"{owner}/{name}", "sha": commit} | facts)
+    return JSONResponse({"id": f"{owner}/{name}", "sha": folder.name} | facts)
 
 
 async def _tree(request: Request, folder: Path) -> Response:

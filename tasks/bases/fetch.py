@@ -46,7 +46,7 @@ def locate(source: FolderBase | GgufBase | HubBase | PackageBase, folder: Path) 
 
 
 def _from_hub(source: HubBase) -> Path:
-    found = hub_model(source.name, source.revision, SAFE_SUFFIXES, "base.source.kind to folder")
+    found = hub_model(source, SAFE_SUFFIXES, "base.source.kind to folder")
     require_safe([path.name for path in found.iterdir()], source.name)
     return found
 

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from tasks.core.artifact import Spec
 from tasks.core.errors import RecipeError
+from tasks.core.hub import HubModel
 from tasks.core.inputs import InputFile, find_files, pin
 from tasks.core.site import Site
 from tasks.modeling.roles import ChatTemplate
@@ -46,12 +47,10 @@ class GgufBase(Spec):
     digest: Digest = None
 
 
-class HubBase(Spec):
+class HubBase(HubModel):
     """A model of the Hugging Face hub, safetensors only."""
 
     kind: Literal["hub"]
-    name: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$", description="Model on the hub, owner/name.")]
-    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$", description="Commit of the hub (40 hexadecimal digits).")]
     licence: Licence
 
 
@@ -85,9 +84,9 @@ class BaseSpec(Spec):
         """Fills in what local files are.
 
         Raises:
-            RecipeError: There are none, or none in a safe format.
+            RecipeError: There are none, or none in a safe format, or a model of the hub may move.
         """
-        source = self.source
+        source = self.source.pinned(site)
         if not isinstance(source, FolderBase | GgufBase) or source.digest is not None:
             return self
         return self.model_copy(update={"source": source.model_copy(update={"digest": pin(files_of(source), site)})})
@@ -111,8 +110,12 @@ def files_of(source: FolderBase | GgufBase) -> list[InputFile]:
 
 
 def is_of_model(name: str) -> bool:
-    """Says whether a file in the folder of a model, by its relative name, is read; further folders hold other forms of it."""
-    return "/" not in name and Path(name).suffix in SAFE_SUFFIXES and name != "manifest.json"
+    """Says whether a file in the folder of a model, by its relative name, is read.
+
+    Further folders hold other forms of it, as does consolidated.safetensors beside shards.
+    """
+    is_other = "/" in name or name == "manifest.json" or name.startswith("consolidated")
+    return Path(name).suffix in SAFE_SUFFIXES and not is_other
 
 
 def require_safe(names: list[str], where: str) -> None:
@@ -123,6 +126,7 @@ def require_safe(names: list[str], where: str) -> None:
     """
     if any(name.endswith(".safetensors") for name in names if is_of_model(name)):
         return
-    pickled = [name for name in names if Path(name).suffix in PICKLES]
-    what = f"pickled weights only ({', '.join(pickled[:3])}), which run code when they are loaded" if pickled else "no weights"
+    what = "no weights in safetensors"
+    if pickled := [name for name in names if Path(name).suffix in PICKLES]:
+        what = f"pickled weights only ({', '.join(pickled[:3])}), which run code when they are loaded"
     raise RecipeError(f"{where} has {what}; give a folder with model.safetensors, as save_pretrained writes it")

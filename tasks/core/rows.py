@@ -97,8 +97,11 @@ class RowSet(Spec):
         return ", ".join(self.paths) if self.hub is None else f"{self.hub.dataset} of the hub"
 
     def pinned(self, site: Site) -> Self:
-        """Fills in what the files' bytes are; the commit pins a data set of the hub."""
-        if self.hub is not None or self.digest is not None:
+        """Fills in what the files' bytes are; a commit pins a data set of the hub."""
+        if self.hub is not None:
+            self.hub.pinned(site)
+            return self
+        if self.digest is not None:
             return self
         return self.model_copy(update={"digest": pin(find_files(self.paths), site)})
 

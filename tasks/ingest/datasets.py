@@ -3,12 +3,12 @@
 In: a source that names a data set. Out: its rows in order. Invariant: nothing is loaded whole.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from tasks.core.errors import ContractError
-from tasks.core.hub import HubRows, hub_rows
+from tasks.core.hub import hub_rows
 from tasks.core.rows import open_saved
 from tasks.ingest.sources import HubSource, SavedSource
 
@@ -21,18 +21,14 @@ def dataset_rows(source: SavedSource | HubSource) -> Iterator[dict[str, Any]]:
         RecipeError: The hub has no such data set, or this machine is told to be offline.
         ContractError: A saved data set cannot be opened, or lacks the split or the text column.
     """
-    yield from _saved_rows(source) if isinstance(source, SavedSource) else _hub_rows(source)
+    check = partial(_require_column, source)
+    yield from _saved_rows(source, check) if isinstance(source, SavedSource) else hub_rows(source, check)
 
 
-def _saved_rows(source: SavedSource) -> Iterator[dict[str, Any]]:
+def _saved_rows(source: SavedSource, check: Callable[[Sequence[str]], None]) -> Iterator[dict[str, Any]]:
     data = open_saved(source.path, source.split)
-    _require_column(source, data.column_names)
+    check(data.column_names)
     yield from data
-
-
-def _hub_rows(source: HubSource) -> Iterator[dict[str, Any]]:
-    hub = HubRows.model_validate({name: getattr(source, name) for name in HubRows.model_fields})
-    yield from hub_rows(hub, partial(_require_column, source))
 
 
 def _require_column(source: SavedSource | HubSource, columns: Sequence[str]) -> None:

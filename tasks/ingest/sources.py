@@ -1,21 +1,18 @@
 """Sources: what the recipe says of raw text, pinned to content or to a commit.
 
 In: names, paths, hub names. Out: specs whose identity holds contents and names, never where files lie. Invariant: a
-data set of the hub without a commit is refused, with the commit to paste where the hub can be asked.
+data set of the hub without a commit is refused.
 """
 
-import re
 from collections import Counter
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from tasks.core.artifact import AS_JSON, Spec
-from tasks.core.errors import RecipeError
-from tasks.core.hub import DatasetName
+from tasks.core.hub import HubRows
 from tasks.core.inputs import InputFile, find_files, pin
 from tasks.core.site import Site
-from tasks.core.text import one_line
 
 Format = Literal[
     "auto", "txt", "lines", "md", "html", "jsonl", "parquet", "csv", "tsv", "epub", "warc", "mediawiki", "mail", "mbox", "man"
@@ -86,14 +83,10 @@ class SavedSource(_Source):
     split: Annotated[str, Field(description="Split to read, where the folder holds several.")] = "train"
 
 
-class HubSource(_Source):
+class HubSource(_Source, HubRows):
     """A data set of the Hugging Face hub, pinned to a commit."""
 
     kind: Literal["hub"]
-    dataset: DatasetName
-    config: Annotated[str | None, Field(description="Configuration of the data set.")] = None
-    split: Annotated[str, Field(description="Split to read.")] = "train"
-    revision: Annotated[str | None, Field(description="Commit (40 hexadecimal digits): a branch may move.")] = None
 
 
 SourceSpec = Annotated[FilesSource | SavedSource | HubSource, Field(discriminator="kind")]
@@ -124,8 +117,7 @@ class IngestSpec(Spec):
 
 def _pin(source: Any, site: Site) -> Any:
     if isinstance(source, HubSource):
-        _require_revision(source)
-        return source
+        return source.pinned(site)
     return source.model_copy(update={"digest": pin(source_files(source), site)}) if source.digest is None else source
 
 
@@ -136,15 +128,3 @@ def source_files(source: FilesSource | SavedSource) -> list[InputFile]:
         RecipeError: A path matches nothing.
     """
     return find_files(source.paths if isinstance(source, FilesSource) else [source.path])
-
-
-def _require_revision(source: HubSource) -> None:
-    if re.fullmatch(r"[0-9a-f]{40}", source.revision or ""):
-        return
-    try:
-        from huggingface_hub import HfApi
-
-        hint = f'add: revision = "{HfApi().dataset_info(source.dataset, revision=source.revision).sha}"'
-    except Exception as error:  # offline, unknown name, private: the message says what to look up instead
-        hint = f"look its commit up at huggingface.co/datasets/{source.dataset}/commits ({one_line(str(error), 80)})"
-    raise RecipeError(f"source {source.name}: revision is {source.revision!r}, which may move under a run; {hint}")

@@ -15,7 +15,7 @@ from pydantic import Field
 from tasks.core.artifact import Spec
 from tasks.core.errors import RecipeError
 from tasks.core.fingerprint import fingerprint
-from tasks.core.hub import hub_model
+from tasks.core.hub import HubModel, hub_model
 from tasks.core.inputs import check_unchanged, find_files, pin
 from tasks.core.rows import Refused
 from tasks.core.site import Site
@@ -34,13 +34,15 @@ class FolderTranslator(Spec):
     prefix: Annotated[str, Field(description="Put before each text, as T5 asks for, e.g. translate English to German: .")] = ""
     digest: Annotated[str | None, Field(description="Filled in by the pipeline: what the files' bytes are.")] = None
 
+    def pinned(self, site: Site) -> Self:
+        """Fills in what the files' bytes are."""
+        return self if self.digest else self.model_copy(update={"digest": pin(find_files([self.path]), site)})
 
-class HubTranslator(Spec):
+
+class HubTranslator(HubModel):
     """An encoder-decoder of the Hugging Face hub, safetensors only, e.g. Helsinki-NLP/opus-mt-zh-en."""
 
     kind: Literal["hub"]
-    name: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$", description="Model on the hub, owner/name.")]
-    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$", description="Commit of the hub (40 hexadecimal digits).")]
     prefix: Annotated[str, Field(description="Put before each text, as T5 asks for.")] = ""
 
 
@@ -59,8 +61,8 @@ class BackTranslationSpec(Spec):
     batch: Annotated[int, Field(ge=1, description="Texts translated at once.")] = 16
 
     def pinned(self, site: Site) -> Self:
-        """Fills in what local models' bytes are."""
-        return self.model_copy(update={name: _pinned(getattr(self, name), site) for name in ("there", "back")})
+        """Fills in what local models' bytes are; a commit pins one of the hub."""
+        return self.model_copy(update={"there": self.there.pinned(site), "back": self.back.pinned(site)})
 
     def identity(self) -> dict[str, Any]:
         """Returns contents and settings; never where models lie."""
@@ -119,13 +121,7 @@ def _copy(item: Row, found: dict[str, list[str] | None], number: int) -> Row | R
     return item | parts
 
 
-def _pinned(one: Any, site: Site) -> Any:
-    if not isinstance(one, FolderTranslator) or one.digest is not None:
-        return one
-    return one.model_copy(update={"digest": pin(find_files([one.path]), site)})
-
-
 def _folder(one: FolderTranslator | HubTranslator) -> Path:
     if isinstance(one, FolderTranslator):
         return Path(one.path)
-    return hub_model(one.name, one.revision, _SUFFIXES, "its kind to folder")
+    return hub_model(one, _SUFFIXES, "its kind to folder")

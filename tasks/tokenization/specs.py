@@ -11,10 +11,10 @@ from pydantic import Field, model_validator
 
 from tasks.core.artifact import MANIFEST_NAME, Spec
 from tasks.core.errors import RecipeError
+from tasks.core.hub import Revision, require_commit
 from tasks.core.inputs import find_files, pin
 from tasks.core.site import Site
 from tasks.core.tables import Row
-from tasks.core.text import one_line
 
 
 class TrainTokenizer(Spec):
@@ -43,7 +43,7 @@ class AdoptTokenizer(Spec):
     kind: Literal["adopt"]
     path: Annotated[str | None, Field(description="Folder with tokenizer.json, or that file.")] = None
     name: Annotated[str | None, Field(description="Model on the hub, where no path is given.")] = None
-    revision: Annotated[str | None, Field(description="Commit of the hub (40 hexadecimal digits).")] = None
+    revision: Revision = None
     digest: Annotated[str | None, Field(description="Filled in by the pipeline: what the files' bytes are.")] = None
 
 
@@ -80,23 +80,13 @@ def _pinned(source: AdoptTokenizer, site: Site) -> AdoptTokenizer:
     if source.path is not None:
         files = [file for file in find_files([source.path]) if _is_of_tokenizer(file.path)]
         return source if source.digest else source.model_copy(update={"digest": pin(files, site)})
-    if source.revision is None or len(source.revision) != 40:
-        raise RecipeError(f"tokenizer.source: revision is {source.revision!r}, which may move under a run; {_hint(source)}")
+    require_commit("model", str(source.name), source.revision)
     return source
 
 
 def _is_of_tokenizer(path: Path) -> bool:
     """Weights beside a tokenizer do not change it, nor does the manifest of an artifact."""
     return path.suffix in (".json", ".jinja", ".txt", ".model") and path.name != MANIFEST_NAME
-
-
-def _hint(source: AdoptTokenizer) -> str:
-    try:
-        from huggingface_hub import HfApi
-
-        return f'add: revision = "{HfApi().model_info(str(source.name), revision=source.revision).sha}"'
-    except Exception as error:  # offline, unknown name, private: say where to look instead
-        return f"look its commit up at huggingface.co/{source.name}/commits ({one_line(str(error), 80)})"
 
 
 class EncodeSpec(Spec):

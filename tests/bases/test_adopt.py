@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from pydantic import ValidationError
 
 from tasks.bases import BaseSpec, FolderBase, GgufBase, HubBase, PackageBase, adopt_base
 from tasks.bases.fetch import unpack
@@ -206,8 +205,10 @@ def test_the_hub_is_refused_offline_with_what_to_do(site: Site, monkeypatch: pyt
     spec = BaseSpec(source=HubBase(kind="hub", name="owner/not-there", revision="a" * 40, licence=LICENCE))
     with pytest.raises(RecipeError, match=r"HF_HUB_OFFLINE is set: owner/not-there.*hf download.*base.source.kind to folder"):
         adopt_base.build(spec, site=site)
-    with pytest.raises(ValidationError, match="should match pattern"):
-        HubBase(kind="hub", name="owner/model", revision="main", licence=LICENCE)
+    for revision in (None, "main", "a" * 39, "A" * 40):
+        spec = BaseSpec(source=HubBase(kind="hub", name="owner/model", revision=revision, licence=LICENCE))
+        with pytest.raises(RecipeError, match=r"model owner/model of the hub: revision is .*which may move.*owner/model/commits"):
+            adopt_base.build(spec, site=site)
 
 
 @pytest.mark.slow

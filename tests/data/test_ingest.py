@@ -227,7 +227,10 @@ def test_a_hub_data_set_needs_a_commit(site):
     spec = IngestSpec(
         sources=[{"kind": "hub", "name": "web", "licence": "ODC-BY", "dataset": "someone/something", "revision": "main"}]
     )
-    with pytest.raises(RecipeError, match=r"source web: revision is 'main', which may move .*datasets/someone/something/commits"):
+    with pytest.raises(
+        RecipeError,
+        match=r"dataset someone/something of the hub: revision is 'main', which may move .*datasets/someone/something/commits",
+    ):
         ingest.build(spec, site=site)
 
 

@@ -10,8 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tasks.core.hub import HubRows, hub_model, hub_rows
+from tasks.core.hub import HubModel, HubRows, hub_model, hub_rows
 from tasks.core.inputs import find_files
+from tasks.core.site import Site
+
+
+def _model(name: str, revision: str) -> Callable[[], Any]:
+    return lambda: hub_model(HubModel(name=name, revision=revision), [".json"], "source.kind to folder")
 
 
 def _rows(dataset: str, revision: str, split: str = "train") -> Callable[[], Any]:
@@ -28,9 +33,12 @@ def _error(ask: Callable[[], Any]) -> tuple[str, str]:
 if __name__ == "__main__":
     commit, another = sys.argv[1], "d" * 40
     questions: dict[str, Callable[[], Any]] = {
-        "model: another name": lambda: hub_model("some/other", commit, [".json"], "source.kind to folder"),
-        "model: another commit": lambda: hub_model("some/tiny", another, [".json"], "source.kind to folder"),
-        "model: gated": lambda: hub_model("some/gated", commit, [".json"], "source.kind to folder"),
+        "model: another name": _model("some/other", commit),
+        "model: another commit": _model("some/tiny", another),
+        "model: gated": _model("some/gated", commit),
+        "commit: model": lambda: HubModel(name="some/tiny").pinned(Site()),
+        "commit: model of a branch": lambda: HubModel(name="some/tiny", revision="main").pinned(Site()),
+        "commit: rows": lambda: HubRows(dataset="some/texts").pinned(Site()),
         "rows: another name": _rows("some/other", commit),
         "rows: another commit": _rows("some/texts", another),
         "rows: another split": _rows("some/texts", commit, "dev"),

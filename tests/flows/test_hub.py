@@ -88,6 +88,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     _copy("corpus/chinese_poetry.jsonl.gz", texts / COMMIT / "more" / "poems.jsonl.gz")
     _copy("instructions/linux_command_train.jsonl.gz", chats / COMMIT / "train.jsonl.gz")
     save_folder(root / "models" / "some" / "tiny" / COMMIT, max_position_embeddings=256)
+    for other_form in ("consolidated.safetensors", "onnx/model.safetensors"):
+        _copy("corpus/chinese_poetry.jsonl.gz", root / "models" / "some" / "tiny" / COMMIT / other_form)
     (root / "models" / "some" / "gated" / COMMIT).mkdir(parents=True)
     (root / "models" / "some" / "gated" / COMMIT / ".gated").touch()
     (glue / HUB_REVISION / "rte").mkdir(parents=True)
@@ -114,6 +116,8 @@ def test_text_conversations_and_base_come_from_the_hub(hub: dict[str, str], tmp_
     assert documents["commands"] > 100 < documents["poems"]
     base = run.manifests("base")[0]
     assert (base.facts["method"], base.facts["licence"]) == ("adopted", "MIT")
+    assert not list(Path(hub["HF_HOME"]).rglob("*consolidated*")), "fetched for nothing"
+    assert not list(Path(hub["HF_HOME"]).rglob("onnx"))
     assert run.manifests("tune")[0].facts["base_digest"] == base.digest
 
 
@@ -145,6 +149,8 @@ def test_what_the_hub_does_not_have_is_the_users_error(hub: dict[str, str], tmp_
     assert "the hub has no model some/other of commit cccc" in said["model: another name"]
     assert "the hub has no model some/tiny of commit dddd" in said["model: another commit"]
     assert "or not for this account (hf auth login)" in said["model: gated"]
+    for question, revision in {"model": None, "model of a branch": "main", "rows": None}.items():
+        assert f'revision is {revision!r}, which may move under a run; set revision = "{COMMIT}"' in said[f"commit: {question}"]
     assert "the hub has no some/other" in said["rows: another name"]
     assert "Bad split: dev. Available splits: ['train']" in said["rows: another split"]
     assert "hf://datasets/some/other/x matches no file" in said["files: another name"]
