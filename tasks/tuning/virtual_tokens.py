@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from tasks.core.errors import RecipeError
+from tasks.core.site import Site
 from tasks.tuning.prepared import Method, Prepared
 from tasks.tuning.through_peft import save_adapter
 
@@ -55,6 +56,14 @@ class PromptSpec(Method):
     own_rate: ClassVar[float | None] = 1e-2
     has_plain_form: ClassVar[bool] = False
 
+    def check_site(self, site: Site) -> None:
+        """Refuses shards: layers leave keys and values of the prompt behind, and FSDP2 knows gradients of outputs only."""
+        if site.num_shards > 1:
+            raise RecipeError(
+                "tune.method.kind is prompt, which needs whole weights in each process; set TEXTMILL_SHARDING to ddp, or the "
+                "method to prefix"
+            )
+
     def prepare(self, model: Any, seed: int) -> Prepared:
         """Freezes the model and puts a prompt before its text, started from entries of the vocabulary."""
         from peft import PromptTuningConfig
@@ -74,6 +83,7 @@ def _prepare(model: Any, config: Any, seed: int) -> Prepared:
     adapted = get_peft_model(model, config)
 
     def finish(folder: Path) -> None:
+        adapted.prompt_encoder = model.prompt_encoder  # another one where weights were gathered from many processes
         adapted.eval()
         save_adapter(adapted, folder)
 
