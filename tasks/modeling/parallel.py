@@ -148,7 +148,7 @@ class _Sharded(Parallel):
         self._model, self._twin = model, _twin(model)
         mesh = world.mesh["data"]
         policy = _mixed_precision(world.device, precision)
-        for layer in [part for part in model.modules() if type(part).__name__ in _layer_types(model)]:
+        for layer in _layers(model):
             fully_shard(layer, mesh=mesh, mp_policy=policy)
         # The root stays in fp32, as autocast has it: its embedding opens the residual stream. It is sharded again after a
         # forward pass too, so that a look at the validation split leaves nothing behind.
@@ -190,9 +190,14 @@ def parallelize(module: nn.Module, model: nn.Module, world: World, precision: st
     return Parallel(DistributedDataParallel(module, device_ids=devices), world)
 
 
-def _layer_types(model: Any) -> set[str]:
-    """Returns the names of the classes that are one layer of the model, as `transformers` lists them."""
-    return set(model._no_split_modules or ())
+def _layers(model: Any) -> list[nn.Module]:
+    """Returns the layers: of the modules that `transformers` never splits those that stand in a list.
+
+    Embeddings may be named among them, and are left to the root, which shares them with an output layer.
+    """
+    names = set(model._no_split_modules or ())
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return [layer for stack in lists for layer in stack if type(layer).__name__ in names]
 
 
 def _mixed_precision(device: torch.device, precision: str) -> MixedPrecisionPolicy:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tasks.contracts import Checkpoint
 from tasks.core.child import run_child
 from tasks.core.errors import ContractError, TransientError
 from tasks.core.run import Run, stage_log
@@ -54,6 +55,23 @@ def assert_same_course(folder: Path, alone: Path) -> None:
 def assert_same_weights(weights: dict[str, torch.Tensor], model: Any) -> None:
     for name, weight in model.named_parameters():
         torch.testing.assert_close(weights[name], weight.detach(), rtol=0, atol=2e-4, msg=name)
+
+
+def assert_same_training(alone: Checkpoint, two: Checkpoint) -> None:
+    """Compares the courses, and what is kept, of a training in one process and in two."""
+    one, other = (list(read_records(model.path / "extra" / "metrics.jsonl")) for model in (alone, two))
+    for figure in ("train_loss", "gradient_norm", "validation_loss"):
+        course, again = ([record[figure] for record in records if figure in record] for records in (one, other))
+        assert len(course) > 1
+        assert again == pytest.approx(course, rel=1e-3), figure
+    kept = sorted(path.relative_to(alone.path) for path in alone.path.rglob("*.safetensors") if "extra" not in path.parts)
+    assert kept == sorted(path.relative_to(two.path) for path in two.path.rglob("*.safetensors") if "extra" not in path.parts)
+    for path in kept:
+        weights, others = load_file(alone.path / path), load_file(two.path / path)
+        assert weights.keys() == others.keys()
+        for name, weight in weights.items():
+            torch.testing.assert_close(others[name], weight, rtol=0, atol=1e-3, msg=f"{path} {name}")
+    assert (alone.num_parameters, alone.num_trained_parameters) == (two.num_parameters, two.num_trained_parameters)
 
 
 # Of 3 validation rows one process has 2 and the other 1, and each row is a pass; a step is two passes a process.

@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from tasks.contracts import Checkpoint, Conversations
 from tasks.core import child
 from tasks.core.errors import RecipeError
 from tasks.core.site import Site
-from tasks.modeling.records import read_records
 from tasks.modeling.specs import AdamWSpec, TrainSpec
 from tasks.tuning import TuneSpec, tune
 from tasks.tuning.labelled import TuneLabelledSpec, tune_labelled
 from tasks.tuning.prefer import PreferSpec, prefer
 from tests.modeling.kit import Old, ToySpec, in_process
+from tests.modeling.test_parallel import assert_same_training
 from tests.tuning.labelled_kit import ToyBaseSpec, ToyLabelledSpec, toy_base, toy_labelled
 from tests.tuning.test_prefer import toy_preferences
 
@@ -57,28 +55,14 @@ def in_one_and_in_two(tuning: Tuning, folder: Path, sharding: str) -> tuple[Chec
         return alone, tuning(Site(state_dir=folder / "two", num_processes=2, num_threads=1, sharding=sharding))
 
 
-def assert_same(alone: Checkpoint, two: Checkpoint) -> None:
-    one, other = (list(read_records(model.path / "extra" / "metrics.jsonl")) for model in (alone, two))
-    for figure in ("train_loss", "gradient_norm", "validation_loss"):
-        course, again = ([record[figure] for record in records if figure in record] for records in (one, other))
-        assert len(course) > 1
-        assert again == pytest.approx(course, rel=1e-3), figure
-    kept = sorted(path.relative_to(alone.path) for path in alone.path.rglob("*.safetensors") if "extra" not in path.parts)
-    assert kept == sorted(path.relative_to(two.path) for path in two.path.rglob("*.safetensors") if "extra" not in path.parts)
-    for path in kept:
-        weights, others = load_file(alone.path / path), load_file(two.path / path)
-        assert weights.keys() == others.keys()
-        for name, weight in weights.items():
-            torch.testing.assert_close(others[name], weight, rtol=0, atol=1e-3, msg=f"{path} {name}")
-    assert (alone.num_parameters, alone.num_trained_parameters) == (two.num_parameters, two.num_trained_parameters)
-
-
 @pytest.mark.parametrize(("method", "sharding"), [(name, "ddp") for name in WHOLE] + [(name, "fsdp2") for name in SHARDED])
 def test_a_method_tunes_the_same_in_two_processes(
     method: str, sharding: str, base: Checkpoint, conversations: Conversations, old: Old, tmp_path: Path
 ) -> None:
     spec = TuneSpec.model_validate({"method": METHODS[method], "train": TRAIN, "optim": OPTIM, "precision": "fp32"})
-    assert_same(*in_one_and_in_two(lambda site: tune.build(spec, base, conversations, *old, site=site), tmp_path, sharding))
+    assert_same_training(
+        *in_one_and_in_two(lambda site: tune.build(spec, base, conversations, *old, site=site), tmp_path, sharding)
+    )
 
 
 def test_a_prompt_needs_whole_weights() -> None:
@@ -95,7 +79,7 @@ def test_preferences_are_learned_the_same_in_two_processes(
 ) -> None:
     preferences = toy_preferences.build(ToySpec(size=80), site=shared_site)
     spec = PreferSpec.model_validate({"method": METHODS[method], "train": TRAIN, "optim": OPTIM, "precision": "fp32"})
-    assert_same(*in_one_and_in_two(lambda site: prefer.build(spec, base, preferences, site=site), tmp_path, sharding))
+    assert_same_training(*in_one_and_in_two(lambda site: prefer.build(spec, base, preferences, site=site), tmp_path, sharding))
 
 
 @pytest.mark.parametrize("sharding", ["ddp", "fsdp2"])
@@ -107,4 +91,6 @@ def test_labels_are_learned_the_same_in_two_processes(
     base = toy_base.build(ToyBaseSpec(family=family), site=shared_site)
     labelled = toy_labelled.build(ToyLabelledSpec(), site=shared_site)
     spec = TuneLabelledSpec.model_validate({"method": METHODS[method], "train": TRAIN, "optim": OPTIM, "precision": "fp32"})
-    assert_same(*in_one_and_in_two(lambda site: tune_labelled.build(spec, base, labelled, site=site), tmp_path, sharding))
+    assert_same_training(
+        *in_one_and_in_two(lambda site: tune_labelled.build(spec, base, labelled, site=site), tmp_path, sharding)
+    )
