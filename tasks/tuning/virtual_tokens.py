@@ -20,7 +20,21 @@ from tasks.tuning.through_peft import save_adapter
 NumTokens = Annotated[int, Field(ge=1, le=1024, description="Virtual tokens before each text; 10 to 20 are usual.")]
 
 
-class PrefixSpec(Method):
+class _VirtualTokens(Method):
+    """What stands before a text, as keys and values in a cache."""
+
+    own_rate: ClassVar[float | None] = 1e-2
+    has_plain_form: ClassVar[bool] = False
+
+    def check_site(self, site: Site) -> None:
+        """Refuses recomputed activations: layers of `transformers` drop the cache then, and would learn without the tokens."""
+        if site.recompute_activations:
+            raise RecipeError(
+                "tune.method: prefix and prompt cannot recompute activations; set TEXTMILL_RECOMPUTE_ACTIVATIONS to false"
+            )
+
+
+class PrefixSpec(_VirtualTokens):
     """Train keys and values of virtual tokens in each layer."""
 
     kind: Literal["prefix"]
@@ -32,8 +46,6 @@ class PrefixSpec(Method):
             description="Width of the network that makes them while training and is dropped then; none: no network.",
         ),
     ] = None
-    own_rate: ClassVar[float | None] = 1e-2
-    has_plain_form: ClassVar[bool] = False
 
     def prepare(self, model: Any, seed: int) -> Prepared:
         """Freezes the model and puts a prefix before what its layers see."""
@@ -48,16 +60,15 @@ class PrefixSpec(Method):
         return _prepare(model, config, seed)
 
 
-class PromptSpec(Method):
+class PromptSpec(_VirtualTokens):
     """Train embeddings of virtual tokens."""
 
     kind: Literal["prompt"]
     num_tokens: NumTokens = 16
-    own_rate: ClassVar[float | None] = 1e-2
-    has_plain_form: ClassVar[bool] = False
 
     def check_site(self, site: Site) -> None:
-        """Refuses shards: layers leave keys and values of the prompt behind, and FSDP2 knows gradients of outputs only."""
+        """Refuses shards too: layers leave keys and values of the prompt behind, and FSDP2 knows gradients of outputs only."""
+        super().check_site(site)
         if site.num_shards > 1:
             raise RecipeError(
                 "tune.method.kind is prompt, which needs whole weights in each process; set TEXTMILL_SHARDING to ddp, or the "

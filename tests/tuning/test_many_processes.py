@@ -11,7 +11,6 @@ import pytest
 
 from tasks.contracts import Checkpoint, Conversations
 from tasks.core import child
-from tasks.core.errors import RecipeError
 from tasks.core.site import Site
 from tasks.modeling.specs import AdamWSpec, TrainSpec
 from tasks.tuning import TuneSpec, tune
@@ -63,13 +62,6 @@ def test_a_method_tunes_the_same_in_two_processes(
     assert_same_training(
         *in_one_and_in_two(lambda site: tune.build(spec, base, conversations, *old, site=site), tmp_path, sharding)
     )
-
-
-def test_a_prompt_needs_whole_weights() -> None:
-    spec = TuneSpec.model_validate({"method": METHODS["prompt"]})
-    spec.check_site(Site(num_processes=2))
-    with pytest.raises(RecipeError, match=r"needs whole weights.*TEXTMILL_SHARDING to ddp, or the method to prefix"):
-        spec.check_site(Site(num_processes=2, sharding="fsdp2"))
 
 
 @pytest.mark.parametrize("sharding", ["ddp", "fsdp2"])

@@ -144,6 +144,20 @@ def test_virtual_tokens_take_their_place_in_the_context() -> None:
 
 
 @pytest.mark.parametrize("name", ["prefix", "prompt"])
+def test_what_would_lose_virtual_tokens_is_refused(name: str) -> None:
+    spec = TuneSpec(method=METHODS[name])
+    with pytest.raises(RecipeError, match="set TEXTMILL_RECOMPUTE_ACTIVATIONS to false"):
+        spec.check_site(Site(recompute_activations=True))
+    spec.check_site(Site(num_processes=2))
+    shards = Site(num_processes=2, sharding="fsdp2")
+    if name == "prefix":
+        spec.check_site(shards)
+        return
+    with pytest.raises(RecipeError, match=r"needs whole weights.*TEXTMILL_SHARDING to ddp, or the method to prefix"):
+        spec.check_site(shards)
+
+
+@pytest.mark.parametrize("name", ["prefix", "prompt"])
 def test_a_base_without_a_cache_is_refused_with_what_works(name: str) -> None:
     from transformers import ModernBertConfig, ModernBertForMaskedLM
 
