@@ -127,7 +127,9 @@ def test_fields_stand_in_the_form_in_the_order_of_the_chain(ui: RunningUi, page:
     page.goto(f"{ui.prefect}/v2/deployments/deployment/{ui.deployment('demo')['id']}/run")
     parts = ["Ingest", "Clean", "Deduplicate", "Check", "Tokenizer", "Encode", "Pretrain", "Tune", "Evaluate", "Gate", "Deploy"]
     tops = [page.locator("label", has_text=f"{part} (Optional)").or_(page.get_by_text(part, exact=True)).first for part in parts]
-    heights = [(top.bounding_box() or {})["y"] for top in tops]
+    expect(tops[-1]).to_be_visible()
+    labels = [top.element_handle() for top in tops]
+    heights = page.evaluate("labels => labels.map(label => label.getBoundingClientRect().y)", labels)  # at once: the page moves
     assert heights == sorted(heights)
 
 
