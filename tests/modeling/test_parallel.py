@@ -65,6 +65,7 @@ def assert_same_training(alone: Checkpoint, two: Checkpoint) -> None:
         assert len(course) > 1
         assert again == pytest.approx(course, rel=1e-3), figure
     kept = sorted(path.relative_to(alone.path) for path in alone.path.rglob("*.safetensors") if "extra" not in path.parts)
+    assert kept
     assert kept == sorted(path.relative_to(two.path) for path in two.path.rglob("*.safetensors") if "extra" not in path.parts)
     for path in kept:
         weights, others = load_file(alone.path / path), load_file(two.path / path)
