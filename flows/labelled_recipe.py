@@ -20,6 +20,7 @@ from flows.unlabelled import NoUnlabelled, Unlabelled
 from tasks.bases import BaseSpec, adopt_base
 from tasks.contracts import Checkpoint
 from tasks.core.artifact import Part
+from tasks.core.hub import require_commits
 from tasks.core.site import Site
 from tasks.evaluation import EvaluateLabelledSpec, LabelGateSpec
 from tasks.labelled import AugmentSpec, LabelledSpec
@@ -153,7 +154,8 @@ class LabelledRecipe(Part):
         return found.model_copy(update={"base": found.base.resolved()})
 
     def check_site(self, site: Site) -> None:
-        """Raises RecipeError where this machine cannot do it; asked before any work."""
+        """Raises RecipeError where this machine cannot do it, or what it names may move; asked before any work."""
+        require_commits(self, site)
         self.tune.check_site(site)
         self.tune.pinned(site)
         self.unlabelled.check_site(site)

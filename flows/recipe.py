@@ -14,6 +14,7 @@ from tasks.bases import BaseSpec
 from tasks.cleaning import CleanSpec, DecontaminateSpec, DedupSpec, QualitySpec
 from tasks.core.artifact import Part
 from tasks.core.errors import RecipeError
+from tasks.core.hub import require_commits
 from tasks.core.site import Site
 from tasks.evaluation import EvaluateSpec, GateSpec
 from tasks.ingest import IngestSpec
@@ -112,7 +113,8 @@ class Recipe(Part):
             )
 
     def check_site(self, site: Site) -> None:
-        """Raises RecipeError where this machine cannot do it; asked before any work."""
+        """Raises RecipeError where this machine cannot do it, or what it names may move; asked before any work."""
+        require_commits(self, site)
         for name in type(self).model_fields:
             if isinstance(part := getattr(self, name), PrecisionSpec):
                 part.pinned(site)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from tasks.core.artifact import Spec
 from tasks.core.errors import RecipeError, TransientError
@@ -44,6 +44,22 @@ class HubRows(Spec):
         """Insists on a commit."""
         require_commit("dataset", self.dataset, self.revision)
         return self
+
+
+def require_commits(part: Any, site: Site) -> None:
+    """Insists on a commit wherever a part of a recipe names the hub, so that this is said before any work.
+
+    Raises:
+        RecipeError: As `require_commit` does.
+    """
+    if isinstance(part, HubModel | HubRows):
+        part.pinned(site)
+    elif isinstance(part, BaseModel):
+        for _, value in part:
+            require_commits(value, site)
+    elif isinstance(part, list | tuple):
+        for value in part:
+            require_commits(value, site)
 
 
 def require_commit(kind: Literal["model", "dataset"], name: str, revision: str | None) -> None:

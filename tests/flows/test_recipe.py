@@ -174,6 +174,21 @@ def test_a_base_is_used_everywhere_or_nowhere() -> None:
         load_recipe("demo", [whole[0], whole[2]])
 
 
+@pytest.mark.parametrize(
+    ("preset", "change", "named"),
+    [
+        ("demo", "instructions.train=[{name='c', licence='MIT', hub={dataset='some/chats'}}]", "dataset some/chats"),
+        ("demo", "ingest.sources=[{kind='hub', name='w', licence='MIT', dataset='some/web'}]", "dataset some/web"),
+        ("labels-toy", "base={kind='adopted', spec={source={kind='hub', name='some/model', licence='MIT'}}}", "model some/model"),
+    ],
+)
+def test_what_may_move_on_the_hub_is_said_before_any_work(preset: str, change: str, named: str) -> None:
+    with pytest.raises(
+        RecipeError, match=rf"{named} of the hub: revision is None, which may move under a run; .*{named[-3:]}/commits"
+    ):
+        load_recipe(preset, [change]).check_site(Site())
+
+
 PAIRS = "preference={kind='pairs', pairs={kind='paired', train=[{name='p', licence='MIT', paths=['%s']}]}}"
 
 
