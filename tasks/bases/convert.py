@@ -15,6 +15,7 @@ import transformers
 from tasks.bases.job import RESULT_NAME, Converted, ConvertJob
 from tasks.core.artifact import EXTRA_DIR
 from tasks.core.errors import ContractError
+from tasks.modeling.architecture import num_positions
 from tasks.modeling.model import num_parameters, save_model
 from tasks.modeling.roles import save_settled, settle
 from tasks.modeling.words import special_ids
@@ -29,6 +30,8 @@ def convert_main(job: ConvertJob) -> None:
     roles = settle(tokenizer, job.source.name, job.chat_template)
     special = special_ids(tokenizer, roles)
     _require_rows(model, tokenizer)
+    if num_positions(model) is None and (stated := getattr(model.config, "max_seq_len", None)):
+        model.config.max_position_embeddings = stated  # the name that everyone but MPT gives it
     if model.can_generate() and not model.config.is_encoder_decoder:
         model.config.bos_token_id = special.end_of_text
         model.config.eos_token_id = [special.turn_end, special.end_of_text]
@@ -89,7 +92,7 @@ def _tell(model: Any, folder: Path) -> None:
     found = Converted(
         architecture=type(model).__name__,
         num_parameters=num_parameters(model),
-        context_tokens=getattr(model.config, "max_position_embeddings", None),
+        context_tokens=num_positions(model),
     )
     folder.mkdir(exist_ok=True)
     (folder / RESULT_NAME).write_text(found.model_dump_json(indent=1), encoding="utf-8")

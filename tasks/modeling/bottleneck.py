@@ -19,7 +19,14 @@ from tasks.core.errors import RecipeError
 from tasks.modeling.layers import layer_list
 
 # Where attention and feed-forward end, by architecture: what they put out before it is added to the stream.
-_ENDS = (("self_attn", "mlp"), ("attn", "mlp"), ("attention", "mlp"), ("attention.output.dense", "output.dense"))
+_ENDS = (
+    ("self_attn", "mlp"),
+    ("attn", "mlp"),
+    ("attention", "mlp"),
+    ("self_attention", "mlp"),
+    ("self_attn", "fc2"),
+    ("attention.output.dense", "output.dense"),
+)
 _ACTIVATIONS = {"gelu": torch.nn.functional.gelu, "relu": torch.relu, "silu": torch.nn.functional.silu}
 _NAME = "bottleneck"
 _DOWN_STD = 0.02

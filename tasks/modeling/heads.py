@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from tasks.core.errors import ContractError
+from tasks.modeling.architecture import takes_types
 from tasks.modeling.labels import PROBLEMS, HeadFacts
 from tasks.modeling.words import load_tokenizer
 
@@ -132,11 +133,6 @@ def framing_tokenizer(folder: Path) -> Any:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     return tokenizer
-
-
-def takes_types(model: Any) -> bool:
-    """Whether the model tells the two texts of a pair apart by token types."""
-    return int(getattr(model.config, "type_vocab_size", None) or 0) > 1
 
 
 def save_headed(model: Any, tokenizer: Any, longest_tokens: int, folder: Path) -> None:

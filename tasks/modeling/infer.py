@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tasks.modeling.attention import PACKED_ATTENTION
+from tasks.modeling.attention import own_attention
 from tasks.modeling.batches import IGNORED, Example, ExampleRows, make_batch
 from tasks.modeling.chat import question_and_answer
 from tasks.modeling.model import load_model, token_losses
@@ -126,14 +126,12 @@ def _generate(reader: Reader, questions: Sequence[Sequence[int]], max_new_tokens
     for row, question in enumerate(questions):
         ids[row, width - len(question) :] = torch.tensor(question)
     is_text = torch.arange(width)[None] >= width - torch.tensor([len(question) for question in questions])[:, None]
-    reader.model.set_attn_implementation("sdpa")
-    with torch.inference_mode(), autocast(reader.device, reader.precision):
+    with own_attention(reader.model), torch.inference_mode(), autocast(reader.device, reader.precision):
         made = reader.model.generate(
             input_ids=ids.to(reader.device),
             attention_mask=is_text.long().to(reader.device),
             max_new_tokens=max_new_tokens,
             do_sample=False,
         )
-    reader.model.set_attn_implementation(PACKED_ATTENTION)
     found: list[list[int]] = made[:, width:].tolist()
     return found

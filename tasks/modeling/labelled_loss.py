@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tasks.modeling import label_sums
+from tasks.modeling.architecture import takes_types
 from tasks.modeling.batches import IGNORED, Batch
-from tasks.modeling.heads import takes_types
 from tasks.modeling.labels import LOWER_IS_BETTER, Criterion, HeadFacts, figures_of
 from tasks.modeling.task import Watch
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.errors import ContractError
+from tasks.modeling.architecture import num_positions
 from tasks.modeling.batches import IGNORED, Ids, Row
 from tasks.modeling.labelled_items import Item
 from tasks.modeling.labels import HeadFacts, TooLong
@@ -92,7 +93,7 @@ class LabelledRows:
 
 def context_tokens(model: Any, tokenizer: Any) -> int:
     """Returns the tokens an item may have, special ones included."""
-    return int(min(getattr(model.config, "max_position_embeddings", 1 << 20), tokenizer.model_max_length))
+    return int(min(num_positions(model) or 1 << 20, tokenizer.model_max_length))
 
 
 def labelled_rows(

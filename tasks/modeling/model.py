@@ -16,13 +16,18 @@ import torch
 from torch import Tensor
 
 from tasks.core.errors import ContractError
+from tasks.modeling.architecture import first_position, takes_types
 from tasks.modeling.attention import Documents, both_ways_mask, packed_mask, with_packed_attention
 from tasks.modeling.batches import IGNORED, Batch
 from tasks.modeling.families import model_config
 from tasks.modeling.head import target_losses
+from tasks.modeling.own_logits import require_own_logits
 from tasks.modeling.precision import product_dtype
 from tasks.modeling.specs import ModelSpec
 from tasks.modeling.words import SpecialIds
+
+# Encoders whose states and masked head are known; others are tuned on labels only, by their own forward pass.
+_ENCODERS = ("bert", "ernie", "roberta", "xlm-roberta", "camembert", "modernbert")
 
 
 def build_model(
@@ -70,6 +75,7 @@ def load_model(folder: Path, auto_class: str = "AutoModelForCausalLM") -> Any:
 
     Raises:
         ContractError: The folder lacks weights of such a model, which would be random.
+        RecipeError: Packed rows would not be read as the model reads a text by itself.
     """
     import transformers
 
@@ -87,7 +93,8 @@ def load_model(folder: Path, auto_class: str = "AutoModelForCausalLM") -> Any:
             f"{folder} lacks weights of a {type(model).__name__}: {', '.join(missing[:4])}; they would be random. "
             "Give a model that was trained for this, or set another objective"
         )
-    return with_packed_attention(model)
+    require_own_logits(with_packed_attention(model))
+    return model
 
 
 def _hush() -> None:
@@ -100,11 +107,10 @@ def _hush() -> None:
 def hidden_states(model: Any, batch: Batch) -> Tensor:
     """Returns the last hidden states (B, T, W) at the positions that are predicted from."""
     dtype = product_dtype(batch.ids_BT.device)
-    match model.config.model_type:
-        case "bert" | "modernbert":
-            return _encoder_states(model, batch, dtype)
-        case "t5" | "bart":
-            return _decoder_states(model, batch, dtype)
+    if model.config.is_encoder_decoder:
+        return _decoder_states(model, batch, dtype)
+    if model.config.model_type in _ENCODERS:
+        return _encoder_states(model, batch, dtype)
     states: Tensor = model.base_model(
         input_ids=batch.ids_BT,
         attention_mask=packed_mask(batch.segments_BT, dtype),
@@ -122,9 +128,9 @@ def _encoder_states(model: Any, batch: Batch, dtype: torch.dtype) -> Tensor:
         mask: Any = {"full_attention": full, "sliding_attention": near}
         types: dict[str, Any] = {}
     else:
-        mask, types = full, {"token_type_ids": batch.types_BT}
+        mask, types = full, {"token_type_ids": batch.types_BT} if takes_types(model) else {}
     states: Tensor = model.base_model(
-        input_ids=batch.ids_BT, attention_mask=mask, position_ids=batch.positions_BT, **types
+        input_ids=batch.ids_BT, attention_mask=mask, position_ids=batch.positions_BT + first_position(model), **types
     ).last_hidden_state
     return states
 
@@ -150,19 +156,29 @@ def _decoder_states(model: Any, batch: Batch, dtype: torch.dtype) -> Tensor:
 
 def logits_of(model: Any, hidden_NW: Tensor) -> Tensor:
     """Returns the logits (N, V) over the vocabulary."""
-    match model.config.model_type:
-        case "bert":
-            logits_NV = model.cls.predictions(hidden_NW)
-        case "modernbert":
-            logits_NV = model.decoder(model.head(hidden_NW))
-        case "t5":
-            scale = model.config.d_model**-0.5 if model.config.scale_decoder_outputs else 1.0
-            logits_NV = model.lm_head(hidden_NW * scale)
-        case "bart":
-            logits_NV = model.lm_head(hidden_NW) + model.final_logits_bias
-        case _:
-            logits_NV = model.lm_head(hidden_NW)
-    return logits_NV  # type: ignore[no-any-return]
+    config = model.config
+    if config.model_type in ("bert", "ernie"):
+        return model.cls.predictions(hidden_NW)  # type: ignore[no-any-return]
+    if config.model_type == "modernbert":
+        return model.decoder(model.head(hidden_NW))  # type: ignore[no-any-return]
+    if getattr(config, "scale_decoder_outputs", False):
+        hidden_NW = hidden_NW * config.d_model**-0.5
+    head = model.lm_head if hasattr(model, "lm_head") else model.get_output_embeddings()
+    return _scaled(head(hidden_NW), model)
+
+
+def _scaled(logits_NV: Tensor, model: Any) -> Tensor:
+    """Returns the logits as families of decoders change them after the output layer."""
+    config = model.config
+    if (bias := getattr(model, "final_logits_bias", None)) is not None:  # BART
+        logits_NV = logits_NV + bias
+    if divisor := getattr(config, "logits_scaling", None):  # Granite
+        logits_NV = logits_NV / divisor
+    if factor := getattr(config, "logit_scale", None):  # Cohere
+        logits_NV = logits_NV * factor
+    if cap := getattr(config, "final_logit_softcapping", None):  # Gemma
+        logits_NV = cap * torch.tanh(logits_NV / cap)
+    return logits_NV
 
 
 def target_logits(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:

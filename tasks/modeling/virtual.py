@@ -66,8 +66,10 @@ class _Start:
 
         segments = torch.zeros(prompt_1PW.shape[:2], dtype=torch.long, device=prompt_1PW.device)
         mask = packed_mask(segments, product_dtype(prompt_1PW.device))
+        places = torch.arange(self._num_tokens, device=prompt_1PW.device)[None]
         self._reading_prompt = True
         try:
-            return self._decoder(inputs_embeds=prompt_1PW, attention_mask=mask, use_cache=True).past_key_values
+            said = self._decoder(inputs_embeds=prompt_1PW, attention_mask=mask, position_ids=places, use_cache=True)
+            return said.past_key_values
         finally:
             self._reading_prompt = False

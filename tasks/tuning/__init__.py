@@ -83,7 +83,7 @@ class TuneSpec(PrecisionSpec):
         return [text for text in found if text is not None]
 
 
-@stage(version=9, retry=CHILD, packages=("torch", "transformers", "peft"))
+@stage(version=10, retry=CHILD, packages=("torch", "transformers", "peft"))
 def tune(
     spec: TuneSpec,
     base: Checkpoint,

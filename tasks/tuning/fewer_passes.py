@@ -34,7 +34,9 @@ class _Updated(torch.autograd.Function):
         h_NR = x_NI @ a_RI.T
         ctx.save_for_backward(x, w_OI, a_RI, b_OR, h_NR)
         ctx.scaling = scaling
-        return F.linear(x_NI, w_OI, bias_O).addmm_(h_NR, b_OR.T, alpha=scaling).view(*x.shape[:-1], -1)
+        y_NO = F.linear(x_NI, w_OI, bias_O).addmm_(h_NR, b_OR.T, alpha=scaling)
+        # Not a view in the eyes of autograd, which lets no layer change one in place, as some of `transformers` do.
+        return torch.ops.aten._unsafe_view(y_NO, [*x.shape[:-1], len(w_OI)])  # type: ignore[no-any-return]
 
     @staticmethod
     @once_differentiable

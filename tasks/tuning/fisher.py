@@ -52,7 +52,7 @@ class FisherFacts(BaseModel):
     trace: float
 
 
-@stage(version=4, name="fisher", retry=CHILD, packages=("torch", "transformers"))
+@stage(version=5, name="fisher", retry=CHILD, packages=("torch", "transformers"))
 def estimate_fisher(spec: FisherSpec, base: Checkpoint, corpus: TokenizedCorpus, *, ctx: StageContext) -> Fisher:
     """Measures the diagonal Fisher information of a base on a sample of the train split.
 

@@ -49,9 +49,17 @@ class LoraSpec(Method):
 
         from tasks.tuning.fewer_passes import as_peft_does, use_fewer_passes
 
-        self._check(model)
+        self._check(model, head)
         torch.manual_seed(seed)
-        adapted = get_peft_model(model, self._config(model, head))
+        try:
+            adapted = get_peft_model(model, self._config(model, head))
+        except (ValueError, AttributeError, TypeError) as error:
+            if self.variant == "plain":
+                raise
+            raise RecipeError(
+                f"tune.method.variant is {self.variant}, which peft does not have for parts of {type(model).__name__} "
+                f"({error}); set it to plain, or name linear layers in tune.method.targets"
+            ) from error
         start = tempfile.TemporaryDirectory() if self.variant == "pissa" else None
         if start is not None:
             _save_start(adapted, Path(start.name) / "start")
@@ -65,12 +73,12 @@ class LoraSpec(Method):
 
         return Prepared(adapted.get_base_model(), finish)
 
-    def _check(self, model: Any) -> None:
+    def _check(self, model: Any, head: Sequence[str]) -> None:
         if self.targets is not None:
             check_targets(model, self.targets)
         if self.variant == "pissa":
             modules = dict(model.named_modules())
-            smallest = min(min(modules[name].weight.shape) for name in linear_names(model))
+            smallest = min(min(modules[name].weight.shape) for name in linear_names(model, head))
             if self.rank > smallest:
                 raise RecipeError(f"tune.method.rank is {self.rank}, but pissa takes at most the smallest size, {smallest}")
 

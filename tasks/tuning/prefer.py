@@ -46,7 +46,7 @@ class PreferSpec(PrecisionSpec):
     seed: Annotated[int, Field(ge=0, lt=1 << 31, description="Seed of the adapter, data order and dropout.")] = 0
 
 
-@stage(version=7, retry=CHILD, packages=("torch", "transformers", "peft"))
+@stage(version=8, retry=CHILD, packages=("torch", "transformers", "peft"))
 def prefer(spec: PreferSpec, base: Checkpoint, preferences: Preferences, *, ctx: StageContext) -> Checkpoint:
     """Teaches a model on the train split of the pairs to prefer the better answers.
 

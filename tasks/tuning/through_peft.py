@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import RecipeError, StageError
+from tasks.modeling.architecture import num_positions
 
 # Largest difference of a logit, as a share of the largest logit: fp32 products in another order differ by less.
 MERGE_TOLERANCE = 1e-4
@@ -25,7 +26,9 @@ def peft_task(model: Any, head: Sequence[str]) -> dict[str, Any]:
     if not head:
         return {"task_type": "CAUSAL_LM"}
     by_word = model.config.problem_type == "token_classification"
-    return {"task_type": "TOKEN_CLS" if by_word else "SEQ_CLS", "modules_to_save": list(head), "exclude_modules": list(head)}
+    # peft keeps these two whole by itself: a part of them that is named too would be kept twice, one copy inside the other.
+    whole = {next((top for top in ("classifier", "score") if name.startswith(f"{top}.")), name) for name in head}
+    return {"task_type": "TOKEN_CLS" if by_word else "SEQ_CLS", "modules_to_save": sorted(whole), "exclude_modules": list(head)}
 
 
 def check_targets(model: Any, targets: Sequence[str]) -> None:
@@ -44,13 +47,14 @@ def check_targets(model: Any, targets: Sequence[str]) -> None:
         )
 
 
-def linear_names(model: Any) -> list[str]:
-    """Returns the full names of the linear layers, the output layer apart."""
+def linear_names(model: Any, head: Sequence[str] = ()) -> list[str]:
+    """Returns the full names of the linear layers, the output layer and the modules of a new head apart."""
     from torch.nn import Linear
     from transformers.pytorch_utils import Conv1D
 
-    head = model.get_output_embeddings()
-    return [name for name, module in model.named_modules() if isinstance(module, Linear | Conv1D) and module is not head]
+    output = model.get_output_embeddings()
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, Linear | Conv1D)}
+    return [name for name, module in linear.items() if module is not output and name not in head]
 
 
 def save_adapter(adapted: Any, folder: Path, *, initial: Path | None = None) -> None:
@@ -82,12 +86,14 @@ def merge(adapted: Any) -> Any:
     """
     import torch
 
-    config = adapted.config
-    num_tokens = min(_PROBE_TOKENS, config.max_position_embeddings)
+    num_tokens = min(_PROBE_TOKENS, num_positions(adapted.get_base_model()) or _PROBE_TOKENS)
     # Spread over the vocabulary: its first ids are control tokens, on which rounding alone grows a hundredfold in deep models.
-    probe = torch.linspace(0, config.vocab_size - 1, num_tokens, device=adapted.device).long()[None]
+    probe = torch.linspace(0, adapted.config.vocab_size - 1, num_tokens, device=adapted.device).long()[None]
+    if adapted.config.is_encoder_decoder:  # says the label where a text ends
+        probe[0, -1] = adapted.config.eos_token_id
     with torch.no_grad():
         before = _logits(adapted.get_base_model(), probe)
+        _unwrap_heads(adapted)
         merged = adapted.merge_and_unload(safe_merge=True)
         after = _logits(merged, probe)
     difference = float((after - before).abs().max() / before.abs().max().clamp_min(1e-6))
@@ -99,12 +105,19 @@ def merge(adapted: Any) -> Any:
     return merged
 
 
-def _logits(model: Any, ids_BT: Any) -> Any:
-    import torch
+def _unwrap_heads(adapted: Any) -> None:
+    """Puts trained heads in the place of peft's wrappers, which its IA3 cannot take off a head of several layers."""
+    from peft.utils import ModulesToSaveWrapper
 
-    from tasks.modeling.attention import packed_mask
+    while heads := {name: module for name, module in adapted.named_modules() if isinstance(module, ModulesToSaveWrapper)}:
+        name, head = next(iter(heads.items()))
+        adapted.set_submodule(name, head.modules_to_save[head.active_adapters[0]])
+
+
+def _logits(model: Any, ids_BT: Any) -> Any:
+    from tasks.modeling.attention import own_attention
 
     if getattr(model.config, "problem_type", None):
         return model(input_ids=ids_BT).logits.float()
-    mask = packed_mask(torch.zeros_like(ids_BT), torch.float32)
-    return model(input_ids=ids_BT, attention_mask=mask, use_cache=False).logits.float()
+    with own_attention(model):
+        return model(input_ids=ids_BT, use_cache=False).logits.float()

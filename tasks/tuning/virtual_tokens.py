@@ -14,9 +14,11 @@ from pydantic import Field
 
 from tasks.core.errors import RecipeError
 from tasks.core.site import Site
+from tasks.modeling.architecture import shortest_window
 from tasks.tuning.prepared import Method, Prepared
 from tasks.tuning.through_peft import save_adapter
 
+_OTHERS = "set tune.method.kind to lora, ia3, bottleneck or full"
 NumTokens = Annotated[int, Field(ge=1, le=1024, description="Virtual tokens before each text; 10 to 20 are usual.")]
 
 
@@ -87,28 +89,37 @@ def _prepare(model: Any, config: Any, seed: int) -> Prepared:
     import torch
     from peft import get_peft_model
 
+    from tasks.modeling.own_logits import FAILURES, packed_logits, two_texts
     from tasks.modeling.virtual import put_before
 
     _check(model, config.num_virtual_tokens)
     torch.manual_seed(seed)
-    adapted = get_peft_model(model, config)
+    try:
+        adapted = get_peft_model(model, config)
+        tuned = put_before(model, adapted)
+        with torch.no_grad():
+            packed_logits(tuned, two_texts(tuned))
+    except FAILURES as error:
+        raise RecipeError(f"nothing can stand before the text of a {type(model).__name__} ({error}); {_OTHERS}") from error
 
     def finish(folder: Path) -> None:
         adapted.prompt_encoder = model.prompt_encoder  # another one where weights were gathered from many processes
         adapted.eval()
         save_adapter(adapted, folder)
 
-    return Prepared(put_before(model, adapted), finish)
+    return Prepared(tuned, finish)
 
 
 def _check(model: Any, num_tokens: int) -> None:
     """Raises RecipeError where the base cannot look back at virtual tokens, or they leave it no room."""
     if "past_key_values" not in inspect.signature(model.base_model.forward).parameters:
+        raise RecipeError(f"{type(model).__name__} keeps no keys and values, so nothing can stand before its text; {_OTHERS}")
+    context, window = model.config.max_position_embeddings, shortest_window(model)
+    if window is not None and window < context:
         raise RecipeError(
-            f"{type(model).__name__} keeps no keys and values, so nothing can stand before its text; "
-            "set tune.method.kind to lora, ia3, bottleneck or full"
+            f"layers of a {type(model).__name__} look back over {window} tokens of {context}, and would lose sight of virtual "
+            f"tokens; {_OTHERS}"
         )
-    context = model.config.max_position_embeddings
     if num_tokens > context // 2:
         raise RecipeError(
             f"tune.method.num_tokens is {num_tokens}, but the base's context has {context}; set {context // 2} or less"

@@ -1,0 +1,33 @@
+"""What architectures of `transformers` do differently: asked of the model, not of its name.
+
+In: a model. Out: where its positions begin, how many it has, whether it takes token types, how far its layers look back.
+"""
+
+from typing import Any
+
+
+def first_position(model: Any) -> int:
+    """Returns the number of a text's first position: RoBERTa and those after it count from the padding's id on."""
+    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return 0 if padding is None else int(padding) + 1
+
+
+def num_positions(model: Any) -> int | None:
+    """Returns the tokens of the longest text it can read; none where it counts none."""
+    stated = getattr(model.config, "max_position_embeddings", None)
+    return None if stated is None else int(stated) - first_position(model)
+
+
+def takes_types(model: Any) -> bool:
+    """Whether the model tells the two texts of a pair apart by token types."""
+    return int(getattr(model.config, "type_vocab_size", None) or 0) > 1
+
+
+def shortest_window(model: Any) -> int | None:
+    """Returns the positions that the layer that looks back least looks back over; none where all look back over everything."""
+    config = model.config
+    windows = [getattr(part, "sliding_window", None) for part in model.modules()]
+    if getattr(config, "layer_types", None) is None:  # where layers do not differ, they may ask the configuration
+        windows.append(getattr(config, "sliding_window", None))
+    return min((window for window in windows if window), default=None)

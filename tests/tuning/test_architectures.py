@@ -1,0 +1,115 @@
+"""Bases of others are tuned by every kind of method; what does not fit them is said before the first step."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tasks.contracts import Checkpoint, Conversations, Labelled
+from tasks.core.errors import RecipeError
+from tasks.core.site import Site
+from tasks.modeling.heads import load_headed
+from tasks.modeling.infer import Reader, greedy_answers
+from tasks.modeling.specs import AdamWSpec, TrainSpec
+from tasks.tuning import TuneSpec, tune
+from tasks.tuning.labelled import TuneLabelledSpec, tune_labelled
+from tests.architectures import adopted
+from tests.modeling.kit import Old, ToySpec, old_text, toy_conversations
+from tests.tuning.labelled_kit import ToyLabelledSpec, toy_labelled
+
+OPTIM = AdamWSpec(kind="adamw", learning_rate=3e-3, weight_decay=0.0)
+TRAIN = TrainSpec(batch_rows=4, num_epochs=2, eval_every_steps=50, checkpoint_every_steps=50)
+SHARED = {"train": TRAIN, "optim": OPTIM, "precision": "fp32"}
+FULL, LORA = {"kind": "full"}, {"kind": "lora", "rank": 4}
+DORA, PISSA = LORA | {"variant": "dora"}, LORA | {"rank": 2, "variant": "pissa"}
+BOTTLENECK, PREFIX, PROMPT = {"kind": "bottleneck"}, {"kind": "prefix"}, {"kind": "prompt"}
+Bases = dict[tuple[str, str], Checkpoint]
+
+
+@pytest.fixture(scope="module")
+def talks(shared_site: Site) -> Conversations:
+    return toy_conversations.build(ToySpec(size=24), site=shared_site)
+
+
+@pytest.fixture(scope="module")
+def classes(shared_site: Site) -> Labelled:
+    return toy_labelled.build(ToyLabelledSpec(), site=shared_site)
+
+
+@pytest.fixture(scope="module")
+def texts(base: Checkpoint, shared_site: Site) -> Old:
+    return old_text(base, shared_site)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "method"),
+    [
+        ("gpt_neox", FULL),
+        ("gemma2", FULL),
+        ("gemma2", LORA),
+        ("opt", LORA),  # counts positions from a mask of its own where none are given
+        ("opt", BOTTLENECK),
+        ("opt", PROMPT),
+        ("falcon", BOTTLENECK),
+        ("mixtral", LORA),
+        ("phi3", {"kind": "top_layers"}),
+    ],
+)
+def test_a_decoder_of_others_is_tuned_and_answers(
+    architecture: str, method: dict[str, Any], talks: Conversations, texts: Old, shared_site: Site, tmp_path: Path
+) -> None:
+    given = adopted(architecture, "AutoModelForCausalLM", shared_site, tmp_path)
+    spec = TuneSpec.model_validate(SHARED | {"method": method, "row_tokens": 64})
+    made = tune.build(spec, given, talks, *texts, site=shared_site)
+    assert made.validation_loss < json.loads((made.path / "extra" / "result.json").read_text())["first_validation_loss"]
+    reader = Reader.load(made.path / "model", "cpu", "fp32")
+    assert len(greedy_answers(reader, [[20, 30, 40], [5, 6]], 4)) == 2
+
+
+@pytest.mark.parametrize(
+    ("architecture", "method", "why"),
+    [
+        (
+            "mistral",
+            PREFIX,
+            r"back over 8 tokens of 128, and would lose sight of virtual tokens; set tune.method.kind to lora",
+        ),
+        ("mistral", PROMPT, r"look back over 8 tokens of 128"),
+        ("falcon", PREFIX, r"nothing can stand before the text of a FalconForCausalLM .*; set tune.method.kind to lora"),
+        ("mixtral", DORA, r"tune.method.variant is dora, which peft does not have for parts of MixtralForCausalLM"),
+        ("mixtral", PISSA, r"tune.method.variant is pissa, which peft does not have for parts of MixtralForCausalLM"),
+    ],
+)
+def test_a_method_that_does_not_fit_is_said_before_the_first_step(
+    architecture: str, method: dict[str, Any], why: str, talks: Conversations, texts: Old, shared_site: Site, tmp_path: Path
+) -> None:
+    given = adopted(architecture, "AutoModelForCausalLM", shared_site, tmp_path)
+    spec = TuneSpec.model_validate(SHARED | {"method": method, "row_tokens": 64})
+    with pytest.raises(RecipeError, match=why):
+        tune.build(spec, given, talks, *texts, site=shared_site)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "auto_class", "method"),
+    [
+        ("roberta", "AutoModelForMaskedLM", {"kind": "ia3"}),  # a head of two layers
+        ("roberta", "AutoModelForMaskedLM", PISSA),
+        ("longformer", "AutoModelForMaskedLM", LORA),  # changes what its linear layers return in place
+        ("deberta-v2", "AutoModelForMaskedLM", LORA),
+        ("bloom", "AutoModelForCausalLM", LORA),  # counts no positions
+        ("t5", "AutoModelForSeq2SeqLM", LORA),  # says the label at the end of the text
+        ("bart", "AutoModelForSeq2SeqLM", LORA),
+        ("bart", "AutoModelForSeq2SeqLM", PISSA),
+    ],
+)
+def test_a_base_of_others_learns_labels(
+    architecture: str, auto_class: str, method: dict[str, Any], classes: Labelled, shared_site: Site, tmp_path: Path
+) -> None:
+    given = adopted(architecture, auto_class, shared_site, tmp_path)
+    spec = TuneLabelledSpec.model_validate(SHARED | {"method": method})
+    made = tune_labelled.build(spec, given, classes, site=shared_site)
+    with torch.no_grad():
+        said = load_headed(made.path / "model").eval()(input_ids=torch.tensor([[20, 30, 40, 3]])).logits
+    assert said.shape == (1, 2)
