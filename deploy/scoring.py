@@ -1,4 +1,5 @@
-"""What only MLflow's scoring server serves, labelled models and adapters that do not merge: command, question, comparison.
+"""What only MLflow's scoring server serves (labelled models, encoder-decoders, adapters that do not merge): command, question,
+comparison.
 
 In: the folder of a registered version, records or messages. Out: answers of `/invocations`. Invariant: labels are compared
 exactly, numbers as fp32 in batches of another size gives them.
@@ -15,6 +16,7 @@ from tasks.core.errors import ContractError, StageError, TransientError
 from tasks.core.site import Site, service_environment
 from tasks.core.text import text_safe
 from tasks.core.tracking import TRIAL
+from tasks.modeling.architecture import is_encoder_decoder
 
 ENGINE = "mlflow"
 TOLERANCE = 1e-3  # of a probability, or of a value as a share of its size
@@ -36,6 +38,11 @@ def says_labels(folder: Path) -> bool:
     )
 
 
+def is_served_here(folder: Path) -> bool:
+    """Whether only MLflow's server serves a model folder: labels, adapters, and encoder-decoders, which no chat engine runs."""
+    return is_adapter(folder) or says_labels(folder) or is_encoder_decoder(folder)
+
+
 def version_folder(folder: Path) -> Path:
     """Returns the folder of the registered version that a model's folder lies in.
 
@@ -45,7 +52,8 @@ def version_folder(folder: Path) -> Path:
     found = folder.parent.parent
     if not (found / "MLmodel").exists():
         raise ContractError(
-            f"{folder} is no registered version, which MLflow's server needs for labels and adapters; give a registered name"
+            f"{folder} is no registered version, which MLflow's server needs for labels, adapters and encoder-decoders; "
+            "give a registered name"
         )
     return found
 

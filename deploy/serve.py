@@ -42,7 +42,7 @@ class Server:
     Attributes:
         url: Its address, without the `/v1` or `/invocations`.
         model: What it calls the model.
-        engine: Program that serves it; `mlflow` for a model that labels text and for an adapter that does not merge.
+        engine: Program that serves it; `mlflow` where only MLflow's scoring server serves it.
         labels: Whether it labels text instead of answering.
     """
 
@@ -101,7 +101,7 @@ def served(
 
 def _start(folder: Path, site: Site, name: str, port: int) -> tuple[Server, str]:
     labels = scoring.says_labels(folder)
-    by_mlflow = labels or scoring.is_adapter(folder)
+    by_mlflow = scoring.is_served_here(folder)
     place = _named(folder, site, name, port)
     command = scoring.scoring_command(folder, site, port) if by_mlflow else engine_command(place, site, port)
     engine, own = (scoring.ENGINE, scoring.scoring_environment(site)) if by_mlflow else (site.engine, {})

@@ -175,7 +175,7 @@ def show_plan(preset: str, overrides: Sequence[str], until: str | None) -> None:
 def _forewarnings(recipe: AnyRecipe, found: dict[str, Artifact]) -> list[str]:
     """Returns what should be known of the tuning, whose base's rate may have been derived."""
     if isinstance(recipe, Recipe) and (scale := pretrain_scale(recipe, found)) is not None:
-        return recipe.tune.forewarnings(recipe.pretrain.peak_of(scale))
+        return recipe.forewarnings(recipe.pretrain.peak_of(scale))
     return recipe.forewarnings()
 
 

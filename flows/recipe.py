@@ -97,19 +97,34 @@ class Recipe(Part):
         if self.pretrain.start.kind == "as_given" and reaches("tune", last, stages):
             peak_rate(self.tune.method, self.tune.optim.learning_rate, base_rate=None)
         objective = self.pretrain.objective
+        if objective.has_two_parts and reaches("tune", last, stages):
+            self._require_answers_alone()
         if objective.last_stage is None:
             return
         allowed = stages[: list(stages).index(objective.last_stage) + 1]
         if last not in allowed:
             raise RecipeError(
                 f"recipe {self.name!r} trains a {self.pretrain.model.family} for objective {objective.kind!r}; the stages after "
-                f"{objective.last_stage} take causal models only. Add `--until {objective.last_stage}`, or set "
-                "pretrain.objective.kind to causal or fill_in_the_middle"
+                f"{objective.last_stage} take models that write text. Add `--until {objective.last_stage}`, or set "
+                "pretrain.objective.kind to causal, fill_in_the_middle, span_corruption or text_infilling"
                 + (
                     "; a recipe of kind labelled tunes it on labelled text (base.kind = pretrained)"
                     if objective.takes_head
                     else ""
                 )
+            )
+
+    def _require_answers_alone(self) -> None:
+        """Raises RecipeError where what is asked reads text on and on, which an encoder-decoder does not."""
+        asked = {
+            "tune.replay": self.tune.replay is not None,
+            "tune.ewc": self.tune.ewc is not None,
+            "preference.kind": self.preference.kind != "none",
+        }
+        if found := [name for name, is_asked in asked.items() if is_asked]:
+            raise RecipeError(
+                f"recipe {self.name!r} tunes an encoder-decoder, which reads a question and writes an answer; {', '.join(found)} "
+                "needs a model that reads on: set it to off or none, or pretrain.objective.kind to causal"
             )
 
     def check_site(self, site: Site) -> None:
@@ -121,9 +136,16 @@ class Recipe(Part):
         self.tune.check_site(site)
         self.preference.check_site(site)
 
-    def forewarnings(self) -> list[str]:
-        """Returns what should be known of the tuning before it runs."""
-        return self.tune.forewarnings(self.pretrain.peak)
+    def forewarnings(self, base_rate: float | None = None) -> list[str]:
+        """Returns what should be known of the tuning before it runs.
+
+        Args:
+            base_rate: Peak of the base's learning rate, where it was derived; none: what the recipe says.
+        """
+        found = self.tune.forewarnings(base_rate or self.pretrain.peak)
+        if self.pretrain.objective.has_two_parts and self.tune.method.has_plain_form:
+            found.append("an encoder-decoder is tuned: MLflow's scoring server answers, no OpenAI API")
+        return found
 
 
 def reaches(stage: str, last: str | None, stages: Sequence[str]) -> bool:

@@ -18,8 +18,9 @@ from tasks.core.errors import ContractError
 from tasks.modeling.architecture import num_positions
 from tasks.modeling.model import num_parameters, save_model
 from tasks.modeling.roles import save_settled, settle
-from tasks.modeling.words import special_ids
+from tasks.modeling.words import SpecialIds, special_ids
 
+_T5_POSITIONS = 512
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -32,7 +33,9 @@ def convert_main(job: ConvertJob) -> None:
     _require_rows(model, tokenizer)
     if num_positions(model) is None and (stated := getattr(model.config, "max_seq_len", None)):
         model.config.max_position_embeddings = stated  # the name that everyone but MPT gives it
-    if model.can_generate() and not model.config.is_encoder_decoder:
+    if model.config.is_encoder_decoder:
+        _settle_ends(model.config, special)
+    elif model.can_generate():
         model.config.bos_token_id = special.end_of_text
         model.config.eos_token_id = [special.turn_end, special.end_of_text]
     model.config.pad_token_id = special.pad
@@ -42,6 +45,15 @@ def convert_main(job: ConvertJob) -> None:
     save_model(model.to(_DTYPES[job.weights]), work, special, job.dir / "model")
     shutil.rmtree(work)
     _tell(model, job.dir / EXTRA_DIR)
+
+
+def _settle_ends(config: Any, special: SpecialIds) -> None:
+    """Names the tokens that end a text and a turn, and the positions of T5's kin, which was trained on 512 (arXiv:1910.10683)."""
+    config.turn_end_token_id = special.turn_end
+    if not isinstance(config.eos_token_id, int):
+        config.eos_token_id = special.end_of_text
+    if hasattr(config, "relative_attention_num_buckets") and getattr(config, "n_positions", None) is None:
+        config.n_positions = _T5_POSITIONS
 
 
 def _load(job: ConvertJob) -> tuple[Any, Any]:

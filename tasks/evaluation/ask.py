@@ -66,11 +66,11 @@ def ask_main(job: AskJob) -> None:
 
 
 def _document_rows(reader: Any, documents: Sequence[Document], settings: EvaluateSpec) -> list[dict[str, Any]]:
-    from tasks.modeling.infer import example_nats, windows
+    from tasks.modeling.infer import example_nats
 
     stride = min(settings.stride_tokens or reader.context_tokens // 2, reader.context_tokens)
     ids = [reader.tokenizer.encode(document.text, add_special_tokens=False) for document in documents]
-    cut = [windows(tokens, reader.special.end_of_text, reader.context_tokens, stride) for tokens in ids]
+    cut = [reader.windows(tokens, stride) for tokens in ids]
     owners = np.repeat(np.arange(len(documents)), [len(parts) for parts in cut])
     nats = example_nats(reader, [part for parts in cut for part in parts], partial(_tell, "rows of documents"))
     sums = np.bincount(owners, weights=nats, minlength=len(documents))
@@ -90,7 +90,7 @@ def _document_rows(reader: Any, documents: Sequence[Document], settings: Evaluat
 def _item_rows(reader: Any, items: Sequence[Item], settings: EvaluateSpec, folder: Path) -> tuple[list[dict[str, Any]], int]:
     """Returns one row for each item that fits the context, and how many do not; leaves the speed in `folder`."""
     both = [reader.question_and_answer(item.messages) for item in items]
-    fitting = [number for number, (question, answer) in enumerate(both) if _fits(reader, question, answer)]
+    fitting = [number for number, (question, answer) in enumerate(both) if reader.fits(question, answer)]
     if not fitting:
         raise ContractError(f"none of {len(items)} held-out items fits the model's context of {reader.context_tokens} tokens")
     num_too_long = len(items) - len(fitting)
@@ -141,10 +141,10 @@ def _answer_nats(
         (number, other)
         for number, others in enumerate(foreign)
         for other in others
-        if _fits(reader, both[other][0], both[number][1])
+        if reader.fits(both[other][0], both[number][1])
     ]
-    examples = [_example(question, answer) for question, answer in both]
-    examples += [_example(both[other][0], both[number][1]) for number, other in pairs]
+    examples = [reader.example(question, answer) for question, answer in both]
+    examples += [reader.example(both[other][0], both[number][1]) for number, other in pairs]
     nats = example_nats(reader, examples, partial(_tell, "rows of answers"))
     own, strange = nats[: len(items)], nats[len(items) :]
     numbers = np.array([number for number, _ in pairs], dtype=np.int64)
@@ -153,22 +153,11 @@ def _answer_nats(
     return own, [float(total / count) if count else None for total, count in zip(sums, counts, strict=True)]
 
 
-def _example(question: list[int], answer: list[int]) -> Any:
-    from tasks.modeling.batches import Example
-
-    return Example.of([*question, *answer], [False] * len(question) + [True] * len(answer))
-
-
-def _fits(reader: Any, question: list[int], answer: list[int]) -> bool:
-    return len(question) + len(answer) <= int(reader.context_tokens) + 1
-
-
 def _samples(reader: Any, settings: EvaluateSpec) -> list[dict[str, str]]:
     from tasks.modeling.infer import greedy_answers
-    from tasks.modeling.words import chat_ids
 
     prompts = settings.sample_prompts
-    questions = [chat_ids(reader.tokenizer, [{"role": "user", "content": prompt}], to_answer=True) for prompt in prompts]
+    questions = [reader.question([{"role": "user", "content": prompt}]) for prompt in prompts]
     answers = greedy_answers(reader, questions, settings.max_new_tokens) if questions else []
     return [{"prompt": prompt, "answer": answer} for prompt, answer in zip(prompts, answers, strict=True)]
 

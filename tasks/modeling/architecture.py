@@ -1,9 +1,18 @@
 """What architectures of `transformers` do differently: asked of the model, not of its name.
 
-In: a model. Out: where its positions begin, how many it has, whether it takes token types, how far its layers look back.
+In: a model, or its folder. Out: whether it has two parts, where its positions begin and how many it has, whether it takes token
+types, how far its layers look back.
 """
 
+import json
+from pathlib import Path
 from typing import Any
+
+
+def is_encoder_decoder(folder: Path) -> bool:
+    """Whether the model of a folder reads by one part and writes by another."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return bool(config.get("is_encoder_decoder"))
 
 
 def first_position(model: Any) -> int:
@@ -15,7 +24,8 @@ def first_position(model: Any) -> int:
 
 def num_positions(model: Any) -> int | None:
     """Returns the tokens of the longest text it can read; none where it counts none."""
-    stated = getattr(model.config, "max_position_embeddings", None)
+    config = model.config
+    stated = getattr(config, "max_position_embeddings", getattr(config, "n_positions", None))  # T5's name for it
     return None if stated is None else int(stated) - first_position(model)
 
 

@@ -114,6 +114,7 @@ def _t5(spec: ModelSpec, vocab_size: int, special: SpecialIds, roles: Mapping[st
     from transformers import T5Config
 
     return T5Config(
+        turn_end_token_id=special.turn_end,
         vocab_size=vocab_size,
         d_model=spec.sizes.width,
         d_kv=spec.sizes.head_width,
@@ -136,6 +137,7 @@ def _bart(spec: ModelSpec, vocab_size: int, special: SpecialIds, roles: Mapping[
     depths = {"encoder_layers": spec.depth, "decoder_layers": spec.depth}
     heads = {"encoder_attention_heads": spec.sizes.num_heads, "decoder_attention_heads": spec.sizes.num_heads}
     return BartConfig(
+        turn_end_token_id=special.turn_end,
         vocab_size=vocab_size,
         d_model=spec.sizes.width,
         encoder_ffn_dim=spec.sizes.ffn_width,

@@ -13,13 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.utils.rnn import pad_sequence
 
+from tasks.modeling.answers import Answered, answered_rows, room, split_answers, text_windows
+from tasks.modeling.architecture import num_positions
 from tasks.modeling.attention import own_attention
 from tasks.modeling.batches import IGNORED, Example, ExampleRows, make_batch
-from tasks.modeling.chat import question_and_answer
+from tasks.modeling.chat import mark_answers, question_and_answer
 from tasks.modeling.model import load_model, token_losses
+from tasks.modeling.pieces import PieceRows
 from tasks.modeling.precision import autocast
-from tasks.modeling.words import SpecialIds, load_tokenizer, model_special_ids
+from tasks.modeling.words import SpecialIds, chat_ids, load_tokenizer, model_special_ids
 
 _MICRO_TOKENS = {"cpu": 4096, "cuda": 65536}
 _ROW_TOKENS = 1024
@@ -45,13 +49,54 @@ class Reader:
         return cls(model, load_tokenizer(folder), model_special_ids(model), where, precision)
 
     @property
+    def has_two_parts(self) -> bool:
+        """Whether an encoder reads and a decoder writes."""
+        return bool(self.model.config.is_encoder_decoder)
+
+    @property
     def context_tokens(self) -> int:
         """Positions the model was made for."""
-        return int(self.model.config.max_position_embeddings)
+        return num_positions(self.model) or _ROW_TOKENS
+
+    def question(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        """Returns the ids that an answer to a conversation is written after, or about."""
+        ids = chat_ids(self.tokenizer, list(messages), to_answer=True)
+        return [*ids, self.special.end_of_text] if self.has_two_parts else ids
 
     def question_and_answer(self, messages: Sequence[dict[str, str]]) -> tuple[list[int], list[int]]:
         """Returns the ids before the last answer of a conversation, and those of that answer."""
-        return question_and_answer(self.tokenizer, messages, self.special.turn_end)
+        if not self.has_two_parts:
+            return question_and_answer(self.tokenizer, messages, self.special.turn_end)
+        last = split_answers(mark_answers(self.tokenizer, messages, self.special.turn_end), self.special.end_of_text)[-1]
+        return list(last.question), list(last.answer)
+
+    def example(self, question: Sequence[int], answer: Sequence[int]) -> Example | Answered:
+        """Returns what is scored to learn how likely an answer is after, or about, a question."""
+        if self.has_two_parts:
+            return Answered(tuple(question), tuple(answer))
+        return Example.of([*question, *answer], [False] * len(question) + [True] * len(answer))
+
+    def fits(self, question: Sequence[int], answer: Sequence[int]) -> bool:
+        """Says whether the two fit the context."""
+        if self.has_two_parts:
+            return max(len(question), len(answer)) <= self.context_tokens
+        return len(question) + len(answer) <= self.context_tokens + 1
+
+    def windows(self, ids: Sequence[int], stride_tokens: int) -> Sequence[Example | Answered]:
+        """Cuts a document into what is scored of it, each token once; an encoder-decoder writes each window about the last."""
+        if self.has_two_parts:
+            return text_windows(ids, self.special.end_of_text, self.context_tokens)
+        return windows(ids, self.special.end_of_text, self.context_tokens, stride_tokens)
+
+    def rows(self, examples: Sequence[Example | Answered]) -> ExampleRows | PieceRows[Answered]:
+        """Packs what is scored."""
+        pairs = [example for example in examples if isinstance(example, Answered)]
+        texts = [example for example in examples if isinstance(example, Example)]
+        longest = max((example.num_tokens for example in pairs), default=max((len(text.ids) for text in texts), default=0))
+        row_tokens = tokens_of_row(self.context_tokens, longest)
+        if pairs:
+            return answered_rows(pairs, self.model.config, room(pairs, self.model.config, row_tokens), self.special)
+        return ExampleRows(texts, row_tokens, self.special.pad)
 
 
 def windows(ids: Sequence[int], separator: int, context_tokens: int, stride_tokens: int) -> list[Example]:
@@ -72,14 +117,13 @@ def windows(ids: Sequence[int], separator: int, context_tokens: int, stride_toke
     return examples
 
 
-def example_nats(reader: Reader, examples: Sequence[Example], tell: Tell | None = None) -> NDArray[np.float64]:
+def example_nats(reader: Reader, examples: Sequence[Example | Answered], tell: Tell | None = None) -> NDArray[np.float64]:
     """Returns the summed cross entropy, in nats, over the targets of each example.
 
     Raises:
         ValueError: An example is longer than the model's context.
     """
-    longest = max((len(example.ids) for example in examples), default=0)
-    rows = ExampleRows(examples, row_tokens(reader.context_tokens, longest), reader.special.pad)
+    rows = reader.rows(examples)
     nats = np.zeros(len(examples))
     num_rows = max(1, _MICRO_TOKENS[reader.device.type] // rows.row_tokens)
     for start in range(0, rows.num_rows, num_rows):
@@ -95,7 +139,7 @@ def example_nats(reader: Reader, examples: Sequence[Example], tell: Tell | None 
     return nats
 
 
-def row_tokens(context_tokens: int, longest: int) -> int:
+def tokens_of_row(context_tokens: int, longest: int) -> int:
     """Returns the length of rows to score in: attention costs its square, so a long context is not filled for short texts."""
     return min(context_tokens, max(longest, _ROW_TOKENS))
 
@@ -106,7 +150,7 @@ def greedy_answers(
     """Returns the greedy answer to each question, cut at `max_new_tokens` tokens.
 
     Args:
-        questions: Ids up to the opening of the answer.
+        questions: Ids as `Reader.question` gives them.
     """
     answers = [""] * len(questions)
     order = sorted(range(len(questions)), key=lambda number: (len(questions[number]), number))
@@ -120,12 +164,10 @@ def greedy_answers(
 
 
 def _generate(reader: Reader, questions: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
-    """Generates for questions padded on the left, so that all answers start at the same place."""
-    width = max(map(len, questions))
-    ids = torch.full((len(questions), width), reader.special.pad)
-    for row, question in enumerate(questions):
-        ids[row, width - len(question) :] = torch.tensor(question)
-    is_text = torch.arange(width)[None] >= width - torch.tensor([len(question) for question in questions])[:, None]
+    """Generates for questions padded so that all answers start at the same place, and what an encoder reads at its first one."""
+    side = "right" if reader.has_two_parts else "left"
+    ids = pad_sequence([torch.tensor(question) for question in questions], True, reader.special.pad, side)
+    is_text = pad_sequence([torch.ones(len(question)) for question in questions], True, 0, side)
     with own_attention(reader.model), torch.inference_mode(), autocast(reader.device, reader.precision):
         made = reader.model.generate(
             input_ids=ids.to(reader.device),
@@ -133,5 +175,5 @@ def _generate(reader: Reader, questions: Sequence[Sequence[int]], max_new_tokens
             max_new_tokens=max_new_tokens,
             do_sample=False,
         )
-    found: list[list[int]] = made[:, width:].tolist()
+    found: list[list[int]] = made[:, 1 if reader.has_two_parts else ids.shape[1] :].tolist()
     return found

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tasks.core.errors import ContractError
-from tasks.modeling.architecture import first_position, takes_types
+from tasks.modeling.architecture import first_position, is_encoder_decoder, takes_types
 from tasks.modeling.attention import Documents, both_ways_mask, packed_mask, with_packed_attention
 from tasks.modeling.batches import IGNORED, Batch
 from tasks.modeling.families import model_config
@@ -66,12 +66,12 @@ def _multiply_residual_outputs(model: Any, factor: float) -> None:
                 weight.mul_(factor)
 
 
-def load_model(folder: Path, auto_class: str = "AutoModelForCausalLM") -> Any:
+def load_model(folder: Path, auto_class: str | None = None) -> Any:
     """Loads a model folder in fp32, safetensors only; with its adapter where it has one.
 
     Args:
         folder: What `save_model` wrote.
-        auto_class: Class of `transformers` that knows the model with the heads that are needed.
+        auto_class: Class of `transformers` that knows the model with the heads that are needed; none: the one that writes text.
 
     Raises:
         ContractError: The folder lacks weights of such a model, which would be random.
@@ -85,7 +85,8 @@ def load_model(folder: Path, auto_class: str = "AutoModelForCausalLM") -> Any:
         return load_adapted(folder / BASE, folder / ADAPTER)
 
     _hush()
-    model, loading = getattr(transformers, auto_class).from_pretrained(
+    writes = "AutoModelForSeq2SeqLM" if is_encoder_decoder(folder) else "AutoModelForCausalLM"
+    model, loading = getattr(transformers, auto_class or writes).from_pretrained(
         folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
     )
     if missing := sorted(loading["missing_keys"]):

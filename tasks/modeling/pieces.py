@@ -38,6 +38,10 @@ class PieceRows(Generic[P]):
         row_tokens: Positions of a row, or of its source where there is one.
         target_lengths: Positions that each piece takes beside its source at most, where that is less.
         notes: What was cut or left out, counted.
+
+    Attributes:
+        members: Numbers of the pieces of each row.
+        target_tokens: Positions beside the source; rows that lie in one batch must have as many.
     """
 
     def __init__(
@@ -56,9 +60,9 @@ class PieceRows(Generic[P]):
         self.members = pack(lengths, row_tokens)
         self.row_tokens = row_tokens
         self.notes = dict(notes or {})
-        self._target_tokens = row_tokens
+        self.target_tokens = row_tokens
         if target_lengths is not None:
-            self._target_tokens = max(sum(target_lengths[member] for member in row) for row in self.members)
+            self.target_tokens = max(sum(target_lengths[member] for member in row) for row in self.members)
         self._made = lru_cache(maxsize=512)(self._make_row)  # a row is read for its targets first, then for its batch
 
     @property
@@ -78,15 +82,15 @@ class PieceRows(Generic[P]):
         number_of_pass, number = divmod(index, self.num_rows)
         random = np.random.Generator(np.random.Philox(key=[self._seed, number_of_pass], counter=[0, 0, 0, number]))
         parts = [self._make(self._pieces[member], random) for member in self.members[number]]
-        segments = _segments([len(part.ids) for part in parts], self._target_tokens)
+        segments = _segments([len(part.ids) for part in parts], self.target_tokens)
         return Row(
-            ids_T=_joined([part.ids for part in parts], self._target_tokens, self._pad),
-            targets_T=_joined([part.targets for part in parts], self._target_tokens, IGNORED),
+            ids_T=_joined([part.ids for part in parts], self.target_tokens, self._pad),
+            targets_T=_joined([part.targets for part in parts], self.target_tokens, IGNORED),
             positions_T=positions_within(segments),
             segments_T=segments,
-            types_T=_optional([part.types for part in parts], self._target_tokens, 0),
-            labels_T=_optional([part.labels for part in parts], self._target_tokens, IGNORED),
-            removed_T=_optional([part.removed for part in parts], self._target_tokens, 0),
+            types_T=_optional([part.types for part in parts], self.target_tokens, 0),
+            labels_T=_optional([part.labels for part in parts], self.target_tokens, IGNORED),
+            removed_T=_optional([part.removed for part in parts], self.target_tokens, 0),
             **self._source(parts),
         )
 

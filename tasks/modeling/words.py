@@ -69,10 +69,19 @@ def model_special_ids(model: Any) -> SpecialIds:
         ContractError: The configuration does not name two stop tokens, the end of a turn and the end of a text.
     """
     config = model.config
+    if config.is_encoder_decoder:
+        return _of_encoder_decoder(config)
     stops = config.eos_token_id if isinstance(config.eos_token_id, list) else []
     if len(stops) != 2 or config.bos_token_id != stops[1]:
         raise ContractError(f"{config.name_or_path}: eos_token_id must be [turn end, end of text], not {config.eos_token_id}")
     return SpecialIds(end_of_text=stops[1], pad=config.pad_token_id, turn_end=stops[0])
+
+
+def _of_encoder_decoder(config: Any) -> SpecialIds:
+    """An encoder-decoder ends what it writes with the end of a text; turns are told apart in what it reads."""
+    if not isinstance(config.eos_token_id, int) or not hasattr(config, "turn_end_token_id"):
+        raise ContractError(f"{config.name_or_path}: eos_token_id and turn_end_token_id must be one token each")
+    return SpecialIds(end_of_text=config.eos_token_id, pad=config.pad_token_id, turn_end=config.turn_end_token_id)
 
 
 def load_tokenizer(folder: Path) -> Any:

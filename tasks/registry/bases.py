@@ -11,7 +11,8 @@ from tasks.contracts import Checkpoint
 from tasks.core.errors import ContractError
 from tasks.core.stage import StageContext
 from tasks.core.tracking import BASES, RegisteredVersion, version_by_digest
-from tasks.modeling.adapted import adapter_of, bound_digest, is_adapter
+from tasks.modeling.adapted import BASE, adapter_of, bound_digest, is_adapted, is_adapter
+from tasks.modeling.architecture import is_encoder_decoder
 from tasks.registry.upload import Package, describe, upload
 
 SCRIPT = Path(__file__).with_name("served_model.py")
@@ -49,10 +50,17 @@ def _package(base: Checkpoint) -> Package:
         tuned=base,
         used=(),
         script=SCRIPT,
-        model_type="causal-lm",
+        model_type=kind_of(base),
         signature=lambda: chat_signature(_ANSWER_TOKENS),
         requirements=("jinja2",),
     )
+
+
+def kind_of(model: Checkpoint) -> str:
+    """Returns what MLflow shows as the kind of a model that writes text."""
+    folder = model.path / "model"
+    plain = folder / BASE if is_adapted(folder) else folder
+    return "seq2seq-lm" if is_encoder_decoder(plain) else "causal-lm"
 
 
 def chat_signature(answer_tokens: int) -> Any:

@@ -15,7 +15,7 @@ from tasks.core.site import Site
 from tasks.core.stage import NETWORK, StageContext, stage
 from tasks.core.tracking import CORPUS_DIGEST, RegisteredVersion, set_tags, version_by_digest
 from tasks.modeling.adapted import is_adapted
-from tasks.registry.bases import SCRIPT, chat_signature, register_base
+from tasks.registry.bases import SCRIPT, chat_signature, kind_of, register_base
 from tasks.registry.card import Findings, model_card
 from tasks.registry.names import ModelName
 from tasks.registry.upload import Package, describe, upload
@@ -105,7 +105,7 @@ def _package(spec: RegisterSpec, found: Findings, on: RegisteredVersion | None) 
         report=found.report,
         used=((found.corpus, "pretraining"), (found.conversations, "tuning")),
         script=SCRIPT,
-        model_type="causal-lm",
+        model_type=kind_of(found.tuned),
         signature=lambda: chat_signature(spec.answer_tokens),
         requirements=("jinja2",) if on is None else ("jinja2", "peft"),
         on=on,

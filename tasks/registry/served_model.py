@@ -22,11 +22,11 @@ class ChatModel(PythonModel):  # type: ignore[misc]
 
     def load_context(self, context: Any) -> None:
         """Loads the checkpoint folder, or the base with the adapter in it."""
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoTokenizer
 
         folder, self.num_virtual_tokens = context.artifacts.get("checkpoint"), 0
         if folder is not None:
-            self.model = AutoModelForCausalLM.from_pretrained(folder).eval()
+            self.model = _writer(folder).eval()
         else:
             adapter = Path(context.artifacts["adapter"])
             folder = _base_of(adapter, context.model_config["base"])
@@ -48,15 +48,20 @@ class ChatModel(PythonModel):  # type: ignore[misc]
         import torch
 
         inputs = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        config = self.model.config
+        if config.is_encoder_decoder:  # its encoder reads a text with its end, and what it writes stands alone
+            ids = torch.cat([inputs["input_ids"], torch.tensor([[config.eos_token_id]])], dim=1)
+            inputs = type(inputs)({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
         inputs = inputs.to(self.model.device)
         num_prompt_tokens = inputs["input_ids"].shape[1]
-        context_tokens = getattr(self.model.config, "max_position_embeddings", None)
+        context_tokens = getattr(config, "max_position_embeddings", getattr(config, "n_positions", None))
         if context_tokens is not None and num_prompt_tokens >= context_tokens - self.num_virtual_tokens:
             room = context_tokens - self.num_virtual_tokens
             raise ValueError(f"the prompt has {num_prompt_tokens} tokens, the model's context {room}: shorten it")
         with torch.inference_mode():
             output = self.model.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens)
-        return str(self.tokenizer.decode(output[0, num_prompt_tokens:], skip_special_tokens=True))
+        answer = output[0] if config.is_encoder_decoder else output[0, num_prompt_tokens:]
+        return str(self.tokenizer.decode(answer, skip_special_tokens=True))
 
 
 def _conversations(table: pd.DataFrame) -> list[list[dict[str, str]]]:
@@ -85,12 +90,19 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _writer(folder: Path, **options: Any) -> Any:
+    """Loads a model that writes text, by one part or by two."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    has_two_parts = AutoConfig.from_pretrained(folder).is_encoder_decoder
+    return (AutoModelForSeq2SeqLM if has_two_parts else AutoModelForCausalLM).from_pretrained(folder, **options)
+
+
 def _adapted(base: Path, adapter: Path) -> tuple[Any, int]:
     """Returns the base with the adapter in it, and how many of its positions virtual tokens take."""
     import torch
-    from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model = _writer(base, dtype=torch.float32)
     if not (adapter / "adapter_config.json").exists():
         return _with_bottlenecks(model, adapter).eval(), 0
     from peft import PeftModel

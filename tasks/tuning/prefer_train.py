@@ -23,10 +23,11 @@ from tasks.modeling.precision import autocast
 from tasks.modeling.sizing import MICRO_TOKENS
 from tasks.modeling.task import Place, Task
 from tasks.modeling.words import SpecialIds, load_tokenizer, model_special_ids
+from tasks.tuning.conversation_rows import row_length
 from tasks.tuning.job import PreferJob
 from tasks.tuning.preference_losses import DpoSpec, OrpoSpec
 from tasks.tuning.preference_rows import PairRows, answer_sums, pair_numbers, read_pairs
-from tasks.tuning.train import keep, row_length
+from tasks.tuning.train import keep
 
 _REFERENCE = "reference.safetensors"
 

@@ -21,10 +21,10 @@ def peft_task(model: Any, head: Sequence[str]) -> dict[str, Any]:
     """Returns what peft is told of the model: a new head is trained and kept beside the adapter.
 
     Args:
-        head: Names of the modules that say labels; none: a causal model.
+        head: Names of the modules that say labels; none: a model that writes text.
     """
     if not head:
-        return {"task_type": "CAUSAL_LM"}
+        return {"task_type": "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"}
     by_word = model.config.problem_type == "token_classification"
     # peft keeps these two whole by itself: a part of them that is named too would be kept twice, one copy inside the other.
     whole = {next((top for top in ("classifier", "score") if name.startswith(f"{top}.")), name) for name in head}
@@ -119,5 +119,6 @@ def _logits(model: Any, ids_BT: Any) -> Any:
 
     if getattr(model.config, "problem_type", None):
         return model(input_ids=ids_BT).logits.float()
+    written = {"decoder_input_ids": ids_BT} if model.config.is_encoder_decoder else {}
     with own_attention(model):
-        return model(input_ids=ids_BT, use_cache=False).logits.float()
+        return model(input_ids=ids_BT, use_cache=False, **written).logits.float()

@@ -4,20 +4,17 @@ In: a `TuneJob`. Out: `model/`, what the method keeps beside it, `extra/result.j
 leaves. Invariant: the test split is never read into an example.
 """
 
-import json
 import logging
 import shutil
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.contracts import Split
-from tasks.core.errors import ContractError, RecipeError
+from tasks.core.errors import RecipeError
 from tasks.modeling.adapted import ADAPTER, bind, put_together
-from tasks.modeling.batches import Batch, Example, ExampleRows, Rows, SpreadRows
-from tasks.modeling.chat import fit, mark_answers
+from tasks.modeling.batches import Batch, Rows, SpreadRows
 from tasks.modeling.job import TrainResult
 from tasks.modeling.loop import Loop
 from tasks.modeling.model import num_parameters, save_model
@@ -27,6 +24,7 @@ from tasks.modeling.set_rows import RowsOfNoSet, SetRows, rows_by_weight, watch_
 from tasks.modeling.task import Place, Task, Watch
 from tasks.modeling.train import write_result
 from tasks.modeling.words import SpecialIds, load_tokenizer, model_special_ids
+from tasks.tuning.conversation_rows import packed_conversations, set_weights
 from tasks.tuning.figures import measure, write_figures
 from tasks.tuning.job import TuneJob, TuningJob
 from tasks.tuning.noise import add_noise
@@ -45,9 +43,11 @@ def tune_main(job: TuneJob) -> None:
     start = time.monotonic()
     tokenizer, model = load_tokenizer(job.base_dir), job.method.load(job.base_dir)
     special = model_special_ids(model)
+    if model.config.is_encoder_decoder and (job.replay or job.ewc):
+        raise RecipeError(f"tune.replay and tune.ewc read text on and on, which {type(model).__name__} does not: set both to off")
     prepared = job.method.prepare(model, job.seed)
     notes: Counter[str] = Counter(items=0, too_long=0, dropped=0)
-    packed = {split: _packed(job, tokenizer, special, split, model.config, notes) for split in _SPLITS}
+    packed = {split: packed_conversations(job, tokenizer, special, split, model, notes) for split in _SPLITS}
     validation, watch = _looked_at(packed["validation"])
     if job.embedding_noise is not None:
         add_noise(prepared.model, job.embedding_noise)
@@ -103,65 +103,19 @@ def keep(job: TuningJob, prepared: Prepared, special: SpecialIds, result: TrainR
     write_result(execution, result)
 
 
-def _packed(
-    job: TuneJob, tokenizer: Any, special: SpecialIds, split: Split, config: Any, notes: Counter[str]
-) -> dict[str, ExampleRows]:
-    """Packs the conversations of a split, each set apart where they are told apart; counts what is cut or dropped."""
-    row_tokens = row_length(job.row_tokens, config.max_position_embeddings)
-    max_tokens = row_tokens + 1  # inputs and targets are shifted by one
-    examples: defaultdict[str, list[Example]] = defaultdict(list)
-    weights = _weights(job)
-    for source, messages in _read(job.conversations_dir, split):
-        marked = mark_answers(tokenizer, messages, special.turn_end)
-        fitted = fit(marked, max_tokens, job.too_long)
-        notes.update(items=1, too_long=len(marked.ids) > max_tokens, dropped=fitted is None)
-        if fitted is not None:
-            examples[source if weights or split == "validation" else ""].append(Example.of(fitted.ids, fitted.is_target))
-    if not examples:
-        raise ContractError(
-            f"no {split} conversation of {job.conversations_dir} fits a row of {row_tokens} tokens; raise tune.row_tokens, take "
-            "a base with a longer context, or set tune.too_long to truncate"
-        )
-    return {source: ExampleRows(examples[source], row_tokens, special.pad) for source in sorted(examples)}
-
-
-def _learned(job: TuneJob, packed: Mapping[str, ExampleRows]) -> Rows:
+def _learned(job: TuneJob, packed: Mapping[str, Rows]) -> Rows:
     """Returns the rows of a pass: all there are, or so many of each set that its targets have its weight."""
     if len(packed) == 1:
         return next(iter(packed.values()))
-    counts = rows_by_weight(packed, _weights(job))
+    counts = rows_by_weight(packed, set_weights(job))
     for (source, rows), count in zip(packed.items(), counts, strict=True):
         _log.info("%s: %d of %d rows a pass", source, count, rows.num_rows)
     return SetRows(list(packed.values()), counts)
 
 
-def _looked_at(packed: Mapping[str, ExampleRows]) -> tuple[Rows, Watch | None]:
+def _looked_at(packed: Mapping[str, Rows]) -> tuple[Rows, Watch | None]:
     """Returns the rows of a look, and what it sees of each set where there are several."""
     if len(packed) == 1:
         return next(iter(packed.values())), None
     parts = list(packed.values())
     return SetRows(parts, [rows.num_rows for rows in parts], marked=True), watch_sets(list(packed))
-
-
-def _weights(job: TuneJob) -> dict[str, float]:
-    path = job.conversations_dir / "weights.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def row_length(asked: int | None, context_tokens: int) -> int:
-    """Returns the length of a row: what was asked, else the whole context."""
-    if asked is not None and asked > context_tokens:
-        raise RecipeError(f"tune.row_tokens is {asked}, but the base's context has {context_tokens}; set that or less")
-    return asked or context_tokens
-
-
-def read_messages(folder: Path, split: Split) -> list[list[dict[str, str]]]:
-    """Reads the conversations of a split, in the order of the file."""
-    return [messages for _, messages in _read(folder, split)]
-
-
-def _read(folder: Path, split: Split) -> list[tuple[str, list[dict[str, str]]]]:
-    """Reads the conversations of a split, each with its set."""
-    with (folder / "conversations.jsonl").open(encoding="utf-8") as file:
-        items = [json.loads(line) for line in file]
-    return [(item["source"], item["messages"]) for item in items if item["split"] == split]

@@ -112,6 +112,11 @@ def _prepare(model: Any, config: Any, seed: int) -> Prepared:
 
 def _check(model: Any, num_tokens: int) -> None:
     """Raises RecipeError where the base cannot look back at virtual tokens, or they leave it no room."""
+    if model.config.is_encoder_decoder:
+        raise RecipeError(
+            f"{type(model).__name__} reads and writes by two parts, and nothing can stand before both; set tune.method.kind to "
+            "lora, ia3 or full"
+        )
     if "past_key_values" not in inspect.signature(model.base_model.forward).parameters:
         raise RecipeError(f"{type(model).__name__} keeps no keys and values, so nothing can stand before its text; {_OTHERS}")
     context, window = model.config.max_position_embeddings, shortest_window(model)

@@ -83,13 +83,13 @@ def test_an_objective_that_does_not_fit_the_model_names_those_that_do() -> None:
         load_recipe("demo", ["pretrain.objective={kind='masked'}"])
 
 
-@pytest.mark.parametrize("preset", ["demo-masked", "demo-masked-nsp", "demo-t5", "demo-bart"])
+@pytest.mark.parametrize("preset", ["demo-masked", "demo-masked-nsp"])
 def test_a_run_beyond_what_takes_the_model_is_refused_before_any_work(preset: str) -> None:
     recipe = load_recipe(preset)
     for chain, until in ((corpus, None), (pipeline, "pretrain"), (model, "encode")):
         require_reach(chain, recipe, until)
     for chain, until in ((pipeline, None), (model, None), (pipeline, "tune"), (pipeline, "deploy")):
-        with pytest.raises(RecipeError, match=r"take causal models only. Add `--until pretrain`"):
+        with pytest.raises(RecipeError, match=r"take models that write text. Add `--until pretrain`"):
             require_reach(chain, recipe, until)
 
 
@@ -102,10 +102,23 @@ def test_a_base_that_others_made_needs_a_rate_where_the_tuning_is_reached() -> N
     require_reach(pipeline, load_recipe("demo", full), None)
 
 
-def test_causal_models_flow_through_the_whole_chain() -> None:
-    for preset in ("demo", "demo-fim"):
+def test_models_that_write_text_flow_through_the_whole_chain() -> None:
+    for preset in ("demo", "demo-fim", "demo-t5", "demo-bart"):
         require_reach(pipeline, load_recipe(preset), None)
     assert {LAST_STAGES[chain] for chain in (corpus, model, pipeline)} <= set(STAGES)
+
+
+@pytest.mark.parametrize("asked", ["tune.replay.share=0.2", "tune.ewc.strength=1.0"])
+def test_an_encoder_decoder_reads_no_text_on_and_on(asked: str) -> None:
+    recipe = load_recipe("demo-t5", [asked])
+    require_reach(pipeline, recipe, "pretrain")
+    with pytest.raises(RecipeError, match=rf"reads a question and writes an answer; {asked[:8]}.* needs a model that reads on"):
+        require_reach(pipeline, recipe, None)
+
+
+def test_what_serves_an_encoder_decoder_is_said_before_it_runs() -> None:
+    assert "MLflow's scoring server answers, no OpenAI API" in load_recipe("demo-t5").forewarnings()[-1]
+    assert not [warning for warning in load_recipe("demo").forewarnings() if "MLflow" in warning]
 
 
 def test_an_unknown_preset_lists_what_there_is() -> None:

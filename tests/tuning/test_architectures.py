@@ -18,6 +18,7 @@ from tasks.tuning.labelled import TuneLabelledSpec, tune_labelled
 from tests.architectures import adopted
 from tests.modeling.kit import Old, ToySpec, old_text, toy_conversations
 from tests.tuning.labelled_kit import ToyLabelledSpec, toy_labelled
+from tests.tuning.test_sets import read as read_sets
 
 OPTIM = AdamWSpec(kind="adamw", learning_rate=3e-3, weight_decay=0.0)
 TRAIN = TrainSpec(batch_rows=4, num_epochs=2, eval_every_steps=50, checkpoint_every_steps=50)
@@ -25,7 +26,11 @@ SHARED = {"train": TRAIN, "optim": OPTIM, "precision": "fp32"}
 FULL, LORA = {"kind": "full"}, {"kind": "lora", "rank": 4}
 DORA, PISSA = LORA | {"variant": "dora"}, LORA | {"rank": 2, "variant": "pissa"}
 BOTTLENECK, PREFIX, PROMPT = {"kind": "bottleneck"}, {"kind": "prefix"}, {"kind": "prompt"}
-Bases = dict[tuple[str, str], Checkpoint]
+
+
+def writer(architecture: str) -> str:
+    """The class of `transformers` that writes text."""
+    return "AutoModelForSeq2SeqLM" if architecture in ("t5", "mt5", "bart", "marian") else "AutoModelForCausalLM"
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +60,17 @@ def texts(base: Checkpoint, shared_site: Site) -> Old:
         ("falcon", BOTTLENECK),
         ("mixtral", LORA),
         ("phi3", {"kind": "top_layers"}),
+        ("t5", FULL),
+        ("t5", LORA),
+        ("mt5", DORA),
+        ("bart", PISSA),
+        ("marian", LORA),
     ],
 )
-def test_a_decoder_of_others_is_tuned_and_answers(
+def test_a_base_of_others_is_tuned_and_answers(
     architecture: str, method: dict[str, Any], talks: Conversations, texts: Old, shared_site: Site, tmp_path: Path
 ) -> None:
-    given = adopted(architecture, "AutoModelForCausalLM", shared_site, tmp_path)
+    given = adopted(architecture, writer(architecture), shared_site, tmp_path)
     spec = TuneSpec.model_validate(SHARED | {"method": method, "row_tokens": 64})
     made = tune.build(spec, given, talks, *texts, site=shared_site)
     assert made.validation_loss < json.loads((made.path / "extra" / "result.json").read_text())["first_validation_loss"]
@@ -79,13 +89,16 @@ def test_a_decoder_of_others_is_tuned_and_answers(
         ("mistral", PROMPT, r"look back over 8 tokens of 128"),
         ("falcon", PREFIX, r"nothing can stand before the text of a FalconForCausalLM .*; set tune.method.kind to lora"),
         ("mixtral", DORA, r"tune.method.variant is dora, which peft does not have for parts of MixtralForCausalLM"),
+        ("t5", PREFIX, r"T5ForConditionalGeneration reads and writes by two parts"),
+        ("bart", {"kind": "top_layers"}, r"BartForConditionalGeneration has 2 lists of 2 layers .*: full, lora, ia3"),
+        ("bart", BOTTLENECK, r"BartForConditionalGeneration has 2 lists of 2 layers"),
         ("mixtral", PISSA, r"tune.method.variant is pissa, which peft does not have for parts of MixtralForCausalLM"),
     ],
 )
 def test_a_method_that_does_not_fit_is_said_before_the_first_step(
     architecture: str, method: dict[str, Any], why: str, talks: Conversations, texts: Old, shared_site: Site, tmp_path: Path
 ) -> None:
-    given = adopted(architecture, "AutoModelForCausalLM", shared_site, tmp_path)
+    given = adopted(architecture, writer(architecture), shared_site, tmp_path)
     spec = TuneSpec.model_validate(SHARED | {"method": method, "row_tokens": 64})
     with pytest.raises(RecipeError, match=why):
         tune.build(spec, given, talks, *texts, site=shared_site)
@@ -113,3 +126,27 @@ def test_a_base_of_others_learns_labels(
     with torch.no_grad():
         said = load_headed(made.path / "model").eval()(input_ids=torch.tensor([[20, 30, 40, 3]])).logits
     assert said.shape == (1, 2)
+
+
+@pytest.mark.parametrize("architecture", ["t5", "bart"])
+def test_an_encoder_decoder_learns_every_answer_of_sets_by_weight(
+    architecture: str, texts: Old, shared_site: Site, tmp_path: Path
+) -> None:
+    given = adopted(architecture, writer(architecture), shared_site, tmp_path / "given")
+    weighted = read_sets(shared_site, tmp_path, files=3.0, short=1.0)
+    made = tune.build(
+        TuneSpec.model_validate(SHARED | {"method": FULL, "row_tokens": 64}), given, weighted, *texts, site=shared_site
+    )
+    result = json.loads((made.path / "extra" / "result.json").read_text())
+    assert result["notes"]["items"] == weighted.num_items  # one answer each
+    assert set(made.held_out) == {"loss/files", "loss/short"}
+
+
+def test_what_reads_on_and_on_is_refused_where_a_base_writes_answers(
+    talks: Conversations, texts: Old, shared_site: Site, tmp_path: Path
+) -> None:
+    given = adopted("t5", writer("t5"), shared_site, tmp_path)
+    spec = TuneSpec.model_validate(SHARED | {"method": FULL, "replay": {"share": 0.5}})
+    corpus = texts[0].model_copy(update={"tokenizer_digest": given.tokenizer_digest})
+    with pytest.raises(RecipeError, match=r"tune.replay and tune.ewc read text on and on"):
+        tune.build(spec, given, talks, corpus, texts[1], site=shared_site)

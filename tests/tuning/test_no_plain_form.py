@@ -187,7 +187,7 @@ def test_it_learns_and_keeps_base_and_adapter(tuned: Checkpoint, base: Checkpoin
 
 def test_it_is_scored_as_it_was_trained(tuned: Checkpoint, conversations: Conversations) -> None:
     from tasks.modeling.chat import mark_answers
-    from tasks.tuning.train import read_messages
+    from tasks.tuning.conversation_rows import read_messages
 
     reader = Reader.load(tuned.path / "model", "cpu", "fp32")
     messages = read_messages(conversations.path, "validation")

@@ -17,9 +17,9 @@ from tasks.modeling.infer import Reader
 from tasks.modeling.model import token_losses
 from tasks.modeling.specs import AdamWSpec, BudgetSpec, TrainSpec
 from tasks.tuning import FullSpec, LoraSpec, TuneSpec, tune
+from tasks.tuning.conversation_rows import read_messages
 from tasks.tuning.prepared import Method
 from tasks.tuning.rates import peak_of, peak_rate, rate_warning
-from tasks.tuning.train import read_messages
 from tests.modeling.kit import Old
 
 FULL, LORA = FullSpec(kind="full"), LoraSpec(kind="lora")

@@ -16,7 +16,7 @@ from tasks.modeling.infer import Reader, example_nats
 from tasks.modeling.specs import AdamWSpec, TrainSpec
 from tasks.modeling.words import chat_ids, load_tokenizer
 from tasks.tuning import FullSpec, LoraSpec, TuneSpec, tune
-from tasks.tuning.train import read_messages
+from tasks.tuning.conversation_rows import read_messages
 from tests.modeling.kit import Old
 
 TRAIN = TrainSpec(batch_rows=4, num_epochs=4, eval_every_steps=4, checkpoint_every_steps=4, select="best", patience_evals=3)
@@ -170,8 +170,8 @@ def test_only_long_conversations_are_dropped_and_counted(base: Checkpoint, conve
 
     from tasks.modeling.job import Execution
     from tasks.modeling.words import model_special_ids
+    from tasks.tuning.conversation_rows import packed_conversations
     from tasks.tuning.job import TuneJob
-    from tasks.tuning.train import _packed
 
     model = merged(base)
     tokenizer, special = load_tokenizer(base.path / "model"), model_special_ids(model)
@@ -188,17 +188,17 @@ def test_only_long_conversations_are_dropped_and_counted(base: Checkpoint, conve
     lengths = sorted(len(chat_ids(tokenizer, one, to_answer=False)) for one in read_messages(conversations.path, "train"))
     model.config.max_position_embeddings = lengths[30] - 1
     notes: Counter[str] = Counter()
-    rows = _packed(job, tokenizer, special, "train", model.config, notes)[""]
+    rows = packed_conversations(job, tokenizer, special, "train", model, notes)[""]
     assert isinstance(rows, ExampleRows)
     assert notes["items"] == 60
     assert notes["too_long"] == notes["dropped"] == sum(length > lengths[30] for length in lengths) > 0
     assert len(rows.examples) == 60 - notes["dropped"]
     longer = Counter(items=0)
     shorter = job.model_copy(update={"row_tokens": lengths[5] - 1})
-    assert _packed(shorter, tokenizer, special, "train", model.config, longer)[""].row_tokens == lengths[5] - 1
+    assert packed_conversations(shorter, tokenizer, special, "train", model, longer)[""].row_tokens == lengths[5] - 1
     assert longer["dropped"] == sum(length > lengths[5] for length in lengths) > notes["dropped"]
     with pytest.raises(RecipeError, match=rf"tune.row_tokens is 999, but the base's context has {lengths[30] - 1}"):
-        _packed(job.model_copy(update={"row_tokens": 999}), tokenizer, special, "train", model.config, longer)
+        packed_conversations(job.model_copy(update={"row_tokens": 999}), tokenizer, special, "train", model, longer)
     model.config.max_position_embeddings = 8
     with pytest.raises(ContractError, match="fits a row of 8 tokens"):
-        _packed(job, tokenizer, special, "train", model.config, notes)
+        packed_conversations(job, tokenizer, special, "train", model, notes)

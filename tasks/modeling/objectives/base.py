@@ -39,6 +39,11 @@ class Objective(Spec):
     parts: ClassVar[tuple[str, ...]] = ()
     counts_bytes: ClassVar[bool] = False
 
+    @property
+    def has_two_parts(self) -> bool:
+        """Whether its models read by an encoder and write by a decoder."""
+        return self.auto_class == "AutoModelForSeq2SeqLM"
+
     def special_tokens(self) -> dict[str, str]:
         """Returns the special tokens it needs: the role of each, and the text that a trained tokenizer gives it."""
         return {}

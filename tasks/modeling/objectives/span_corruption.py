@@ -30,7 +30,6 @@ class SpanCorruptionSpec(Objective):
 
     families: ClassVar[tuple[Family, ...]] = ("t5", "bart")
     auto_class: ClassVar[str] = "AutoModelForSeq2SeqLM"
-    last_stage: ClassVar[str | None] = "pretrain"
     takes_head: ClassVar[bool] = False
 
     def special_tokens(self) -> dict[str, str]:

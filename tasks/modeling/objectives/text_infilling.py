@@ -27,7 +27,6 @@ class TextInfillingSpec(Objective):
 
     families: ClassVar[tuple[Family, ...]] = ("bart", "t5")
     auto_class: ClassVar[str] = "AutoModelForSeq2SeqLM"
-    last_stage: ClassVar[str | None] = "pretrain"
     takes_head: ClassVar[bool] = False
 
     def special_tokens(self) -> dict[str, str]:
