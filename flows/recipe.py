@@ -142,10 +142,7 @@ class Recipe(Part):
         Args:
             base_rate: Peak of the base's learning rate, where it was derived; none: what the recipe says.
         """
-        found = self.tune.forewarnings(base_rate or self.pretrain.peak)
-        if self.pretrain.objective.has_two_parts and self.tune.method.has_plain_form:
-            found.append("an encoder-decoder is tuned: MLflow's scoring server answers, no OpenAI API")
-        return found
+        return self.tune.forewarnings(base_rate or self.pretrain.peak, has_two_parts=self.pretrain.objective.has_two_parts)
 
 
 def reaches(stage: str, last: str | None, stages: Sequence[str]) -> bool:

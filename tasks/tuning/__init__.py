@@ -17,6 +17,7 @@ from tasks.core.site import Site
 from tasks.core.stage import CHILD, StageContext, stage
 from tasks.core.store import read_manifest
 from tasks.modeling.adapted import is_adapted
+from tasks.modeling.architecture import is_encoder_decoder
 from tasks.modeling.chat import TooLong
 from tasks.modeling.job import Execution, TrainResult, read_result
 from tasks.modeling.specs import AdamWSpec, CosineSchedule, OptimSpec, PrecisionSpec, TrainSpec
@@ -75,10 +76,17 @@ class TuneSpec(PrecisionSpec):
         if self.ewc is not None and site.num_shards > 1:
             raise RecipeError("tune.ewc needs whole weights in each process; set TEXTMILL_SHARDING to ddp, or tune.ewc to off")
 
-    def forewarnings(self, base_rate: float | None) -> list[str]:
-        """Returns what should be known before it runs, given the base's peak learning rate."""
+    def forewarnings(self, base_rate: float | None, *, has_two_parts: bool = False) -> list[str]:
+        """Returns what should be known before it runs.
+
+        Args:
+            base_rate: Peak of the base's learning rate, where one is known.
+            has_two_parts: Whether the base reads by an encoder and writes by a decoder.
+        """
         found = [rate_warning(self.method, self.optim.learning_rate, base_rate)]
-        if not self.method.has_plain_form:
+        if has_two_parts:
+            found.append("an encoder-decoder is tuned: MLflow's scoring server answers, no OpenAI API")
+        elif not self.method.has_plain_form:
             found.append(f"tune.method {self.method.kind} does not merge: MLflow's scoring server answers, no OpenAI API")
         return [text for text in found if text is not None]
 
@@ -103,7 +111,8 @@ def tune(
     _check_old(spec, base, corpus, fisher)
     spec.check_site(ctx.site)
     base_rate = peak_of(read_manifest(base.path))
-    for warning in spec.forewarnings(base_rate):
+    has_two_parts = is_encoder_decoder(base.path / "model")
+    for warning in spec.forewarnings(base_rate, has_two_parts=has_two_parts):
         ctx.log.warning("%s", warning)
     job = TuneJob(
         execution=Execution.of(ctx.dir, ctx.site),
