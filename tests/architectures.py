@@ -43,6 +43,9 @@ _SIZES: dict[str, Any] = {
     "encoder_ffn_dim": 64,
     "decoder_ffn_dim": 64,
     "decoder_start_token_id": 1,
+    # drawn apart in each process
+    "dropout": 0.0,
+    "dropout_rate": 0.0,
 }
 # What a published model of the architecture sets, at this size.
 _OWN: dict[str, dict[str, Any]] = {
@@ -94,3 +97,8 @@ def adopted(architecture: str, auto_class: str, site: Site, folder: Path) -> Che
     model.save_pretrained(folder)
     assert len(tokenizer) <= VOCAB
     return adopt_base.build(BaseSpec(source=FolderBase(kind="folder", path=str(folder), licence="MIT")), site=site)
+
+
+def writer(architecture: str) -> str:
+    """The class of `transformers` that writes text."""
+    return "AutoModelForSeq2SeqLM" if architecture in ("t5", "mt5", "bart", "marian") else "AutoModelForCausalLM"

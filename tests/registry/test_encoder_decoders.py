@@ -28,6 +28,6 @@ def test_an_encoder_decoder_answers_as_it_was_scored(
     questions = [reader.question([{"role": "user", "content": prompt}]) for prompt in PROMPTS]
     said = answers_of(name)
     assert said == greedy_answers(reader, questions, 12)
-    assert len(set(said)) == len(PROMPTS)
+    assert len(set(said)) == (len(PROMPTS) if architecture == "t5" else 1)  # a random BART says the same of everything
     made = mlflow_client(site).search_logged_models([experiment_id(site)])
     assert {str(one.model_type) for one in made} == {"seq2seq-lm"}

@@ -15,7 +15,7 @@ from tasks.modeling.infer import Reader, greedy_answers
 from tasks.modeling.specs import AdamWSpec, TrainSpec
 from tasks.tuning import TuneSpec, tune
 from tasks.tuning.labelled import TuneLabelledSpec, tune_labelled
-from tests.architectures import adopted
+from tests.architectures import adopted, writer
 from tests.modeling.kit import Old, ToySpec, old_text, toy_conversations
 from tests.tuning.labelled_kit import ToyLabelledSpec, toy_labelled
 from tests.tuning.test_sets import read as read_sets
@@ -26,11 +26,6 @@ SHARED = {"train": TRAIN, "optim": OPTIM, "precision": "fp32"}
 FULL, LORA = {"kind": "full"}, {"kind": "lora", "rank": 4}
 DORA, PISSA = LORA | {"variant": "dora"}, LORA | {"rank": 2, "variant": "pissa"}
 BOTTLENECK, PREFIX, PROMPT = {"kind": "bottleneck"}, {"kind": "prefix"}, {"kind": "prompt"}
-
-
-def writer(architecture: str) -> str:
-    """The class of `transformers` that writes text."""
-    return "AutoModelForSeq2SeqLM" if architecture in ("t5", "mt5", "bart", "marian") else "AutoModelForCausalLM"
 
 
 @pytest.fixture(scope="module")
