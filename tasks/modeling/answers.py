@@ -1,7 +1,7 @@
 """Questions and answers of encoder-decoders: the encoder reads what came before, the decoder writes the answer.
 
 In: conversations marked by `tasks.modeling.chat`, or the ids of a text. Out: pairs of ids, rows of them. Invariants: each answer
-is a target once, together with the token that ends a text; a pair never sees another one. Nothing here imports torch.
+is a target once, together with the token that ends a text; a pair never sees another one.
 """
 
 from collections.abc import Sequence

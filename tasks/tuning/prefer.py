@@ -15,6 +15,7 @@ from tasks.core.artifact import EXTRA_DIR
 from tasks.core.errors import ContractError, RecipeError
 from tasks.core.stage import CHILD, StageContext, stage
 from tasks.modeling.adapted import is_adapted
+from tasks.modeling.architecture import is_encoder_decoder
 from tasks.modeling.job import Execution, TrainResult, read_result
 from tasks.modeling.specs import AdamWSpec, CosineSchedule, OptimSpec, PrecisionSpec, TrainSpec
 from tasks.tuning.job import FIGURES_NAME, PreferJob
@@ -93,6 +94,8 @@ def _check(spec: PreferSpec, base: Checkpoint, preferences: Preferences) -> None
         raise ContractError(
             f"{base.address} ({base.method}) has no plain form to train further; give the checkpoint it was tuned from"
         )
+    if is_encoder_decoder(base.path / "model"):
+        raise RecipeError(f"{base.address} is an encoder-decoder, and pairs are learned by models that read on: leave them out")
     if preferences.form != "paired":
         raise ContractError(f"{preferences.address} is {preferences.form}, but {spec.loss.kind} learns from pairs of answers")
     for split in ("train", "validation"):

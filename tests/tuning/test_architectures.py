@@ -15,9 +15,11 @@ from tasks.modeling.infer import Reader, greedy_answers
 from tasks.modeling.specs import AdamWSpec, TrainSpec
 from tasks.tuning import TuneSpec, tune
 from tasks.tuning.labelled import TuneLabelledSpec, tune_labelled
+from tasks.tuning.prefer import PreferSpec, prefer
 from tests.architectures import adopted, writer
 from tests.modeling.kit import Old, ToySpec, old_text, toy_conversations
 from tests.tuning.labelled_kit import ToyLabelledSpec, toy_labelled
+from tests.tuning.test_prefer import toy_preferences
 from tests.tuning.test_sets import read as read_sets
 
 OPTIM = AdamWSpec(kind="adamw", learning_rate=3e-3, weight_decay=0.0)
@@ -25,6 +27,7 @@ TRAIN = TrainSpec(batch_rows=4, num_epochs=2, eval_every_steps=50, checkpoint_ev
 SHARED = {"train": TRAIN, "optim": OPTIM, "precision": "fp32"}
 FULL, LORA = {"kind": "full"}, {"kind": "lora", "rank": 4}
 DORA, PISSA = LORA | {"variant": "dora"}, LORA | {"rank": 2, "variant": "pissa"}
+IA3 = {"kind": "ia3"}
 BOTTLENECK, PREFIX, PROMPT = {"kind": "bottleneck"}, {"kind": "prefix"}, {"kind": "prompt"}
 
 
@@ -53,6 +56,7 @@ def texts(base: Checkpoint, shared_site: Site) -> Old:
         ("opt", BOTTLENECK),
         ("opt", PROMPT),
         ("falcon", BOTTLENECK),
+        ("olmo2", IA3),  # unknown to peft
         ("mixtral", LORA),
         ("phi3", {"kind": "top_layers"}),
         ("t5", FULL),
@@ -102,7 +106,8 @@ def test_a_method_that_does_not_fit_is_said_before_the_first_step(
 @pytest.mark.parametrize(
     ("architecture", "auto_class", "method"),
     [
-        ("roberta", "AutoModelForMaskedLM", {"kind": "ia3"}),  # a head of two layers
+        ("roberta", "AutoModelForMaskedLM", IA3),  # a head of two layers
+        ("electra", "AutoModelForMaskedLM", IA3),
         ("roberta", "AutoModelForMaskedLM", PISSA),
         ("longformer", "AutoModelForMaskedLM", LORA),  # changes what its linear layers return in place
         ("deberta-v2", "AutoModelForMaskedLM", LORA),
@@ -145,3 +150,10 @@ def test_what_reads_on_and_on_is_refused_where_a_base_writes_answers(
     corpus = texts[0].model_copy(update={"tokenizer_digest": given.tokenizer_digest})
     with pytest.raises(RecipeError, match=r"tune.replay and tune.ewc read text on and on"):
         tune.build(spec, given, talks, corpus, texts[1], site=shared_site)
+
+
+def test_preferences_are_refused_where_a_base_writes_answers(shared_site: Site, tmp_path: Path) -> None:
+    given = adopted("t5", writer("t5"), shared_site, tmp_path)
+    pairs = toy_preferences.build(ToySpec(size=24), site=shared_site)
+    with pytest.raises(RecipeError, match=r"is an encoder-decoder, and pairs are learned by models that read on"):
+        prefer.build(PreferSpec.model_validate(SHARED | {"method": FULL}), given, pairs, site=shared_site)

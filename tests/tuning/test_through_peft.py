@@ -215,10 +215,13 @@ def test_ia3_trains_a_scale_a_channel() -> None:
     assert num_parameters(outputs.prepare(tiny("llama"), 0).model, trained_only=True) == 4 * (8 + 16)
 
 
-def test_ia3_says_what_it_needs_where_peft_knows_no_targets() -> None:
+def test_ia3_takes_the_usual_names_or_says_what_it_needs_where_peft_knows_no_targets() -> None:
     model = tiny("llama")
     model.config.model_type = "somebody"
-    with pytest.raises(RecipeError, match=r"peft knows none for somebody; choose among down_proj, gate_proj"):
+    assert num_parameters(Ia3Spec(kind="ia3").prepare(model, 0).model, trained_only=True) == 4 * (8 + 8 + 24)
+    model = tiny("gpt2")
+    model.config.model_type = "somebody"
+    with pytest.raises(RecipeError, match=r"none are known for somebody; choose among c_attn, c_fc, c_proj"):
         Ia3Spec(kind="ia3").prepare(model, 0)
     with pytest.raises(RecipeError, match=r"feedforward: down_proj must be among"):
         Ia3Spec(kind="ia3", targets=("k_proj",), feedforward=("down_proj",)).prepare(tiny("llama"), 0)
