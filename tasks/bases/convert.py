@@ -36,7 +36,7 @@ def convert_main(job: ConvertJob) -> None:
     if model.config.is_encoder_decoder:
         _settle_ends(model.config, special)
     elif model.can_generate():
-        model.config.bos_token_id = special.end_of_text
+        model.config.bos_token_id = special.opening
         model.config.eos_token_id = [special.turn_end, special.end_of_text]
     model.config.pad_token_id = special.pad
     vars(model.config).pop("_model_name_or_path", None)

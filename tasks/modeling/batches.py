@@ -148,12 +148,17 @@ class StreamRows:
     The separator that ends a document also opens the next one, so the first token of a document is predicted too and every
     token of the stream is a target exactly once. A document that lies across the end of a row is continued in the next
     one without what came before: no token is lost, some context is.
+
+    Args:
+        opening: What is read in the separator's place before a document; none: the separator.
     """
 
-    def __init__(self, shards: Sequence[NDArray[np.integer]], context_tokens: int, separator: int) -> None:
+    def __init__(
+        self, shards: Sequence[NDArray[np.integer]], context_tokens: int, separator: int, opening: int | None = None
+    ) -> None:
         self._shards = [shard for shard in shards if len(shard)]
         self._ends = np.cumsum([len(shard) for shard in self._shards])
-        self._separator = separator
+        self._separator, self._opening = separator, separator if opening is None else opening
         self.row_tokens = context_tokens
         self.num_tokens = int(self._ends[-1]) if len(self._ends) else 0
         self.num_rows = -(-self.num_tokens // context_tokens)
@@ -166,8 +171,9 @@ class StreamRows:
         num_missing = self.row_tokens - len(ids)
         ids = np.pad(ids, (0, num_missing), constant_values=self._separator)
         targets = np.pad(targets, (0, num_missing), constant_values=IGNORED)
-        segments = np.cumsum(ids == self._separator)
-        return Row(ids, targets, positions_within(segments), segments)
+        opens = ids == self._separator
+        segments = np.cumsum(opens)
+        return Row(np.where(opens, self._opening, ids), targets, positions_within(segments), segments)
 
     def num_targets(self, indices: Ids) -> int:
         """Returns the targets of these rows together."""

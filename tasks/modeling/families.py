@@ -50,7 +50,7 @@ def _decoder(spec: ModelSpec, vocab_size: int, special: SpecialIds, roles: Mappi
 def _stops(special: SpecialIds) -> dict[str, Any]:
     """Returns the tokens that open and end what a decoder writes."""
     return {
-        "bos_token_id": special.end_of_text,
+        "bos_token_id": special.opening,
         "eos_token_id": [special.turn_end, special.end_of_text],
         "pad_token_id": special.pad,
     }

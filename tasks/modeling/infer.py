@@ -86,7 +86,7 @@ class Reader:
         """Cuts a document into what is scored of it, each token once; an encoder-decoder writes each window about the last."""
         if self.has_two_parts:
             return text_windows(ids, self.special.end_of_text, self.context_tokens)
-        return windows(ids, self.special.end_of_text, self.context_tokens, stride_tokens)
+        return windows(ids, self.special.end_of_text, self.context_tokens, stride_tokens, self.special.opening)
 
     def rows(self, examples: Sequence[Example | Answered]) -> ExampleRows | PieceRows[Answered]:
         """Packs what is scored."""
@@ -99,12 +99,14 @@ class Reader:
         return ExampleRows(texts, row_tokens, self.special.pad)
 
 
-def windows(ids: Sequence[int], separator: int, context_tokens: int, stride_tokens: int) -> list[Example]:
+def windows(
+    ids: Sequence[int], separator: int, context_tokens: int, stride_tokens: int, opening: int | None = None
+) -> list[Example]:
     """Cuts a document into windows that overlap; each token, and the end, is scored once, with as much before it as fits.
 
-    The first token is predicted from the separator, as in training.
+    The first token is predicted from what opens a text, none: the separator, as in training.
     """
-    text = np.array([separator, *ids, separator])
+    text = np.array([separator if opening is None else opening, *ids, separator])
     examples, num_scored = [], 0
     for start in range(0, len(text) - 1, stride_tokens):
         stop = min(start + context_tokens, len(text) - 1)

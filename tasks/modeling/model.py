@@ -223,7 +223,7 @@ def save_model(model: Any, tokenizer_folder: Path, special: SpecialIds, folder: 
     _hush()
     if model.can_generate():
         model.generation_config = GenerationConfig(
-            bos_token_id=special.end_of_text,
+            bos_token_id=special.opening,
             eos_token_id=model.config.eos_token_id,
             pad_token_id=special.pad,
             decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.core.errors import ContractError
+from tasks.modeling.words import BEGIN
 
 ChatTemplate = Literal["own", "chatml", "plain"]
 CHATML = Path(__file__).with_name("chatml.jinja")
@@ -43,23 +44,32 @@ def settle(tokenizer: Any, where: str, template: ChatTemplate = "own") -> dict[s
         raise ContractError(f"the tokenizer of {where} has no token that ends a text ({', '.join(_ENDS)})")
     if "<|endoftext|>" in vocabulary and turn_end == end:
         end = "<|endoftext|>"  # chat models call the end of a turn eos; documents are separated by the end of a text
+    begin = _opening(tokenizer)
     if tokenizer.eos_token is not None:
         has_marks = start == "<|im_start|>" and turn_end == "<|im_end|>"
-        _set_template(tokenizer, where, template, has_marks=has_marks)
+        _set_template(tokenizer, where, template, begin, has_marks=has_marks)
     tokenizer.pad_token = tokenizer.pad_token or end
     roles = {"end_of_text": end, "pad": tokenizer.pad_token, "turn_start": start or end, "turn_end": turn_end or end}
-    return roles | _objective_roles(tokenizer, vocabulary)
+    begins = {BEGIN: begin} if begin else {}
+    return roles | begins | _objective_roles(tokenizer, vocabulary)
 
 
-def _set_template(tokenizer: Any, where: str, template: ChatTemplate, *, has_marks: bool) -> None:
+def _opening(tokenizer: Any) -> str | None:
+    """Returns what the tokenizer puts before each text by itself, if that is what it calls the beginning of one."""
+    is_put_first = tokenizer.bos_token is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+    return tokenizer.bos_token if is_put_first else None
+
+
+def _set_template(tokenizer: Any, where: str, template: ChatTemplate, begin: str | None, *, has_marks: bool) -> None:
     if template == "chatml" and not has_marks:
         raise ContractError(f"ChatML needs <|im_start|> and <|im_end|>, which {where} has not; set base.chat_template to plain")
     if template != "own" or tokenizer.chat_template is None:
         chatml = template == "chatml" or (template == "own" and has_marks)
-        tokenizer.chat_template = (CHATML if chatml else _PLAIN).read_text(encoding="utf-8")
-    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        turns = (CHATML if chatml else _PLAIN).read_text(encoding="utf-8")
+        tokenizer.chat_template = ("{{ bos_token }}" if begin else "") + turns
+    conversation = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     try:
-        tokenizer.apply_chat_template(turns, tokenize=False)
+        tokenizer.apply_chat_template(conversation, tokenize=False)
     except Exception as error:  # the template is a program of whoever made the base
         raise ContractError(
             f"no conversation goes through the chat template of {where} ({type(error).__name__}: {error}); "

@@ -112,7 +112,8 @@ class TokenText:
     @cached_property
     def text_ids(self) -> Ids:
         """The ids that may stand in text: all but the special ones."""
-        known = {self.special.end_of_text, self.special.pad, self.special.turn_end, *self.roles.values()}
+        special = self.special
+        known = {special.opening, special.end_of_text, special.pad, special.turn_end, *self.roles.values()}
         return np.setdiff1d(np.arange(self.vocab_size), [*known, *self.tokenizer.all_special_ids])
 
     @cached_property

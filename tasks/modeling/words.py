@@ -16,6 +16,7 @@ from tasks.core.fingerprint import file_digest
 from tasks.core.store import FileEntry, content_digest
 
 _ROLES = ("end_of_text", "pad", "turn_end")
+BEGIN = "begin_of_text"  # the role of a token that only some tokenizers have
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -27,11 +28,21 @@ _TOKENIZER_FILES = (
 
 @dataclass(frozen=True, slots=True)
 class SpecialIds:
-    """Ids of the tokens that are not text."""
+    """Ids of the tokens that are not text.
+
+    Attributes:
+        begin_of_text: What opens a text, where that is another token than the one that ends the text before.
+    """
 
     end_of_text: int
     pad: int
     turn_end: int
+    begin_of_text: int | None = None
+
+    @property
+    def opening(self) -> int:
+        """What a model reads before the first token of a text."""
+        return self.end_of_text if self.begin_of_text is None else self.begin_of_text
 
 
 def special_ids(tokenizer: Any, special_tokens: dict[str, str]) -> SpecialIds:
@@ -40,7 +51,8 @@ def special_ids(tokenizer: Any, special_tokens: dict[str, str]) -> SpecialIds:
     Raises:
         ContractError: A role is missing, or its text is not one token.
     """
-    return SpecialIds(**role_ids(tokenizer, special_tokens, _ROLES))
+    begins = (BEGIN,) if BEGIN in special_tokens else ()
+    return SpecialIds(**role_ids(tokenizer, special_tokens, (*_ROLES, *begins)))
 
 
 def role_ids(tokenizer: Any, special_tokens: dict[str, str], roles: Iterable[str]) -> dict[str, int]:
@@ -66,15 +78,19 @@ def model_special_ids(model: Any) -> SpecialIds:
     """Returns the special ids that a model folder made here names in its configuration.
 
     Raises:
-        ContractError: The configuration does not name two stop tokens, the end of a turn and the end of a text.
+        ContractError: The configuration does not name two stop tokens, the end of a turn and the end of a text, and an opening.
     """
     config = model.config
     if config.is_encoder_decoder:
         return _of_encoder_decoder(config)
     stops = config.eos_token_id if isinstance(config.eos_token_id, list) else []
-    if len(stops) != 2 or config.bos_token_id != stops[1]:
-        raise ContractError(f"{config.name_or_path}: eos_token_id must be [turn end, end of text], not {config.eos_token_id}")
-    return SpecialIds(end_of_text=stops[1], pad=config.pad_token_id, turn_end=stops[0])
+    if len(stops) != 2 or not isinstance(config.bos_token_id, int):
+        raise ContractError(
+            f"{config.name_or_path}: eos_token_id must be [turn end, end of text], not {config.eos_token_id}, and bos_token_id "
+            f"what opens a text, not {config.bos_token_id}"
+        )
+    begin = config.bos_token_id if config.bos_token_id != stops[1] else None
+    return SpecialIds(end_of_text=stops[1], pad=config.pad_token_id, turn_end=stops[0], begin_of_text=begin)
 
 
 def _of_encoder_decoder(config: Any) -> SpecialIds:

@@ -25,4 +25,4 @@ def old_rows(folder: Path, tokenizer_digest: str, tokenizer: Any, special: Speci
         context_tokens=row_tokens,
         seed=0,
     )
-    return StreamRows(text.streams, row_tokens, special.end_of_text)
+    return StreamRows(text.streams, row_tokens, special.end_of_text, special.opening)

@@ -15,10 +15,12 @@ from tasks.core.errors import ContractError, RecipeError, TransientError
 from tasks.core.fingerprint import file_digest
 from tasks.core.site import Site
 from tasks.modeling.chat import mark_answers
+from tasks.modeling.infer import Reader
 from tasks.modeling.model import load_model
-from tasks.modeling.words import load_tokenizer, model_special_ids
+from tasks.modeling.words import SpecialIds, load_tokenizer, model_special_ids
+from tasks.tokenization import BaseTokenizer, TokenizerSpec, make_tokenizer
 from tests.bases.kit import LICENCE, save_folder, save_gguf, save_wheel, tiny_llama
-from tests.modeling.kit import in_process
+from tests.modeling.kit import ToySpec, in_process, toy_corpus
 
 WHEEL_SHA = "0" * 64
 
@@ -52,6 +54,36 @@ def test_a_folder_is_adopted_with_its_weights_and_stop_tokens(tmp_path: Path, si
     special = model_special_ids(load_model(made.path / "model"))
     assert (special.end_of_text, special.turn_end, special.pad) == (0, 3, 1)
     assert str(tmp_path) not in "".join(path.read_text() for path in (made.path / "model").glob("*.json"))
+
+
+def save_opening(folder: Path) -> None:
+    """Lets the tokenizer of a folder put a token before each text, as those of Llama and Gemma do."""
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<|im_start|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": {"<|im_start|>": {"id": "<|im_start|>", "ids": [2], "tokens": ["<|im_start|>"]}},
+    }
+    path.write_text(json.dumps(content))
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"bos_token": "<|im_start|>"}))
+
+
+@pytest.mark.parametrize("template", ["own", "plain"])
+def test_what_the_tokenizer_puts_before_a_text_opens_every_text(template: str, tmp_path: Path, site: Site) -> None:
+    save_folder(tmp_path / "given")
+    save_opening(tmp_path / "given")
+    made = adopt_base.build(folder_spec(tmp_path / "given", chat_template=template), site=site)
+    reader = Reader.load(made.path / "model", "cpu", "fp32")
+    assert reader.special == SpecialIds(end_of_text=0, pad=1, turn_end=3, begin_of_text=2)
+    assert [part.ids.tolist() for part in reader.windows([9, 8], 64)] == [[2, 9, 8]]
+    assert reader.question([{"role": "user", "content": "files"}])[0] == 2
+    assert reader.question([{"role": "user", "content": "files"}]).count(2) == (1 if template == "plain" else 3)
+    corpus = toy_corpus.build(ToySpec(size=30), site=site)
+    tokenizer = make_tokenizer.build(TokenizerSpec(source=BaseTokenizer(kind="base")), corpus, made, site=site)
+    assert tokenizer.special_tokens["begin_of_text"] == "<|im_start|>"
 
 
 def test_bf16_weights_are_the_rounded_ones(tmp_path: Path, site: Site) -> None:

@@ -99,3 +99,15 @@ def test_each_pass_shows_every_row_once_in_an_order_of_its_own() -> None:
     assert first.tolist() != second.tolist()
     assert step_rows(1, 3, 4, 10).tolist() == steps[3].tolist()
     assert step_rows(2, 3, 4, 10).tolist() != steps[3].tolist()
+
+
+def test_a_token_of_its_own_may_open_each_document() -> None:
+    stream = np.array([5, 6, END, 7, END], dtype=np.uint16)
+    plain, opened = StreamRows([stream], 3, END), StreamRows([stream], 3, END, opening=40)
+    for number in range(plain.num_rows):
+        one, other = plain.row(number), opened.row(number)
+        assert other.ids_T.tolist() == [40 if token == END else token for token in one.ids_T.tolist()]
+        assert all(
+            np.array_equal(getattr(one, name), getattr(other, name)) for name in ("targets_T", "positions_T", "segments_T")
+        )
+    assert opened.row(0).ids_T.tolist() == [40, 5, 6]

@@ -40,6 +40,7 @@ def test_every_token_and_the_end_is_scored_once(context: int, stride: int) -> No
 
 def test_an_empty_document_is_its_end() -> None:
     assert [(part.ids.tolist(), part.targets.tolist()) for part in windows([], 0, 4, 2)] == [([0], [0])]
+    assert [(part.ids.tolist(), part.targets.tolist()) for part in windows([5], 0, 4, 2, opening=9)] == [([9, 5], [5, 0])]
 
 
 def test_nats_are_those_of_the_plain_model(reader: Reader) -> None:

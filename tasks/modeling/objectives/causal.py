@@ -23,4 +23,4 @@ class CausalSpec(Objective):
         """Returns the text cut into rows, see `StreamRows`."""
         from tasks.modeling.batches import StreamRows
 
-        return StreamRows(text.streams, text.context_tokens, text.special.end_of_text)
+        return StreamRows(text.streams, text.context_tokens, text.special.end_of_text, text.special.opening)

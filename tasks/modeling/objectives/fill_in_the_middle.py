@@ -39,14 +39,14 @@ class FillInTheMiddleSpec(Objective):
         from tasks.modeling.pieces import Part, PieceRows
 
         prefix, suffix, middle = (text.roles[f"fim_{part}"] for part in ("prefix", "suffix", "middle"))
-        end = text.special.end_of_text
+        end, opening = text.special.end_of_text, text.special.opening
 
         def make(piece: "Piece", random: "np.random.Generator") -> Part:
             ids = text.ids(piece)
             is_cut = random.random() < self.rate
             targets = rearrange(ids, (prefix, suffix, middle), random.random() < self.spm_share, random) if is_cut else ids
             targets = ended(targets, end) if is_cut or piece.ends_document else targets
-            return Part(shift(targets, end), targets)
+            return Part(shift(targets, opening), targets)
 
         pieces = text.pieces(text.context_tokens - _MARKS)
         notes = {"pieces": len(pieces), "documents": len(text.documents)}
@@ -57,7 +57,7 @@ class FillInTheMiddleSpec(Objective):
         """Returns the text as it stands, to be compared with causal models, and documents cut in three."""
         from tasks.modeling.batches import StreamRows
 
-        whole = StreamRows(text.streams, text.context_tokens, text.special.end_of_text)
+        whole = StreamRows(text.streams, text.context_tokens, text.special.end_of_text, text.special.opening)
         return {"": whole, "infilling_": self.model_copy(update={"rate": 1.0}).rows(text)}
 
 
