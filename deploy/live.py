@@ -184,13 +184,20 @@ def start_detached(site: Site, model: str) -> str:
 
 
 def stop_detached(site: Site, model: str, wait_s: float = 30.0) -> bool:
-    """Stops the server of a model, if one runs, and says whether one did."""
+    """Stops the server of a model, if one runs, and says whether one did.
+
+    Raises:
+        StageError: It did not end in time.
+    """
     record = live_record(site, model)
     if record is None:
         return False
-    os.kill(int(record["process"]["pid"]), signal.SIGTERM)
+    pid = int(record["process"]["pid"])
+    os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + wait_s
-    while record_file(site, model).exists() and time.monotonic() < deadline:
+    while process_alive(record["process"]):  # it takes its note away first, and its engine after that
+        if time.monotonic() > deadline:
+            raise StageError(f"the server of {model} did not end within {wait_s:.0f} s of SIGTERM; end it by `kill -9 {pid}`")
         time.sleep(_POLL_S)
     return True
 

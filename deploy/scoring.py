@@ -38,7 +38,7 @@ def says_labels(folder: Path) -> bool:
     )
 
 
-def is_served_here(folder: Path) -> bool:
+def needs_scoring_server(folder: Path) -> bool:
     """Whether only MLflow's server serves a model folder: labels, adapters, and encoder-decoders, which no chat engine runs."""
     return is_adapter(folder) or says_labels(folder) or is_encoder_decoder(folder)
 

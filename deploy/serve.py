@@ -101,7 +101,7 @@ def served(
 
 def _start(folder: Path, site: Site, name: str, port: int) -> tuple[Server, str]:
     labels = scoring.says_labels(folder)
-    by_mlflow = scoring.is_served_here(folder)
+    by_mlflow = scoring.needs_scoring_server(folder)
     place = _named(folder, site, name, port)
     command = scoring.scoring_command(folder, site, port) if by_mlflow else engine_command(place, site, port)
     engine, own = (scoring.ENGINE, scoring.scoring_environment(site)) if by_mlflow else (site.engine, {})

@@ -75,14 +75,8 @@ def packed_logits(model: Any, texts: list[Tensor]) -> Tensor:
 def _batch(texts: list[Tensor], **source: Tensor) -> Batch:
     ids, positions = torch.cat(texts), torch.cat([torch.arange(len(text), device=text.device) for text in texts])
     segments = torch.cat([torch.full_like(text, number) for number, text in enumerate(texts)])
-    row = {
-        "ids_BT": ids,
-        "targets_BT": ids,
-        "positions_BT": positions,
-        "segments_BT": segments,
-        "types_BT": torch.zeros_like(ids),
-    }
-    return Batch(**{name: values[None] for name, values in row.items()}, num_targets=len(ids), **source)
+    types = torch.zeros_like(ids)
+    return Batch(ids[None], ids[None], positions[None], segments[None], len(ids), types[None], **source)
 
 
 def _own(model: Any, texts: list[Tensor]) -> Tensor:

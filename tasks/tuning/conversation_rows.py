@@ -33,8 +33,10 @@ def packed_conversations(
     is_apart = bool(set_weights(job)) or split == "validation"
     for source, messages in _read(job.conversations_dir, split):
         marked[source if is_apart else ""].append(mark_answers(tokenizer, messages, special.turn_end))
-    pack = _pack_answered if model.config.is_encoder_decoder else _pack_whole
-    rows = pack(marked, model.config, row_tokens, job.too_long, special, notes)
+    if model.config.is_encoder_decoder:
+        rows = _pack_answered(marked, model.config, row_tokens, job.too_long, special, notes)
+    else:
+        rows = _pack_whole(marked, row_tokens, job.too_long, special.pad, notes)
     if not rows:
         raise ContractError(
             f"no {split} conversation of {job.conversations_dir} fits a row of {row_tokens} tokens; raise tune.row_tokens, take "
@@ -44,7 +46,7 @@ def packed_conversations(
 
 
 def _pack_whole(
-    marked: Mapping[str, list[Marked]], config: Any, row_tokens: int, too_long: TooLong, special: SpecialIds, notes: Counter[str]
+    marked: Mapping[str, list[Marked]], row_tokens: int, too_long: TooLong, pad: int, notes: Counter[str]
 ) -> dict[str, Rows]:
     """Returns the rows of each set for a model that reads on: whole conversations side by side."""
     max_tokens = row_tokens + 1  # inputs and targets are shifted by one
@@ -55,7 +57,7 @@ def _pack_whole(
             notes.update(items=1, too_long=len(one.ids) > max_tokens, dropped=fitted is None)
             if fitted is not None:
                 examples[source].append(Example.of(fitted.ids, fitted.is_target))
-    return {source: ExampleRows(found, row_tokens, special.pad) for source, found in examples.items()}
+    return {source: ExampleRows(found, row_tokens, pad) for source, found in examples.items()}
 
 
 def _pack_answered(
@@ -91,11 +93,13 @@ def row_length(asked: int | None, context_tokens: int | None) -> int:
     Raises:
         RecipeError: More was asked, or nothing is known to take.
     """
-    if asked is None and context_tokens is None:
-        raise RecipeError("the base counts no positions, so how long a row is must be said: set tune.row_tokens, 512 for example")
-    if asked is not None and context_tokens is not None and asked > context_tokens:
+    if asked is None:
+        if context_tokens is None:
+            raise RecipeError("tune.row_tokens is none, and the base counts no positions: say how long a row is, e.g. 512")
+        return context_tokens
+    if context_tokens is not None and asked > context_tokens:
         raise RecipeError(f"tune.row_tokens is {asked}, but the base's context has {context_tokens}; set that or less")
-    return asked or context_tokens or 0
+    return asked
 
 
 def read_messages(folder: Path, split: Split) -> list[list[dict[str, str]]]:
