@@ -1,10 +1,12 @@
 """The terminal: what a run does, stage by stage, and what it came to.
 
-In: stage events. Out: a line a finished stage, a progress bar for the one at work, a summary at the end. Invariant: plain
-lines where the output is no terminal.
+In: stage events, what stages warn of. Out: a line a finished stage and a warning, a progress bar for the stage at work, a summary
+at the end. Invariants: plain lines where the output is no terminal; a warning is said once.
 """
 
+import logging
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -39,15 +41,19 @@ class TerminalObserver:
             disable=not console.is_terminal,
         )
         self.records: list[StageRecord] = []
+        self._said: set[str] = set()
+        self._warnings = _Warnings(self._warn)
         self._tasks: dict[str, TaskID] = {}
         self._next_plain_s = 0.0
 
     def __enter__(self) -> "TerminalObserver":
+        logging.getLogger("textmill").addHandler(self._warnings)
         self._bars.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._bars.stop()
+        logging.getLogger("textmill").removeHandler(self._warnings)
 
     def started(self, stage: str) -> None:
         """Opens the stage's bar."""
@@ -80,6 +86,24 @@ class TerminalObserver:
             highlight=False,
             soft_wrap=True,
         )
+        for warning in getattr(record.artifact, "warnings", ()):
+            self._warn(record.name, warning)
+
+    def _warn(self, stage: str, text: str) -> None:
+        if text not in self._said:  # what a model is made of warns of it again
+            self._said.add(text)
+            self.console.print(f"  {stage:<16} [yellow]warning[/] {escape(one_line(text, 400))}", highlight=False, soft_wrap=True)
+
+
+class _Warnings(logging.Handler):
+    """Hands on what is logged as a warning, and by which stage."""
+
+    def __init__(self, warn: Callable[[str, str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._warn = warn
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._warn(record.name.removeprefix("textmill."), record.getMessage())
 
 
 def _figure(name: str, value: float) -> str:

@@ -155,7 +155,7 @@ class LabelledRecipe(Part):
 
     def check_site(self, site: Site) -> None:
         """Raises RecipeError where this machine cannot do it, or what it names may move; asked before any work."""
-        require_commits(self, site)
+        require_commits(self)
         self.tune.check_site(site)
         self.tune.pinned(site)
         self.unlabelled.check_site(site)

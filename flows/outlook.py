@@ -33,6 +33,7 @@ from tasks.modeling.sizing import (
     lora_parameters,
     parameters,
     sizes_of,
+    tokens_of_row,
     training_memory,
 )
 from tasks.modeling.specs import ModelSpec
@@ -174,7 +175,7 @@ def _model(recipe: Recipe, base: Artifact | None, row_tokens: int | None) -> Mod
     if base is None:
         return None
     config = model_config(base.path)
-    return sizes_of(config, row_tokens or config["max_position_embeddings"])
+    return sizes_of(config, row_tokens or tokens_of_row(config["max_position_embeddings"], 0))
 
 
 def num_weights(recipe: Recipe, found: dict[str, Artifact]) -> int | None:

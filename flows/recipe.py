@@ -129,7 +129,7 @@ class Recipe(Part):
 
     def check_site(self, site: Site) -> None:
         """Raises RecipeError where this machine cannot do it, or what it names may move; asked before any work."""
-        require_commits(self, site)
+        require_commits(self)
         for name in type(self).model_fields:
             if isinstance(part := getattr(self, name), PrecisionSpec):
                 part.pinned(site)

@@ -92,7 +92,7 @@ class PretrainSpec(PrecisionSpec):
         return self.model_dump(mode="json", exclude={"start": {"replay": {"corpus"}}})
 
 
-@stage(version=10, retry=CHILD, packages=("torch", "transformers"))
+@stage(version=11, retry=CHILD, packages=("torch", "transformers"))
 def pretrain(
     spec: PretrainSpec, corpus: TokenizedCorpus, tokenizer: Tokenizer, base: Checkpoint, *, ctx: StageContext
 ) -> Checkpoint:

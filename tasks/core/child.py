@@ -18,7 +18,7 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, get_type_hints
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 MARK = "TEXTMILL_CHILD"
 _EVENTS = "TEXTMILL_EVENTS"
+_WARNING = "warning: "  # how lines begin that a child warns with
 _EVENTS_NAME, _ERROR = "events.jsonl", "error.json"
 _POLL_S = 0.2
 _GRACE_S = 30.0
@@ -116,7 +117,7 @@ def started(
         preexec_fn=die_with_parent,
         pass_fds=(lock_fd,) if lock_fd is not None else (),
     )
-    pump = threading.Thread(target=_pump, args=(process.stdout, log.info), daemon=True)
+    pump = threading.Thread(target=_pump, args=(process.stdout, log), daemon=True)
     pump.start()
     try:
         yield process
@@ -125,11 +126,13 @@ def started(
         pump.join(timeout=5)
 
 
-def _pump(stream: IO[str] | None, write: Callable[..., None]) -> None:
+def _pump(stream: IO[str] | None, log: SafeLog) -> None:
     assert stream is not None
     for line in stream:
-        if line.strip():
-            write("%s", line.rstrip())
+        if line.startswith(_WARNING):
+            log.warning("%s", line.removeprefix(_WARNING).rstrip())
+        elif line.strip():
+            log.info("%s", line.rstrip())
 
 
 def _follow(process: subprocess.Popen[str], events: Path, ctx: "StageContext") -> None:
@@ -246,11 +249,18 @@ def _main(function: str, job_file: Path) -> int:
 def _log_to_stdout() -> None:
     """Sends what the child logs to the pipe whose lines the parent writes into the run's log."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Marked("%(message)s"))
     log = logging.getLogger("textmill")
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
+
+
+class _Marked(logging.Formatter):
+    """Lets the parent tell a warning from what is only said."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return (_WARNING if record.levelno >= logging.WARNING else "") + super().format(record)
 
 
 def _record(error: BaseException, path: Path) -> None:

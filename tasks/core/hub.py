@@ -20,19 +20,31 @@ from tasks.core.text import one_line
 Revision = Annotated[str | None, Field(description="Commit of the hub (40 hexadecimal digits): a branch may move.")]
 
 
-class HubModel(Spec):
+class OfHub(Spec):
+    """What can name something of the hub."""
+
+    def require_commit(self) -> None:
+        """Insists on a commit; nothing is read."""
+        raise NotImplementedError
+
+
+class HubModel(OfHub):
     """A model of the Hugging Face hub, pinned to a commit."""
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$", description="Model on the hub, owner/name.")]
     revision: Revision = None
 
-    def pinned(self, site: Site) -> Self:
+    def require_commit(self) -> None:
         """Insists on a commit."""
         require_commit("model", self.name, self.revision)
+
+    def pinned(self, site: Site) -> Self:
+        """Insists on a commit."""
+        self.require_commit()
         return self
 
 
-class HubRows(Spec):
+class HubRows(OfHub):
     """A split of a data set of the Hugging Face hub, pinned to a commit."""
 
     dataset: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$", description="Name on the hub, e.g. nyu-mll/glue.")]
@@ -40,26 +52,30 @@ class HubRows(Spec):
     split: Annotated[str, Field(min_length=1, description="Split to read.")] = "train"
     revision: Revision = None
 
-    def pinned(self, site: Site) -> Self:
+    def require_commit(self) -> None:
         """Insists on a commit."""
         require_commit("dataset", self.dataset, self.revision)
+
+    def pinned(self, site: Site) -> Self:
+        """Insists on a commit."""
+        self.require_commit()
         return self
 
 
-def require_commits(part: Any, site: Site) -> None:
+def require_commits(part: Any) -> None:
     """Insists on a commit wherever a part of a recipe names the hub, so that this is said before any work.
 
     Raises:
         RecipeError: As `require_commit` does.
     """
-    if isinstance(part, HubModel | HubRows):
-        part.pinned(site)
+    if isinstance(part, OfHub):
+        part.require_commit()
     elif isinstance(part, BaseModel):
         for _, value in part:
-            require_commits(value, site)
+            require_commits(value)
     elif isinstance(part, list | tuple):
         for value in part:
-            require_commits(value, site)
+            require_commits(value)
 
 
 def require_commit(kind: Literal["model", "dataset"], name: str, revision: str | None) -> None:

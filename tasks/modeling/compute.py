@@ -17,6 +17,8 @@ from tasks.modeling.layers import layer_list
 def computed(model: Any, compute: Compute) -> Iterator[None]:
     """Lets a model of `transformers` be computed as `compute` says, until the end of the block."""
     compiled = _compiled_parts(model.base_model) if compute.compile else []
+    # A forward pass of its own is another object in each layer: each would be compiled by itself.
+    own = {module: vars(module).pop("forward") for part in compiled for module in part.modules() if "forward" in vars(module)}
     if compute.recompute_activations:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     for part in compiled:
@@ -26,6 +28,8 @@ def computed(model: Any, compute: Compute) -> Iterator[None]:
     finally:
         for part in compiled:
             part._compiled_call_impl = None  # what `Module.compile` sets; it offers no way back
+        for module, forward in own.items():
+            module.forward = forward
         if compute.recompute_activations:
             model.gradient_checkpointing_disable()
 

@@ -18,8 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 Head = Callable[[Tensor], Tensor]
 
-_LARGE_BYTES = 1 << 27  # of logits in fp32; smaller ones torch takes as fast
-_ROWS_AT_ONCE = 32  # which fit into a core's cache
+_NUMBERS_AT_ONCE = 1 << 19  # of logits; in fp32 they fit into the caches
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ def target_losses(model: Any, head: Head, hidden_NW: Tensor, targets_N: Tensor) 
 
 def _losses(head: Head, hidden_NW: Tensor, targets_N: Tensor, z_loss: float | None) -> Tensor:
     logits_NV = head(hidden_NW)
-    if logits_NV.requires_grad and logits_NV.device.type == "cpu" and 4 * logits_NV.numel() >= _LARGE_BYTES:
+    if logits_NV.requires_grad and logits_NV.device.type == "cpu":
         losses_N, log_z_N = _cross_entropy(logits_NV, targets_N)
         return losses_N if z_loss is None else losses_N + z_loss * log_z_N.square()
     logits_NV = logits_NV.float()
@@ -62,33 +61,38 @@ def _losses(head: Head, hidden_NW: Tensor, targets_N: Tensor, z_loss: float | No
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Cross entropy and log Z, in fp32, whose gradient takes the place of the logits; torch would hold them three times.
+    """Cross entropy and log Z, in fp32. The softmax takes the place of the logits, its gradient the place of the softmax.
 
-    Logits in bf16 are never held in fp32 as a whole. The backward pass runs once: the second finds the logits changed, which
-    autograd refuses.
+    Torch would hold them three times. Logits in bf16 are never held in fp32 as a whole. The backward pass runs once: the second
+    finds the softmax changed, which autograd refuses.
     """
 
     @staticmethod
     def forward(ctx: Any, logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
-        log_z_N = torch.cat([_log_z(part) for part in torch.split(logits_NV, _ROWS_AT_ONCE)])
-        ctx.save_for_backward(logits_NV, targets_N, log_z_N)
-        return log_z_N - logits_NV.gather(1, targets_N[:, None])[:, 0].float(), log_z_N
+        at_targets_N = logits_NV.gather(1, targets_N[:, None])[:, 0].float()
+        rows_at_once = max(1, _NUMBERS_AT_ONCE // logits_NV.shape[1])
+        log_z_N = torch.cat([_take_softmax(part) for part in torch.split(logits_NV, rows_at_once)])
+        losses_N = log_z_N - at_targets_N
+        ctx.save_for_backward(logits_NV, targets_N, losses_N)
+        return losses_N, log_z_N
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_losses_N: Tensor, grad_log_z_N: Tensor) -> tuple[Tensor, None]:
-        logits_NV, targets_N, log_z_N = ctx.saved_tensors
-        columns = (targets_N, log_z_N, grad_losses_N, grad_losses_N + grad_log_z_N)
-        parts = (torch.split(tensor, _ROWS_AT_ONCE) for tensor in (logits_NV, *(column[:, None] for column in columns)))
-        for logits, targets, log_z, grad_losses, grad_sum in zip(*parts, strict=True):
-            grads = logits.float().sub_(log_z).exp_().mul_(grad_sum)  # the part itself, if it is in fp32
-            logits.copy_(grads.scatter_add_(1, targets, -grad_losses))
-        return logits_NV, None
+        grads_NV, targets_N, losses_N = ctx.saved_tensors
+        grad_sums_N = grad_losses_N + grad_log_z_N
+        grads_NV.mul_(grad_sums_N[:, None].to(grads_NV.dtype))
+        # From the loss, which is in fp32: near 1 a softmax in bf16 has too few digits to be told from 1.
+        at_targets_N = torch.exp(-losses_N) * grad_sums_N - grad_losses_N
+        grads_NV[torch.arange(len(targets_N)), targets_N] = at_targets_N.to(grads_NV.dtype)  # `scatter_` copies all of them
+        return grads_NV, None
 
 
-def _log_z(logits_NV: Tensor) -> Tensor:
-    peak_N1 = logits_NV.amax(dim=-1, keepdim=True).float()
-    return logits_NV.sub(peak_N1).exp_().sum(dim=-1).log_().add_(peak_N1[:, 0])
+def _take_softmax(logits_NV: Tensor) -> Tensor:
+    """Puts the softmax in the place of the logits; returns log Z (N,) in fp32."""
+    peaks_N, shares_NV = logits_NV.amax(dim=-1).float(), torch.softmax(logits_NV, dim=-1, dtype=torch.float32)
+    logits_NV.copy_(shares_NV)
+    return peaks_N - shares_NV.amax(dim=-1).log_()
 
 
 def _cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,10 +23,10 @@ from tasks.modeling.chat import mark_answers, question_and_answer
 from tasks.modeling.model import load_model, token_losses
 from tasks.modeling.pieces import PieceRows
 from tasks.modeling.precision import autocast
+from tasks.modeling.sizing import ROW_TOKENS, tokens_of_row
 from tasks.modeling.words import SpecialIds, chat_ids, load_tokenizer, model_special_ids
 
 _MICRO_TOKENS = {"cpu": 4096, "cuda": 65536}
-_ROW_TOKENS = 1024
 _ANSWER_ROWS = 64
 Tell = Callable[[int, int], None]
 
@@ -56,7 +56,7 @@ class Reader:
     @property
     def context_tokens(self) -> int:
         """Positions the model was made for."""
-        return num_positions(self.model) or _ROW_TOKENS
+        return num_positions(self.model) or ROW_TOKENS
 
     def question(self, messages: Sequence[dict[str, str]]) -> list[int]:
         """Returns the ids that an answer to a conversation is written after, or about."""
@@ -139,11 +139,6 @@ def example_nats(reader: Reader, examples: Sequence[Example | Answered], tell: T
         if tell:
             tell(int(indices[-1]) + 1, rows.num_rows)
     return nats
-
-
-def tokens_of_row(context_tokens: int, longest: int) -> int:
-    """Returns the length of rows to score in: attention costs its square, so a long context is not filled for short texts."""
-    return min(context_tokens, max(longest, _ROW_TOKENS))
 
 
 def greedy_answers(

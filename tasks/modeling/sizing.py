@@ -12,6 +12,7 @@ from tasks.modeling.job import Compute
 from tasks.modeling.specs import Family, ModelSpec, ResolvedPrecision, TrainSpec
 
 MICRO_TOKENS = {"cpu": 2048, "cuda": 16384}  # a micro-batch whose activations stay in a CPU's caches is the fastest
+ROW_TOKENS = 1024  # longer rows are worth their attention only to longer texts
 
 PLAIN = Compute()
 SIZED: tuple[Family, ...] = ("llama", "qwen3")  # the families whose weights are counted here
@@ -152,6 +153,17 @@ def training_memory(
         activations=micro_tokens * values * _ACTIVATION_BYTES[precision],
         logits=min(micro_tokens, compute.loss_chunk_tokens or micro_tokens) * vocab_size * _LOGIT_BYTES[precision],
     )
+
+
+def tokens_of_row(context_tokens: int | None, longest: int) -> int:
+    """Returns how long rows are where nobody asked: attention costs its square, so a long context is not filled for short texts.
+
+    Args:
+        context_tokens: What a model can read; none: it counts no positions.
+        longest: Tokens of the longest text.
+    """
+    wanted = max(longest, ROW_TOKENS)
+    return wanted if context_tokens is None else min(context_tokens, wanted)
 
 
 def budget_tokens(spec: ModelSpec, train: TrainSpec, train_tokens: int | None) -> int | None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, register_flop_formula, sdpa_flop_count
 
+from tasks.modeling.attention import without_blocks
 from tasks.modeling.batches import Batch
 from tasks.modeling.precision import autocast
 
@@ -56,7 +57,7 @@ def measure(module: nn.Module, batch: Batch, device: torch.device, precision: st
     All processes of a training take part, for sharded weights are gathered.
     """
     seen = _Seen()
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"), autocast(device, precision), seen:
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"), without_blocks(), autocast(device, precision), seen:
         module(batch)
     if not seen.shapes:
         return None

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from tasks.core.artifact import MANIFEST_NAME, Spec
 from tasks.core.errors import RecipeError
-from tasks.core.hub import Revision, require_commit
+from tasks.core.hub import OfHub, Revision, require_commit
 from tasks.core.inputs import find_files, pin
 from tasks.core.site import Site
 from tasks.core.tables import Row
@@ -37,7 +37,7 @@ class TrainTokenizer(Spec):
     )
 
 
-class AdoptTokenizer(Spec):
+class AdoptTokenizer(OfHub):
     """An existing tokenizer: a local folder (or tokenizer.json), or a model of the Hugging Face hub."""
 
     kind: Literal["adopt"]
@@ -45,6 +45,13 @@ class AdoptTokenizer(Spec):
     name: Annotated[str | None, Field(description="Model on the hub, where no path is given.")] = None
     revision: Revision = None
     digest: Annotated[str | None, Field(description="Filled in by the pipeline: what the files' bytes are.")] = None
+
+    def require_commit(self) -> None:
+        """Insists on one source, and on a commit where that is the hub."""
+        if (self.path is None) == (self.name is None):
+            raise RecipeError("tokenizer.source: an adopted tokenizer needs a path or a name, and not both")
+        if self.name is not None:
+            require_commit("model", self.name, self.revision)
 
 
 class BaseTokenizer(Spec):
@@ -75,13 +82,11 @@ class TokenizerSpec(Spec):
 
 
 def _pinned(source: AdoptTokenizer, site: Site) -> AdoptTokenizer:
-    if (source.path is None) == (source.name is None):
-        raise RecipeError("tokenizer.source: an adopted tokenizer needs a path or a name, and not both")
-    if source.path is not None:
-        files = [file for file in find_files([source.path]) if _is_of_tokenizer(file.path)]
-        return source if source.digest else source.model_copy(update={"digest": pin(files, site)})
-    require_commit("model", str(source.name), source.revision)
-    return source
+    source.require_commit()
+    if source.path is None or source.digest:
+        return source
+    files = [file for file in find_files([source.path]) if _is_of_tokenizer(file.path)]
+    return source.model_copy(update={"digest": pin(files, site)})
 
 
 def _is_of_tokenizer(path: Path) -> bool:

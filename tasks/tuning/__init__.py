@@ -48,9 +48,10 @@ class TuneSpec(PrecisionSpec):
     train: Annotated[TrainSpec, Field(description="Budget, batches, looks and checkpoints.")] = TrainSpec(
         batch_rows=8, num_epochs=3, eval_every_steps=20, checkpoint_every_steps=20, patience_evals=3, select="best"
     )
-    row_tokens: Annotated[int | None, Field(ge=16, description="Tokens a row holds while tuning; none: the base's context.")] = (
-        None
-    )
+    row_tokens: Annotated[
+        int | None,
+        Field(ge=16, description="Tokens a row holds; none: those of the longest conversation, 1,024 at least, in the context."),
+    ] = None
     too_long: Annotated[
         TooLong, Field(description="Conversations longer than a row: dropped, or cut at the end of the last answer.")
     ] = "drop"
@@ -91,7 +92,7 @@ class TuneSpec(PrecisionSpec):
         return [text for text in found if text is not None]
 
 
-@stage(version=10, retry=CHILD, packages=("torch", "transformers", "peft"))
+@stage(version=11, retry=CHILD, packages=("torch", "transformers", "peft"))
 def tune(
     spec: TuneSpec,
     base: Checkpoint,

@@ -6,7 +6,8 @@ targets; what is too long is cut or dropped as the recipe says, and counted.
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tasks.modeling.answers import Answered, answered_rows, fit_answer, room, sp
 from tasks.modeling.architecture import num_positions
 from tasks.modeling.batches import Example, ExampleRows, Rows
 from tasks.modeling.chat import Marked, TooLong, fit, mark_answers
+from tasks.modeling.sizing import tokens_of_row
 from tasks.modeling.words import SpecialIds
 from tasks.tuning.job import TuneJob
 
@@ -28,14 +30,20 @@ def packed_conversations(
     Raises:
         ContractError: None fits a row.
     """
-    row_tokens = row_length(job.row_tokens, num_positions(model))
     marked: defaultdict[str, list[Marked]] = defaultdict(list)
     is_apart = bool(set_weights(job)) or split == "validation"
     for source, messages in _read(job.conversations_dir, split):
         marked[source if is_apart else ""].append(mark_answers(tokenizer, messages, special.turn_end))
     if model.config.is_encoder_decoder:
-        rows = _pack_answered(marked, model.config, row_tokens, job.too_long, special, notes)
+        pairs = {
+            source: [pair for one in conversations for pair in split_answers(one, special.end_of_text)]
+            for source, conversations in sorted(marked.items())
+        }
+        row_tokens = row_length(job.row_tokens, num_positions(model), [pair.num_tokens for pair in chain(*pairs.values())])
+        rows = _pack_answered(pairs, model.config, row_tokens, job.too_long, special, notes)
     else:
+        # Inputs and targets are shifted by one.
+        row_tokens = row_length(job.row_tokens, num_positions(model), [len(one.ids) - 1 for one in chain(*marked.values())])
         rows = _pack_whole(marked, row_tokens, job.too_long, special.pad, notes)
     if not rows:
         raise ContractError(
@@ -61,20 +69,19 @@ def _pack_whole(
 
 
 def _pack_answered(
-    marked: Mapping[str, list[Marked]], config: Any, row_tokens: int, too_long: TooLong, special: SpecialIds, notes: Counter[str]
+    pairs: Mapping[str, list[Answered]], config: Any, row_tokens: int, too_long: TooLong, special: SpecialIds, notes: Counter[str]
 ) -> dict[str, Rows]:
     """Returns the rows of each set for an encoder-decoder: each answer beside what it reads."""
-    pairs: defaultdict[str, list[Answered]] = defaultdict(list)
-    for source, conversations in sorted(marked.items()):
-        for one in [pair for conversation in conversations for pair in split_answers(conversation, special.end_of_text)]:
-            fitted = fit_answer(one, row_tokens, too_long)
-            notes.update(items=1, too_long=one.num_tokens > row_tokens, dropped=fitted is None)
-            if fitted is not None:
-                pairs[source].append(fitted)
-    if not pairs:
+    kept: defaultdict[str, list[Answered]] = defaultdict(list)
+    for source, one in [(source, pair) for source, found in pairs.items() for pair in found]:
+        fitted = fit_answer(one, row_tokens, too_long)
+        notes.update(items=1, too_long=one.num_tokens > row_tokens, dropped=fitted is None)
+        if fitted is not None:
+            kept[source].append(fitted)
+    if not kept:
         return {}
-    positions = room([one for found in pairs.values() for one in found], config, row_tokens)
-    rows = {source: answered_rows(found, config, positions, special) for source, found in pairs.items()}
+    positions = room(list(chain(*kept.values())), config, row_tokens)
+    rows = {source: answered_rows(found, config, positions, special) for source, found in kept.items()}
     longest = max(each.target_tokens for each in rows.values())
     for each in rows.values():
         each.target_tokens = longest  # so that rows of several sets can lie in one batch
@@ -87,18 +94,22 @@ def set_weights(job: TuneJob) -> dict[str, float]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def row_length(asked: int | None, context_tokens: int | None) -> int:
-    """Returns the length of a row: what was asked, else the whole context.
+def row_length(asked: int | None, context_tokens: int | None, lengths: Collection[int] = (), *, stage: str = "tune") -> int:
+    """Returns the length of a row: what was asked, else what the longest text needs, see `tokens_of_row`.
+
+    Args:
+        asked: Of the recipe.
+        context_tokens: What the base can read; none: it counts no positions.
+        lengths: Tokens of the texts.
+        stage: Whose `row_tokens` it is.
 
     Raises:
-        RecipeError: More was asked, or nothing is known to take.
+        RecipeError: More was asked than the base can read.
     """
     if asked is None:
-        if context_tokens is None:
-            raise RecipeError("tune.row_tokens is none, and the base counts no positions: say how long a row is, e.g. 512")
-        return context_tokens
+        return tokens_of_row(context_tokens, max(lengths, default=0))
     if context_tokens is not None and asked > context_tokens:
-        raise RecipeError(f"tune.row_tokens is {asked}, but the base's context has {context_tokens}; set that or less")
+        raise RecipeError(f"{stage}.row_tokens is {asked}, but the base's context has {context_tokens}; set that or less")
     return asked
 
 

@@ -12,9 +12,11 @@ from safetensors.torch import save_file
 
 from tasks.core.artifact import EXTRA_DIR
 from tasks.core.child import report
+from tasks.modeling.architecture import num_positions
 from tasks.modeling.batches import Ids, Rows, make_batch, step_rows
 from tasks.modeling.model import load_model, token_losses
 from tasks.modeling.words import load_tokenizer, model_special_ids
+from tasks.tuning.conversation_rows import row_length
 from tasks.tuning.fisher import FACTS_NAME, FISHER_NAME, FisherFacts, FisherJob
 from tasks.tuning.old_text import old_rows
 
@@ -23,7 +25,7 @@ def fisher_main(job: FisherJob) -> None:
     """Measures the diagonal of the Fisher information."""
     device = torch.device(job.device)
     model = load_model(job.base_dir).to(device).eval()
-    row_tokens = min(job.row_tokens or model.config.max_position_embeddings, model.config.max_position_embeddings)
+    row_tokens = row_length(job.row_tokens, num_positions(model))
     rows = old_rows(job.corpus_dir, job.tokenizer_digest, load_tokenizer(job.base_dir), model_special_ids(model), row_tokens)
     num_rows = min(job.num_rows, rows.num_rows)
     fisher = diagonal_fisher(model, rows, step_rows(job.seed, 0, num_rows, rows.num_rows), device)

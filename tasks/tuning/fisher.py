@@ -23,7 +23,7 @@ class FisherSpec(Spec):
     """How much text is looked at."""
 
     num_rows: Annotated[int | None, Field(ge=1, description="Rows of text; none: nothing is measured.")] = None
-    row_tokens: Annotated[int | None, Field(ge=16, description="Tokens a row holds; none: the base's context.")] = None
+    row_tokens: Annotated[int | None, Field(ge=16, description="Tokens a row holds; none: 1,024, or the base's context.")] = None
     seed: Annotated[int, Field(ge=0, lt=1 << 31, description="Seed of the draw of rows.")] = 0
 
 
@@ -52,7 +52,7 @@ class FisherFacts(BaseModel):
     trace: float
 
 
-@stage(version=5, name="fisher", retry=CHILD, packages=("torch", "transformers"))
+@stage(version=6, name="fisher", retry=CHILD, packages=("torch", "transformers"))
 def estimate_fisher(spec: FisherSpec, base: Checkpoint, corpus: TokenizedCorpus, *, ctx: StageContext) -> Fisher:
     """Measures the diagonal Fisher information of a base on a sample of the train split.
 

@@ -47,7 +47,7 @@ class PreferSpec(PrecisionSpec):
     seed: Annotated[int, Field(ge=0, lt=1 << 31, description="Seed of the adapter, data order and dropout.")] = 0
 
 
-@stage(version=8, retry=CHILD, packages=("torch", "transformers", "peft"))
+@stage(version=9, retry=CHILD, packages=("torch", "transformers", "peft"))
 def prefer(spec: PreferSpec, base: Checkpoint, preferences: Preferences, *, ctx: StageContext) -> Checkpoint:
     """Teaches a model on the train split of the pairs to prefer the better answers.
 

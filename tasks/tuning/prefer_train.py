@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tasks.core.errors import ContractError
+from tasks.modeling.architecture import num_positions
 from tasks.modeling.batches import Batch, SpreadRows, make_batch
 from tasks.modeling.loop import Loop
 from tasks.modeling.parallel import World, joined
@@ -78,7 +79,8 @@ class PairLoss:
 def _rows(job: PreferJob, model: Any, special: SpecialIds, notes: Counter[str]) -> tuple[PairRows, PairRows]:
     """Returns the pairs to learn from and those to look at, numbered on."""
     tokenizer = load_tokenizer(job.base_dir)
-    max_tokens = row_length(job.row_tokens, model.config.max_position_embeddings)
+    context_tokens = num_positions(model)
+    max_tokens = row_length(job.row_tokens, context_tokens, [context_tokens or 0], stage="prefer")
     read = {}
     for split in ("train", "validation"):
         read[split] = read_pairs(job.preferences_dir, split, tokenizer, special.turn_end, max_tokens, notes)

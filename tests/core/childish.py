@@ -1,5 +1,6 @@
 """Functions that run in a child, for the tests of children."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ class Job(BaseModel):
 
 def write(job: Job) -> None:
     print("a line from the child")
+    logging.getLogger("textmill.childish").warning("something %s to know", "worth")
     Path(job.path).write_text(job.text)
     report(done=1, total=2, unit="steps", loss=0.5)
     metrics(7, loss=0.25)

@@ -54,6 +54,7 @@ def test_the_job_arrives_and_reports_come_back(site: Site, tmp_path: Path, caplo
     assert (tmp_path / "out.txt").read_text() == "zh \u4e2d\u6587"
     assert listener.events == [(1, 2, "steps", {"loss": 0.5}), (7, {"loss": 0.25})]
     assert "a line from the child" in caplog.text
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == ["something worth to know"]
 
 
 @pytest.mark.parametrize("torchrun", [False, True])

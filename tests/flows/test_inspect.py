@@ -104,6 +104,24 @@ def test_the_mask_shows_what_is_learned(tmp_path):
     assert [style for _, style in spans] == ["dim", "bold green", "dim"]
 
 
+def test_the_mask_of_an_encoder_decoder_shows_each_answer_after_what_is_read(tmp_path):
+    from flows.mask import as_pairs, mask_text
+    from tasks.modeling.chat import mark_answers
+    from tests.modeling.kit import save_tokenizer
+
+    tokenizer = save_tokenizer(tmp_path)
+    said = ["about files", "列出目录", "and", "the model"]
+    messages = [{"role": ("user", "assistant")[turn % 2], "content": text} for turn, text in enumerate(said)]
+    texts = [mask_text(tokenizer, part) for part in as_pairs(mark_answers(tokenizer, messages, turn_end=3), end_of_text=0)]
+    first = "<|im_start|>user\nabout files<|im_end|>\n<|im_start|>assistant\n"
+    assert [text.plain[span.start : span.end] for text in texts for span in text.spans if span.style == "bold green"] == [
+        "列出目录<|endoftext|>",
+        "the model<|endoftext|>",
+    ]
+    assert texts[0].plain == first + "<|endoftext|>列出目录<|endoftext|>"
+    assert texts[1].plain.startswith(first + "列出目录<|im_end|>\n<|im_start|>user\nand")
+
+
 def test_a_mask_needs_conversations_and_a_tokenizer(site):
     code, output = run("demo", "--show-mask")
     assert code == 2

@@ -193,6 +193,7 @@ def test_a_base_is_used_everywhere_or_nowhere() -> None:
         ("demo", "instructions.train=[{name='c', licence='MIT', hub={dataset='some/chats'}}]", "dataset some/chats"),
         ("demo", "ingest.sources=[{kind='hub', name='w', licence='MIT', dataset='some/web'}]", "dataset some/web"),
         ("labels-toy", "base={kind='adopted', spec={source={kind='hub', name='some/model', licence='MIT'}}}", "model some/model"),
+        ("demo", "tokenizer.source={kind='adopt', name='some/model'}", "model some/model"),
     ],
 )
 def test_what_may_move_on_the_hub_is_said_before_any_work(preset: str, change: str, named: str) -> None:

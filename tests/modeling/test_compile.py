@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from tasks.modeling.compute import computed
 from tasks.modeling.job import Compute
 from tasks.modeling.layers import layer_list
 from tasks.modeling.records import read_records
+from tasks.tuning.lora import LoraSpec
 from tests.modeling.test_parallel import launch
 from tests.modeling.training import TRAIN, TinyJob, train_tiny
 from tests.tuning.kit import tiny
@@ -48,6 +50,26 @@ def test_each_layer_is_compiled_and_afterwards_none(family: str) -> None:
         assert all(layer._compiled_call_impl is not None for layer in layers)
         assert model.base_model._compiled_call_impl is None
     assert all(module._compiled_call_impl is None for module in model.modules())
+
+
+def test_layers_with_adapters_share_one_compiled_code_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch._dynamo
+
+    def compile_without_code(part: Any, dynamic: bool) -> None:
+        part._compiled_call_impl = torch.compile(part._call_impl, backend="eager", dynamic=dynamic)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_without_code)
+    torch._dynamo.reset()
+    model = LoraSpec(kind="lora", rank=2).prepare(tiny("llama"), seed=0).model.train()
+    ids = torch.arange(12)[None]
+    eager = model(input_ids=ids, use_cache=False).logits
+    own = [vars(module)["forward"] for module in model.modules() if "forward" in vars(module)]
+    # Two: the first layer's input has no gradient.
+    at_most_two = torch._dynamo.config.patch(recompile_limit=2, fail_on_recompile_limit_hit=True)
+    with computed(model, Compute(compile=True)), at_most_two:
+        torch.testing.assert_close(model(input_ids=ids, use_cache=False).logits, eager)
+    assert own
+    assert [vars(module)["forward"] for module in model.modules() if "forward" in vars(module)] == own
 
 
 def test_a_model_of_two_stacks_is_compiled_whole() -> None:

@@ -61,13 +61,20 @@ def test_rows_at_a_time_give_the_losses_and_gradients_of_all_at_once(z_loss: flo
         torch.testing.assert_close(others[name], gradient, rtol=1e-4, atol=1e-5)
 
 
+def by_torch(layer: Any, hidden_NW: torch.Tensor, targets_N: torch.Tensor, z_loss: float | None) -> torch.Tensor:
+    logits_NV = layer(hidden_NW).float()
+    losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
+    return losses_N if z_loss is None else losses_N + z_loss * logits_NV.logsumexp(dim=-1).square()
+
+
 @pytest.mark.parametrize("z_loss", [None, 1e-2])
-def test_large_logits_have_the_losses_and_gradients_of_torch_and_are_used_up(
+def test_logits_have_the_losses_and_gradients_of_torch_and_are_used_up(
     z_loss: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, its_gradients = gradients(HeadLoss(z_loss))
-    monkeypatch.setattr(head, "_LARGE_BYTES", 0)
-    monkeypatch.setattr(head, "_ROWS_AT_ONCE", 7)
+    with monkeypatch.context() as patch:
+        patch.setattr(head, "_losses", by_torch)
+        plain, its_gradients = gradients(HeadLoss(z_loss))
+    monkeypatch.setattr(head, "_NUMBERS_AT_ONCE", 7 * 64)
     in_place, others = gradients(HeadLoss(z_loss))
     torch.testing.assert_close(in_place, plain, rtol=1e-6, atol=1e-6)
     for name, gradient in its_gradients.items():
@@ -88,9 +95,8 @@ def test_large_logits_have_the_losses_and_gradients_of_torch_and_are_used_up(
 
 @pytest.mark.parametrize("z_loss", [None, 1e-2])
 def test_logits_in_bf16_have_the_losses_and_gradients_of_torch_and_are_not_held_in_fp32(
-    z_loss: float | None, monkeypatch: pytest.MonkeyPatch
+    z_loss: float | None,
 ) -> None:
-    monkeypatch.setattr(head, "_LARGE_BYTES", 70 * 4096 * 4)
     layer, targets_N = torch.nn.Linear(16, 4096, bias=False).train(), torch.arange(70) * 50
     set_head_loss(layer, HeadLoss(z_loss))
     hidden_NW = torch.randn(70, 16, generator=torch.Generator().manual_seed(0), requires_grad=True)
@@ -103,16 +109,21 @@ def test_logits_in_bf16_have_the_losses_and_gradients_of_torch_and_are_not_held_
     with torch.autocast("cpu", torch.bfloat16), torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
         losses_N = target_losses(layer, layer, hidden_NW, targets_N)
     with torch.autocast("cpu", torch.bfloat16):
-        logits_NV = layer(hidden_NW).float()
-    sure_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
-    if z_loss is not None:
-        sure_N = sure_N + z_loss * logits_NV.logsumexp(dim=-1).square()
+        sure_N = by_torch(layer, hidden_NW, targets_N, z_loss)
     assert losses_N.dtype == torch.float32
     torch.testing.assert_close(losses_N, sure_N)
     assert [value.dtype for value in kept if value.numel() == 70 * 4096] == [torch.bfloat16]
     wanted = (hidden_NW, layer.weight)
     sure = torch.autograd.grad(sure_N.square().sum(), wanted)
     torch.testing.assert_close(torch.autograd.grad(losses_N.square().sum(), wanted), sure, rtol=0.01, atol=0.01)
+
+
+def test_a_sure_answer_in_bf16_still_has_a_gradient() -> None:
+    """Logits 7 and 0: the softmax is 0.9991, 1 in bf16; the gradient is that less 1."""
+    logits = torch.tensor([[7.0, 0.0]], dtype=torch.bfloat16, requires_grad=True)
+    target_losses(Two(), lambda value: value * 1, logits, torch.tensor([0])).sum().backward()
+    assert logits.grad is not None
+    assert float(logits.grad[0, 0]) == pytest.approx(-1 / (1 + math.exp(7)), rel=0.01)
 
 
 def kept_bytes(how: HeadLoss) -> int:

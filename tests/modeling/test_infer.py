@@ -74,10 +74,3 @@ def test_an_answer_is_what_the_plain_model_likes_best(reader: Reader) -> None:
         ids.append(int(logits[0, -1].argmax()))
     answer: Any = reader.tokenizer.decode(ids[len(question) :], skip_special_tokens=True).strip()
     assert greedy_answers(reader, [question], 5) == [answer]
-
-
-def test_rows_are_as_long_as_the_context_up_to_what_pays() -> None:
-    from tasks.modeling.infer import tokens_of_row
-
-    cases = [(256, 40), (512, 512), (8192, 40), (8192, 3000), (64, 65)]
-    assert [tokens_of_row(*one) for one in cases] == [256, 512, 1024, 3000, 64]

@@ -30,10 +30,10 @@ DECODERS = (
         "gpt_neox",
         "gptj",
     ),
-    *("opt", "falcon", "olmo2", "olmo3", "cohere", "granite", "stablelm", "starcoder2", "exaone4"),
+    *("opt", "falcon", "olmo2", "olmo3", "cohere", "granite", "stablelm", "starcoder2", "exaone4", "gpt_oss"),
 )
 ENCODERS = ("bert", "ernie", "roberta", "xlm-roberta", "camembert", "modernbert")
-WITH_WINDOWS = ("mistral", "mixtral", "gemma2", "gemma3_text", "phi3", "olmo3", "starcoder2", "exaone4")
+WITH_WINDOWS = ("mistral", "mixtral", "gemma2", "gemma3_text", "phi3", "olmo3", "starcoder2", "exaone4", "gpt_oss")
 
 
 def saved(model: Any, folder: Path) -> Path:
@@ -69,7 +69,6 @@ def test_encoder_decoders_of_others_do_too(architecture: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("architecture", "auto_class", "why"),
     [
-        ("gpt_oss", "AutoModelForCausalLM", "its logits would be off by"),  # its attention has sinks
         ("bart", "AutoModelForCausalLM", "its logits would be off by"),  # a decoder alone, with learned positions
         ("bloom", "AutoModelForCausalLM", "ValueError"),  # knows no masks of texts
         ("distilbert", "AutoModelForMaskedLM", "its logits would be off by"),  # no positions can be given
@@ -81,8 +80,13 @@ def test_what_we_would_read_wrong_is_refused(architecture: str, auto_class: str,
         load_model(saved(tiny_of(architecture, auto_class), tmp_path), auto_class)
 
 
-@pytest.mark.parametrize("lost", ["softcap", "sliding_window", "scaling"])
-def test_an_attention_that_passes_over_an_argument_is_noticed(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("lost", "architecture"),
+    [("softcap", "gemma2"), ("sliding_window", "gemma2"), ("scaling", "gemma2"), ("s_aux", "gpt_oss")],
+)
+def test_an_attention_that_passes_over_an_argument_is_noticed(
+    lost: str, architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ours = attention._packed_attention
 
     def forgetful(*arguments: Any, **options: Any) -> Any:
@@ -90,7 +94,7 @@ def test_an_attention_that_passes_over_an_argument_is_noticed(lost: str, monkeyp
 
     monkeypatch.setattr(attention, "_packed_attention", forgetful)
     with pytest.raises(RecipeError, match="its logits would be off"):
-        require_own_logits(with_packed_attention(tiny_of("gemma2")))
+        require_own_logits(with_packed_attention(tiny_of(architecture)))
 
 
 def test_output_layers_that_change_the_logits_are_noticed() -> None:

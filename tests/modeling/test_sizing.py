@@ -13,7 +13,15 @@ from tasks.core.site import Site
 from tasks.modeling.job import Compute
 from tasks.modeling.model import build_model, model_config, num_parameters
 from tasks.modeling.scaling import scaled
-from tasks.modeling.sizing import budget_tokens, flops_per_token, lora_parameters, parameters, sizes_of, training_memory
+from tasks.modeling.sizing import (
+    budget_tokens,
+    flops_per_token,
+    lora_parameters,
+    parameters,
+    sizes_of,
+    tokens_of_row,
+    training_memory,
+)
 from tasks.modeling.specs import ModelSpec, TrainSpec
 from tasks.modeling.words import SpecialIds
 
@@ -33,6 +41,11 @@ def test_the_count_is_that_of_the_real_model(family: str, sizes: dict[str, int])
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(model_config(spec, 1000, SPECIAL))
     assert parameters(spec, 1000).total == num_parameters(model)
+
+
+def test_rows_are_as_long_as_the_context_up_to_what_pays() -> None:
+    cases = [(256, 40), (512, 512), (131072, 40), (8192, 3000), (64, 65), (None, 40), (None, 3000)]
+    assert [tokens_of_row(*one) for one in cases] == [256, 512, 1024, 3000, 64, 1024, 3000]
 
 
 def test_flops_of_a_token_by_hand() -> None:

@@ -13,6 +13,7 @@ from tasks.core.errors import ContractError, RecipeError
 from tasks.core.site import Site
 from tasks.modeling.batches import ExampleRows
 from tasks.modeling.infer import Reader, example_nats
+from tasks.modeling.sizing import ROW_TOKENS
 from tasks.modeling.specs import AdamWSpec, TrainSpec
 from tasks.modeling.words import chat_ids, load_tokenizer
 from tasks.tuning import FullSpec, LoraSpec, TuneSpec, tune
@@ -199,6 +200,8 @@ def test_only_long_conversations_are_dropped_and_counted(base: Checkpoint, conve
     assert longer["dropped"] == sum(length > lengths[5] for length in lengths) > notes["dropped"]
     with pytest.raises(RecipeError, match=rf"tune.row_tokens is 999, but the base's context has {lengths[30] - 1}"):
         packed_conversations(job.model_copy(update={"row_tokens": 999}), tokenizer, special, "train", model, longer)
+    model.config.max_position_embeddings = 131_072  # a row as long as that would be padding
+    assert packed_conversations(job, tokenizer, special, "train", model, Counter())[""].row_tokens == ROW_TOKENS
     model.config.max_position_embeddings = 8
     with pytest.raises(ContractError, match="fits a row of 8 tokens"):
         packed_conversations(job, tokenizer, special, "train", model, notes)
