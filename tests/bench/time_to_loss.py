@@ -41,7 +41,7 @@ from tests.bench.child import run_child, say
 from tests.bench.result import FOLDER, note
 from tests.conftest import ROOT
 
-RATES, SEEDS, PARTS = (4e-3, 8e-3, 1.6e-2), (0, 1, 2), (0.55, 0.6, 0.65, 0.7, 0.8, 1.0)
+RATES, SEEDS, PARTS = (4e-3, 8e-3, 1.6e-2), (0, 1, 2), (0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8, 1.0)
 OUR_RATE = 1.6e-2  # the best of the rates that were tried; the hidden matrices keep Muon's default
 OUR_MOMENTUM = 0.85  # better here than 0.9 and Muon's 0.95: a mean over 20 steps is long for a hundred
 TRIAL_STEPS, MICRO_ROWS, DECAY, BETAS, CLIP = 12, 8, 0.1, (0.9, 0.98), 1.0
