@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-Ids = NDArray[np.int64]
+from tasks.modeling.batches import Ids
+
 _BLOCK = 256  # queries; fewer waste less on the mask, more make larger products
 
 
@@ -29,11 +29,11 @@ class _Blocks(NamedTuple):
     """Blocks side by side that are taken at once, as places among the positions.
 
     Attributes:
-        number: C.
+        num_blocks: C.
         mask: 0 where a query may look, minus infinity elsewhere, in bf16: (C K, G L, S), or (1, G L, S) of one block.
     """
 
-    number: int
+    num_blocks: int
     queries: slice
     keys: slice
     mask: Tensor
@@ -71,11 +71,11 @@ class _BlockAttention(torch.autograd.Function):
         ctx.blocks = _cut(lengths, window, key_NKD.shape[1], ctx.num_groups)
         mixed_NHD, kept = torch.empty_like(query_NHD, dtype=torch.bfloat16), []
         for block in ctx.blocks:
-            query = _by_head(query_NHD[block.queries], block.number, ctx.num_groups)
-            key, value = (_by_head(states[block.keys], block.number) for states in (key_NKD, value_NKD))
+            query = _by_head(query_NHD[block.queries], block.num_blocks, ctx.num_groups)
+            key, value = (_by_head(states[block.keys], block.num_blocks) for states in (key_NKD, value_NKD))
             scores = torch.baddbmm(block.mask.expand(len(key), -1, -1), query, key.mT, alpha=scaling)
             shares = torch.softmax(scores, dim=-1)
-            mixed_NHD[block.queries] = _by_place(torch.bmm(shares, value), block.number, ctx.num_groups)
+            mixed_NHD[block.queries] = _by_place(torch.bmm(shares, value), block.num_blocks, ctx.num_groups)
             kept += [query, key, value, shares]
         ctx.save_for_backward(*kept)
         return mixed_NHD
@@ -87,12 +87,12 @@ class _BlockAttention(torch.autograd.Function):
         saved = iter(ctx.saved_tensors)
         for block in ctx.blocks:
             query, key, value, shares = (next(saved) for _ in range(4))
-            grad = _by_head(grad_NHD[block.queries], block.number, ctx.num_groups)
-            grad_value[block.keys] += _by_place(torch.bmm(shares.mT, grad), block.number)
+            grad = _by_head(grad_NHD[block.queries], block.num_blocks, ctx.num_groups)
+            grad_value[block.keys] += _by_place(torch.bmm(shares.mT, grad), block.num_blocks)
             grad_scores = torch.ops.aten._softmax_backward_data(torch.bmm(grad, value.mT), shares, -1, shares.dtype)
-            grad_key[block.keys].add_(_by_place(torch.bmm(grad_scores.mT, query), block.number), alpha=ctx.scaling)
+            grad_key[block.keys].add_(_by_place(torch.bmm(grad_scores.mT, query), block.num_blocks), alpha=ctx.scaling)
             grad_query[block.queries].add_(
-                _by_place(torch.bmm(grad_scores, key), block.number, ctx.num_groups), alpha=ctx.scaling
+                _by_place(torch.bmm(grad_scores, key), block.num_blocks, ctx.num_groups), alpha=ctx.scaling
             )
         grads = zip((grad_query, grad_key, grad_value), ctx.inputs, strict=True)
         return *(grad.to(dtype) for grad, (_, dtype) in grads), None, None, None

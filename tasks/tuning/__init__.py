@@ -165,9 +165,10 @@ def _check_old(spec: TuneSpec, base: Checkpoint, corpus: TokenizedCorpus, fisher
 
 
 def _warnings(result: TrainResult) -> list[str]:
-    num_lost, num_seen = result.notes["too_long"], result.notes["items"]
+    num_lost, num_seen, num_dropped = (result.notes[name] for name in ("too_long", "items", "dropped"))
     if num_lost <= _MANY_DROPPED * num_seen:
         return []
     return [
-        f"{num_lost} of {num_seen} tuning conversations are longer than a row: {result.notes['dropped']} dropped, the rest cut"
+        f"{num_lost} of {num_seen} tuning conversations are longer than a row: {num_dropped} dropped, {num_lost - num_dropped} "
+        "cut; raise tune.row_tokens, or take a base with a longer context"
     ]

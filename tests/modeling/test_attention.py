@@ -107,7 +107,7 @@ def test_blocks_in_bf16_are_each_document_alone_within_rounding(
 def test_blocks_are_whole_rows_at_once_where_no_document_crosses_them() -> None:
     def shapes(*lengths: int) -> list[tuple[int, int, int]]:
         found = block_attention._cut(lengths, None, 2, 3)
-        return [(one.number, one.queries.stop - one.queries.start, one.keys.stop - one.keys.start) for one in found]
+        return [(one.num_blocks, one.queries.stop - one.queries.start, one.keys.stop - one.keys.start) for one in found]
 
     assert shapes(100, 156, 256, 256) == [(3, 768, 768)]
     assert shapes(512) == [(1, 256, 256), (1, 256, 512)]
