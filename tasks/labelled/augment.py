@@ -37,7 +37,7 @@ class AugmentSpec(Spec):
         return {"ways": [way.identity() for way in self.ways]}
 
 
-@stage(version=1, retry=CHILD, packages=("jieba", "transformers", "torch"), passes=lambda spec: not spec.ways)
+@stage(version=2, retry=CHILD, packages=("jieba", "transformers", "torch"), passes=lambda spec: not spec.ways)
 def augment(spec: AugmentSpec, labelled: Labelled, *, ctx: StageContext) -> Labelled:
     """Adds copies of the training items.
 

@@ -1,7 +1,7 @@
 """Back-translation: a copy of an item that went into another language and back.
 
 In: items, and two models of `transformers` that translate. Out: items, or the reason why there is none. Invariants: a child
-process translates; nothing but safetensors is loaded; a text that is too long for the model is not cut but left out.
+process translates; nothing but safetensors is loaded; a text that is too long, or whose translation is, is not cut but left out.
 
 After Sennrich et al. 2016 (arXiv:1511.06709) and Xie et al. 2020 (UDA, arXiv:1904.12848).
 """
@@ -21,17 +21,39 @@ from tasks.core.rows import Refused
 from tasks.core.site import Site
 from tasks.core.stage import StageContext
 from tasks.core.tables import Row
-from tasks.modeling.translate_job import TranslateJob, read_translations
+from tasks.modeling.translate_job import TranslateJob, TranslatorJob, read_translations
 
-_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".spm")
+_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model", ".spm")
 
 
-class FolderTranslator(Spec):
-    """A folder of an encoder-decoder that `transformers` loads."""
+class _Told(Spec):
+    """How a model is told what to do."""
+
+    prefix: Annotated[
+        str, Field(description="Put before each text: what T5 asks for (translate English to German: ), or a chat model's task.")
+    ] = ""
+    is_chat: Annotated[
+        bool, Field(description="A chat model, asked in its template; else an encoder-decoder, such as Marian or T5.")
+    ] = False
+
+    def require_task(self) -> None:
+        """Insists that a chat model is told what to do.
+
+        Raises:
+            RecipeError: It is not.
+        """
+        if self.is_chat and not self.prefix.strip():
+            raise RecipeError(
+                "back_translation: a chat model does what it is told: set prefix, e.g. "
+                '"Translate this text into Chinese. Answer with the translation only.\\n\\n"'
+            )
+
+
+class FolderTranslator(_Told):
+    """A folder of a model that `transformers` loads."""
 
     kind: Literal["folder"]
     path: Annotated[str, Field(description="Folder of the model.")]
-    prefix: Annotated[str, Field(description="Put before each text, as T5 asks for, e.g. translate English to German: .")] = ""
     digest: Annotated[str | None, Field(description="Filled in by the pipeline: what the files' bytes are.")] = None
 
     def pinned(self, site: Site) -> Self:
@@ -39,11 +61,10 @@ class FolderTranslator(Spec):
         return self if self.digest else self.model_copy(update={"digest": pin(find_files([self.path]), site)})
 
 
-class HubTranslator(HubModel):
-    """An encoder-decoder of the Hugging Face hub, safetensors only, e.g. Helsinki-NLP/opus-mt-zh-en."""
+class HubTranslator(_Told, HubModel):
+    """A model of the Hugging Face hub, safetensors only, e.g. Helsinki-NLP/opus-mt-zh-en."""
 
     kind: Literal["hub"]
-    prefix: Annotated[str, Field(description="Put before each text, as T5 asks for.")] = ""
 
 
 Translator = Annotated[FolderTranslator | HubTranslator, Field(discriminator="kind")]
@@ -57,7 +78,9 @@ class BackTranslationSpec(Spec):
     back: Annotated[Translator, Field(description="Model that translates back.")]
     copies: Annotated[int, Field(ge=1, le=16, description="Copies of each item: the best so many ways back.")] = 1
     num_beams: Annotated[int, Field(ge=1, le=16, description="Beams of the search; at least as many as copies.")] = 4
-    max_tokens: Annotated[int, Field(ge=4, description="Longest text in tokens; longer ones are left out and counted.")] = 256
+    max_tokens: Annotated[
+        int, Field(ge=4, description="Longest text in tokens, on the way too; longer ones are left out and counted.")
+    ] = 256
     batch: Annotated[int, Field(ge=1, description="Texts translated at once.")] = 16
 
     def pinned(self, site: Site) -> Self:
@@ -78,27 +101,29 @@ class BackTranslationSpec(Spec):
         """Yields each item with its copies.
 
         Raises:
-            RecipeError: The items are words with tags, there are fewer beams than copies, or a model cannot be had.
+            RecipeError: The items are words with tags, there are fewer beams than copies, a chat model has no task, or a model
+                cannot be had.
             ContractError: A folder holds no model that translates.
         """
         if any(item["words"] is not None for item in items):
             raise RecipeError("back_translation moves words, and these have tags; use synonyms for token_classification")
         if self.copies > self.num_beams:
             raise RecipeError(f"back_translation.num_beams is {self.num_beams}: fewer than copies ({self.copies}); raise it")
-        texts = list(dict.fromkeys(text for item in items for text in (item["text"], item["text_pair"]) if text is not None))
-        found = self._translated(texts, ctx)
+        self.there.require_task()
+        self.back.require_task()
+        texts = {text for item in items for text in (item["text"], item["text_pair"]) if text is not None}
+        found = self._translated(sorted(texts, key=lambda text: (len(text), text)), ctx)  # batches of like length
         for item in items:
             yield item, [_copy(item, found, number) for number in range(self.copies)]
 
-    def _translated(self, texts: list[str], ctx: StageContext) -> dict[str, list[str] | None]:
+    def _translated(self, texts: list[str], ctx: StageContext) -> dict[str, list[str | None]]:
+        """Returns the ways back of each text."""
         job = TranslateJob(
             texts=texts,
             out=ctx.dir / "translations.json",
             device=ctx.site.resolved_device,
-            there=_folder(self.there),
-            back=_folder(self.back),
-            there_prefix=self.there.prefix,
-            back_prefix=self.back.prefix,
+            there=_told(self.there),
+            back=_told(self.back),
             **self.model_dump(include={"copies", "num_beams", "max_tokens", "batch"}),
         )
         ctx.run_child("tasks.modeling.translate:translate_main", job)
@@ -108,20 +133,19 @@ class BackTranslationSpec(Spec):
         return dict(zip(texts, read_translations(job.out), strict=True))
 
 
-def _copy(item: Row, found: dict[str, list[str] | None], number: int) -> Row | Refused:
+def _copy(item: Row, found: dict[str, list[str | None]], number: int) -> Row | Refused:
     parts = {}
     for name in ("text", "text_pair"):
         if item[name] is not None:
-            ways = found[item[name]]
-            if ways is None:
+            way = found[item[name]][number]
+            if way is None:
                 return Refused("text is too long")
-            parts[name] = ways[number].strip()
+            parts[name] = way.strip()
     if not all(parts.values()):
         return Refused("nothing came back")
     return item | parts
 
 
-def _folder(one: FolderTranslator | HubTranslator) -> Path:
-    if isinstance(one, FolderTranslator):
-        return Path(one.path)
-    return hub_model(one, _SUFFIXES, "its kind to folder")
+def _told(one: FolderTranslator | HubTranslator) -> TranslatorJob:
+    folder = Path(one.path) if isinstance(one, FolderTranslator) else hub_model(one, _SUFFIXES, "its kind to folder")
+    return TranslatorJob(folder=folder, prefix=one.prefix, is_chat=one.is_chat)

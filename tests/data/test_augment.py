@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import importlib
 import json
+import shutil
 import zipfile
 from random import Random
 
@@ -179,7 +180,7 @@ def test_without_words_nothing_is_begun(site, tmp_path, settings, message):
 
 @pytest.fixture(scope="module")
 def translator(tmp_path_factory):
-    """A tiny encoder-decoder with random weights: what it says means nothing, but it is said by the real code."""
+    """A tiny encoder-decoder with random weights: what it says means nothing, but it is said by the real code: a token."""
     import torch
     from transformers import BartConfig, BartForConditionalGeneration
 
@@ -191,7 +192,25 @@ def translator(tmp_path_factory):
     config = BartConfig(
         vocab_size=len(tokenizer), encoder_ffn_dim=16, decoder_ffn_dim=16, max_position_embeddings=64, **size, **ends
     )
-    BartForConditionalGeneration(config).save_pretrained(folder)
+    model = BartForConditionalGeneration(config)
+    model.generation_config.eos_token_id = [1, *range(3, 320)]
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def chat_translator(tmp_path_factory):
+    """A tiny chat model with random weights, which says no more than a token."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("chat-translator")
+    tokenizer = save_tokenizer(folder)
+    torch.manual_seed(0)
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=1, pad_token_id=2, **size))
+    model.generation_config.eos_token_id = [1, *range(3, 320)]
+    model.to(torch.bfloat16).save_pretrained(folder)
     return folder
 
 
@@ -216,6 +235,56 @@ def test_a_text_goes_there_and_back(site, tmp_path, translator):
     moved = tmp_path / "moved"
     moved.symlink_to(translator)
     assert augment.build(back(moved, batch=3), labelled, site=site).digest == made.digest  # where and how is not what
+
+
+def test_what_does_not_come_to_an_end_is_left_out(site, tmp_path, translator):
+    """BART ends where it is cut, for it is made to."""
+    labelled = labelled_of(site, tmp_path, [f"good film {number}" for number in range(9)])
+    endless = shutil.copytree(translator, tmp_path / "endless")
+    settings = json.loads((endless / "generation_config.json").read_text())
+    (endless / "generation_config.json").write_text(json.dumps(settings | {"eos_token_id": 1}))
+    with pytest.raises(ContractError, match=r"not a single copy came about: .*text is too long"):
+        augment.build(back(endless), labelled, site=site)
+
+
+def asking(folder, prefix="Say it in Chinese: ", **settings):
+    way = back(folder, max_tokens=64, **settings).model_dump(mode="json")["ways"][0]
+    return AugmentSpec.model_validate(
+        {"ways": [way | {name: way[name] | {"prefix": prefix, "is_chat": True} for name in ("there", "back")}]}
+    )
+
+
+def test_a_chat_model_is_asked_in_its_template(site, tmp_path, chat_translator, monkeypatch):
+    from transformers import PreTrainedTokenizerFast
+
+    template, asked = PreTrainedTokenizerFast.apply_chat_template, []
+
+    def listened(self, turns, **settings):
+        asked.append(turns)
+        return template(self, turns, **settings)
+
+    monkeypatch.setattr(PreTrainedTokenizerFast, "apply_chat_template", listened)
+    labelled = labelled_of(site, tmp_path, [f"good film {number}" for number in range(9)])
+    made = augment.build(asking(chat_translator), labelled, site=site)
+    originals = [row["text"] for row in items(labelled) if row["split"] == "train"]
+    turns = [[{"role": "user", "content": f"Say it in Chinese: {text}"}] for text in sorted(originals)]
+    assert asked[: len(turns)] == turns
+    copies = [row for row in items(made) if row["origin"]]
+    assert len(copies) == made.made_by["back_translation"] > 0
+    assert not any("Say it" in copy["text"] or "user" in copy["text"] for copy in copies)
+    assert augment.build(asking(chat_translator, "Otherwise: "), labelled, site=site).digest != made.digest
+
+
+def test_what_is_no_chat_model_is_named(site, tmp_path, translator, chat_translator):
+    labelled = labelled_of(site, tmp_path)
+    with pytest.raises(RecipeError, match="set prefix"):
+        augment.build(asking(chat_translator, " "), labelled, site=site)
+    with pytest.raises(ContractError, match="lack weights of a BartForCausalLM"):
+        augment.build(asking(translator), labelled, site=site)
+    silent = shutil.copytree(chat_translator, tmp_path / "silent")
+    (silent / "chat_template.jinja").unlink()
+    with pytest.raises(ContractError, match="has no chat template"):
+        augment.build(asking(silent), labelled, site=site)
 
 
 @pytest.mark.parametrize(
