@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from tasks.modeling.answers import Answered, answered_rows, room, split_answers, text_windows
@@ -29,11 +30,12 @@ from tasks.modeling.words import SpecialIds, chat_ids, load_tokenizer, model_spe
 _MICRO_TOKENS = {"cpu": 4096, "cuda": 65536}
 _ANSWER_ROWS = 64
 Tell = Callable[[int, int], None]
+Scored = Example | Answered
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A loaded model with its tokenizer."""
+    """A loaded model with its tokenizer: a decoder, which reads what was asked and goes on from there."""
 
     model: Any
     tokenizer: Any
@@ -41,17 +43,13 @@ class Reader:
     device: torch.device
     precision: str
 
-    @classmethod
-    def load(cls, folder: Path, device: str, precision: str) -> "Reader":
+    @staticmethod
+    def load(folder: Path, device: str, precision: str) -> "Reader":
         """Loads a model folder made by this pipeline."""
         where = torch.device(device)
         model = load_model(folder).to(where).eval()
-        return cls(model, load_tokenizer(folder), model_special_ids(model), where, precision)
-
-    @property
-    def has_two_parts(self) -> bool:
-        """Whether an encoder reads and a decoder writes."""
-        return bool(self.model.config.is_encoder_decoder)
+        reader = TwoPartReader if model.config.is_encoder_decoder else Reader
+        return reader(model, load_tokenizer(folder), model_special_ids(model), where, precision)
 
     @property
     def context_tokens(self) -> int:
@@ -60,43 +58,81 @@ class Reader:
 
     def question(self, messages: Sequence[dict[str, str]]) -> list[int]:
         """Returns the ids that an answer to a conversation is written after, or about."""
-        ids = chat_ids(self.tokenizer, list(messages), to_answer=True)
-        return [*ids, self.special.end_of_text] if self.has_two_parts else ids
+        return chat_ids(self.tokenizer, list(messages), to_answer=True)
 
     def question_and_answer(self, messages: Sequence[dict[str, str]]) -> tuple[list[int], list[int]]:
         """Returns the ids before the last answer of a conversation, and those of that answer."""
-        if not self.has_two_parts:
-            return question_and_answer(self.tokenizer, messages, self.special.turn_end)
-        last = split_answers(mark_answers(self.tokenizer, messages, self.special.turn_end), self.special.end_of_text)[-1]
-        return list(last.question), list(last.answer)
+        return question_and_answer(self.tokenizer, messages, self.special.turn_end)
 
-    def example(self, question: Sequence[int], answer: Sequence[int]) -> Example | Answered:
+    def example(self, question: Sequence[int], answer: Sequence[int]) -> Scored:
         """Returns what is scored to learn how likely an answer is after, or about, a question."""
-        if self.has_two_parts:
-            return Answered(tuple(question), tuple(answer))
         return Example.of([*question, *answer], [False] * len(question) + [True] * len(answer))
 
     def fits(self, question: Sequence[int], answer: Sequence[int]) -> bool:
         """Says whether the two fit the context."""
-        if self.has_two_parts:
-            return max(len(question), len(answer)) <= self.context_tokens
         return len(question) + len(answer) <= self.context_tokens + 1
 
-    def windows(self, ids: Sequence[int], stride_tokens: int) -> Sequence[Example | Answered]:
-        """Cuts a document into what is scored of it, each token once; an encoder-decoder writes each window about the last."""
-        if self.has_two_parts:
-            return text_windows(ids, self.special.end_of_text, self.context_tokens)
+    def windows(self, ids: Sequence[int], stride_tokens: int) -> Sequence[Scored]:
+        """Cuts a document into what is scored of it, each token once."""
         return windows(ids, self.special.end_of_text, self.context_tokens, stride_tokens, self.special.opening)
 
-    def rows(self, examples: Sequence[Example | Answered]) -> ExampleRows | PieceRows[Answered]:
-        """Packs what is scored."""
-        pairs = [example for example in examples if isinstance(example, Answered)]
-        texts = [example for example in examples if isinstance(example, Example)]
-        longest = max((example.num_tokens for example in pairs), default=max((len(text.ids) for text in texts), default=0))
-        row_tokens = tokens_of_row(self.context_tokens, longest)
-        if pairs:
-            return answered_rows(pairs, self.model.config, room(pairs, self.model.config, row_tokens), self.special)
-        return ExampleRows(texts, row_tokens, self.special.pad)
+    def rows(self, examples: Sequence[Any]) -> ExampleRows | PieceRows[Answered]:
+        """Packs what is scored, as `example` or `windows` gave it."""
+        longest = max(len(example.ids) for example in examples)
+        return ExampleRows(examples, tokens_of_row(self.context_tokens, longest), self.special.pad)
+
+    def generate(self, questions: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+        """Returns the ids of greedy answers, padded, to questions as `question` gives them."""
+        num_asked = max(len(question) for question in questions)
+        return self._generated(questions, max_new_tokens, "left")[:, num_asked:].tolist()
+
+    def _generated(self, questions: Sequence[Sequence[int]], max_new_tokens: int, padding_side: str) -> Tensor:
+        ids = pad_sequence([torch.tensor(question) for question in questions], True, self.special.pad, padding_side)
+        is_text = pad_sequence([torch.ones(len(question)) for question in questions], True, 0, padding_side)
+        with own_attention(self.model), torch.inference_mode(), autocast(self.device, self.precision):
+            made: Tensor = self.model.generate(
+                input_ids=ids.to(self.device),
+                attention_mask=is_text.long().to(self.device),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+            )
+        return made
+
+
+class TwoPartReader(Reader):
+    """An encoder-decoder: its encoder reads what was asked, its decoder writes the answer from the beginning."""
+
+    __slots__ = ()
+
+    def question(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        """Returns the ids that an answer is written about; the encoder knows their end by its token."""
+        return [*super().question(messages), self.special.end_of_text]
+
+    def question_and_answer(self, messages: Sequence[dict[str, str]]) -> tuple[list[int], list[int]]:
+        """Returns what the encoder reads, and what the decoder writes last."""
+        last = split_answers(mark_answers(self.tokenizer, messages, self.special.turn_end), self.special.end_of_text)[-1]
+        return list(last.question), list(last.answer)
+
+    def example(self, question: Sequence[int], answer: Sequence[int]) -> Scored:
+        """Returns both sides."""
+        return Answered(tuple(question), tuple(answer))
+
+    def fits(self, question: Sequence[int], answer: Sequence[int]) -> bool:
+        """Says whether each side fits the context."""
+        return max(len(question), len(answer)) <= self.context_tokens
+
+    def windows(self, ids: Sequence[int], stride_tokens: int) -> Sequence[Scored]:
+        """Cuts a document into windows that are each written about the last one, however far they are to overlap."""
+        return text_windows(ids, self.special.end_of_text, self.context_tokens)
+
+    def rows(self, examples: Sequence[Any]) -> ExampleRows | PieceRows[Answered]:
+        """Packs both sides."""
+        row_tokens = tokens_of_row(self.context_tokens, max(example.num_tokens for example in examples))
+        return answered_rows(examples, self.model.config, room(examples, self.model.config, row_tokens), self.special)
+
+    def generate(self, questions: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+        """Returns what the decoder writes after the token that opens it."""
+        return self._generated(questions, max_new_tokens, "right")[:, 1:].tolist()
 
 
 def windows(
@@ -119,14 +155,16 @@ def windows(
     return examples
 
 
-def example_nats(reader: Reader, examples: Sequence[Example | Answered], tell: Tell | None = None) -> NDArray[np.float64]:
+def example_nats(reader: Reader, examples: Sequence[Scored], tell: Tell | None = None) -> NDArray[np.float64]:
     """Returns the summed cross entropy, in nats, over the targets of each example.
 
     Raises:
         ValueError: An example is longer than the model's context.
     """
-    rows = reader.rows(examples)
     nats = np.zeros(len(examples))
+    if not examples:
+        return nats
+    rows = reader.rows(examples)
     num_rows = max(1, _MICRO_TOKENS[reader.device.type] // rows.row_tokens)
     for start in range(0, rows.num_rows, num_rows):
         indices = np.arange(start, min(start + num_rows, rows.num_rows))
@@ -153,24 +191,8 @@ def greedy_answers(
     order = sorted(range(len(questions)), key=lambda number: (len(questions[number]), number))
     for start in range(0, len(order), _ANSWER_ROWS):
         chosen = order[start : start + _ANSWER_ROWS]
-        for number, ids in zip(chosen, _generate(reader, [questions[number] for number in chosen], max_new_tokens), strict=True):
+        for number, ids in zip(chosen, reader.generate([questions[number] for number in chosen], max_new_tokens), strict=True):
             answers[number] = reader.tokenizer.decode(ids, skip_special_tokens=True).strip()
         if tell:
             tell(start + len(chosen), len(order))
     return answers
-
-
-def _generate(reader: Reader, questions: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
-    """Generates for questions padded so that all answers start at the same place, and what an encoder reads at its first one."""
-    side = "right" if reader.has_two_parts else "left"
-    ids = pad_sequence([torch.tensor(question) for question in questions], True, reader.special.pad, side)
-    is_text = pad_sequence([torch.ones(len(question)) for question in questions], True, 0, side)
-    with own_attention(reader.model), torch.inference_mode(), autocast(reader.device, reader.precision):
-        made = reader.model.generate(
-            input_ids=ids.to(reader.device),
-            attention_mask=is_text.long().to(reader.device),
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-        )
-    found: list[list[int]] = made[:, 1 if reader.has_two_parts else ids.shape[1] :].tolist()
-    return found

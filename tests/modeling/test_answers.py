@@ -12,7 +12,7 @@ from tasks.core.errors import ContractError
 from tasks.modeling.answers import Answered, answered_rows, fit_answer, room, split_answers, text_windows
 from tasks.modeling.batches import IGNORED, make_batch
 from tasks.modeling.chat import Marked, mark_answers
-from tasks.modeling.infer import Reader, example_nats, greedy_answers
+from tasks.modeling.infer import TwoPartReader, example_nats, greedy_answers
 from tasks.modeling.model import token_losses
 from tasks.modeling.words import SpecialIds, chat_ids, model_special_ids
 from tests.architectures import tiny_of
@@ -29,11 +29,11 @@ PAIRS = [Answered((20, 30, 40, END), (50, 60, END)), Answered((25, END), (70, 80
 
 
 @pytest.fixture(scope="module", params=["t5", "bart"])
-def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reader:
+def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TwoPartReader:
     model = tiny_of(request.param, "AutoModelForSeq2SeqLM")
     tokenizer = save_tokenizer(tmp_path_factory.mktemp("tokenizer"))
     model.generation_config.forced_bos_token_id = model.generation_config.forced_eos_token_id = None
-    return Reader(model, tokenizer, SpecialIds(end_of_text=END, pad=1, turn_end=END), CPU, "fp32")
+    return TwoPartReader(model, tokenizer, SpecialIds(end_of_text=END, pad=1, turn_end=END), CPU, "fp32")
 
 
 def own_nats(model: Any, pair: Answered) -> float:
@@ -48,7 +48,7 @@ def test_a_conversation_is_split_at_each_answer() -> None:
     assert split_answers(marked, 0) == [Answered((1, 2, 0), (3, 0)), Answered((1, 2, 3, 4, 5, 6, 0), (7, 0))]
 
 
-def test_what_is_read_is_the_prompt_that_will_be_asked(reader: Reader) -> None:
+def test_what_is_read_is_the_prompt_that_will_be_asked(reader: TwoPartReader) -> None:
     pairs = split_answers(mark_answers(reader.tokenizer, TURNS, END), END)
     assert [list(pair.question) for pair in pairs] == [reader.question(TURNS[:1]), reader.question(TURNS[:3])]
     assert reader.question(TURNS[:1]) == [*chat_ids(reader.tokenizer, TURNS[:1], to_answer=True), END]
@@ -73,13 +73,13 @@ def test_each_token_of_a_text_is_written_once_about_what_came_before(length: int
     assert all(window.question[:-1] == before.answer[1 - most :] for before, window in pairwise(cut))
 
 
-def test_an_answer_costs_what_the_model_itself_says_whatever_it_stands_beside(reader: Reader) -> None:
+def test_an_answer_costs_what_the_model_itself_says_whatever_it_stands_beside(reader: TwoPartReader) -> None:
     expected = [own_nats(reader.model, pair) for pair in PAIRS]
     assert example_nats(reader, PAIRS) == pytest.approx(expected, rel=1e-4)
     assert [float(example_nats(reader, [pair])[0]) for pair in PAIRS] == pytest.approx(expected, rel=1e-4)
 
 
-def test_rows_hold_each_answer_once(reader: Reader) -> None:
+def test_rows_hold_each_answer_once(reader: TwoPartReader) -> None:
     config = reader.model.config
     is_packed = config.model_type == "t5"
     positions = room(PAIRS, config, 16)
@@ -92,7 +92,7 @@ def test_rows_hold_each_answer_once(reader: Reader) -> None:
     assert batch.num_targets == sum(len(pair.answer) for pair in PAIRS) == len(token_losses(reader.model, batch))
 
 
-def test_greedy_answers_are_the_model_s_own(reader: Reader) -> None:
+def test_greedy_answers_are_the_model_s_own(reader: TwoPartReader) -> None:
     questions = [list(pair.question) for pair in PAIRS]
     alone = []
     for question in questions:
@@ -102,7 +102,7 @@ def test_greedy_answers_are_the_model_s_own(reader: Reader) -> None:
     assert all(alone)
 
 
-def test_what_fits_is_counted_by_side(reader: Reader) -> None:
+def test_what_fits_is_counted_by_side(reader: TwoPartReader) -> None:
     full = [9] * reader.context_tokens
     assert reader.fits(full, full)
     assert not reader.fits([*full, 9], [9])
