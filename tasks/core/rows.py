@@ -7,9 +7,10 @@ In: a file and how it is written. Out: JSON values, or rows as dicts. Invariants
 import csv
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -109,6 +110,37 @@ class RowSet(Spec):
         """Raises ContractError where the files are not those that were pinned."""
         if self.hub is None:
             check_unchanged(f"set {self.name}", self.digest, find_files(self.paths), site)
+
+
+class OfSets(Spec):
+    """Sets of rows in several parts, each under a name of its own."""
+
+    parts: ClassVar[tuple[str, ...]]  # fields that hold sets
+
+    @property
+    def every_set(self) -> list[Any]:
+        """The sets of all parts."""
+        return [one for part in self.parts for one in getattr(self, part)]
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        twice = [name for name, count in Counter(one.name for one in self.every_set).items() if count > 1]
+        if twice:
+            raise ValueError(f"two sets are called {twice[0]!r}; give each its own name")
+        return self
+
+    def pinned(self, site: Site) -> Self:
+        """Fills in what the files' bytes are."""
+        return self.model_copy(update={part: tuple(one.pinned(site) for one in getattr(self, part)) for part in self.parts})
+
+    def identity(self) -> dict[str, Any]:
+        """Returns contents, names and settings; never where files lie."""
+        return self.model_dump(mode="json", exclude={part: {"__all__": {"paths"}} for part in self.parts})
+
+    def require_unchanged(self, site: Site) -> None:
+        """Raises ContractError where files are not those that were pinned."""
+        for one in self.every_set:
+            one.require_unchanged(site)
 
 
 def read_set(rows: RowSet, needed: Sequence[str]) -> Iterator[Any]:

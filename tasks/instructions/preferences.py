@@ -32,8 +32,7 @@ def read_preferences(spec: PreferencesSpec, *, ctx: StageContext) -> Preferences
     heldout = reader.decided(reader.read(spec.heldout))
     reader.apart.keep_out([*(one.item for one in heldout), *_kept_out(spec)])
     kept = reader.decided(reader.read(spec.train))
-    for one in (*spec.train, *spec.heldout, *spec.keep_out):
-        one.require_unchanged(ctx.site)
+    spec.require_unchanged(ctx.site)
     if not kept:
         raise ContractError(
             f"no {spec.kind} training item is left of {reader.num_seen} items: {dict(+reader.dropped)}; mend the sets, or kind"

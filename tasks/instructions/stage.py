@@ -33,8 +33,7 @@ def read_conversations(spec: InstructionsSpec, *, ctx: StageContext) -> Conversa
     heldout = list(reader.items(spec.heldout))
     reader.apart.keep_out(heldout)
     kept = list(reader.items(spec.train))
-    for one in (*spec.train, *spec.heldout):
-        one.require_unchanged(ctx.site)
+    spec.require_unchanged(ctx.site)
     if not kept:
         raise ContractError(f"no training conversation is left of {reader.num_seen} items: {dict(reader.dropped)}")
     shares: list[tuple[Split, float]] = [("validation", spec.validation_share)]

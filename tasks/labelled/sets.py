@@ -4,21 +4,16 @@ In: names, paths, columns, choices. Out: a spec whose identity holds contents an
 held-out sets are named apart, or set apart by the hash of the group, so nothing can select on them.
 """
 
-from collections import Counter
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from tasks.contracts import LabelledTask
-from tasks.core.artifact import Spec
-from tasks.core.rows import RowSet
-from tasks.core.site import Site
+from tasks.core.rows import OfSets, RowSet
 from tasks.labelled.glue import GlueSpec
 
 Share = Annotated[float, Field(gt=0, le=0.5)]
 Column = Annotated[str, Field(min_length=1)]
-_PARTS = ("train", "validation", "heldout")
 
 
 class LabelledSet(RowSet):
@@ -58,8 +53,10 @@ class LabelledSet(RowSet):
         return [name for name in dict.fromkeys(read) if name is not None]
 
 
-class LabelledSpec(Spec):
+class LabelledSpec(OfSets):
     """Labelled data to tune on, to select on and to be judged by."""
+
+    parts: ClassVar[tuple[str, ...]] = ("train", "validation", "heldout")
 
     glue: Annotated[
         GlueSpec | None,
@@ -105,38 +102,26 @@ class LabelledSpec(Spec):
             return data
         return GlueSpec.model_validate(data["glue"]).fields() | data
 
-    @property
-    def sets(self) -> Iterator[LabelledSet]:
-        """Every set."""
-        yield from (*self.train, *self.validation, *self.heldout)
-
     @model_validator(mode="after")
-    def _names_differ(self) -> Self:
-        twice = [name for name, count in Counter(one.name for one in self.sets).items() if count > 1]
-        if twice:
-            raise ValueError(f"two sets are called {twice[0]!r}; give each its own name")
+    def _labels_differ(self) -> Self:
         if len(set(self.label_names)) < len(self.label_names):
             raise ValueError(f"label_names names a label twice: {', '.join(self.label_names)}")
         return self
 
     @model_validator(mode="after")
     def _settings_fit_the_task(self) -> Self:
-        if self.task == "regression" and (self.label_names or any(one.names for one in self.sets)):
+        if self.task == "regression" and (self.label_names or any(one.names for one in self.every_set)):
             raise ValueError("a regression has scores, not labels: leave label_names and names out")
         if self.task != "regression" and (self.min_value, self.max_value) != (None, None):
             raise ValueError(f"min_value and max_value are bounds of a regression; leave them out of {self.task}")
-        if self.task != "multi_label" and any(one.label_columns for one in self.sets):
+        if self.task != "multi_label" and any(one.label_columns for one in self.every_set):
             raise ValueError(f"label_columns are of many labels an item; name one label_column for {self.task}")
         if self.min_value is not None and self.max_value is not None and self.min_value >= self.max_value:
             raise ValueError(f"min_value {self.min_value} must be below max_value {self.max_value}")
-        if self.task == "token_classification" and any(one.pair_column for one in self.sets):
+        if self.task == "token_classification" and any(one.pair_column for one in self.every_set):
             raise ValueError("token classification reads words, not pairs: leave pair_column out")
         return self
 
-    def pinned(self, site: Site) -> Self:
-        """Fills in what the files' bytes are."""
-        return self.model_copy(update={part: tuple(one.pinned(site) for one in getattr(self, part)) for part in _PARTS})
-
     def identity(self) -> dict[str, Any]:
-        """Returns contents, names and settings; never where files lie."""
-        return self.model_dump(mode="json", exclude={"glue": True} | {part: {"__all__": {"paths"}} for part in _PARTS})
+        """Returns contents, names and settings; never where files lie, nor the short form that gave them."""
+        return {name: value for name, value in super().identity().items() if name != "glue"}

@@ -40,8 +40,7 @@ def read_labelled(spec: LabelledSpec, *, ctx: StageContext) -> Labelled:
         "validation": list(reader.items(spec.validation)),
         "test": list(reader.items(spec.heldout)),
     }
-    for one in spec.sets:
-        one.require_unchanged(ctx.site)
+    spec.require_unchanged(ctx.site)
     require_something_to_learn(spec, given["train"], reader.dropped)
     names = spec.label_names or label_names(given["train"])
     known = {split: reader.known(items, names) for split, items in given.items()}

@@ -6,15 +6,13 @@ each row seen is a document or is counted under a reason; no validation or test 
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from tasks.contracts import SPLITS, CleanCorpus, Labelled
-from tasks.core.artifact import Spec
 from tasks.core.errors import ContractError
-from tasks.core.rows import Refused, RowSet, read_set
-from tasks.core.site import Site
+from tasks.core.rows import OfSets, Refused, RowSet, read_set
 from tasks.core.splits import split_groups
 from tasks.core.stage import DISK, StageContext, stage
 from tasks.core.tables import Row, read_rows, write_table
@@ -30,8 +28,10 @@ class TextSet(RowSet):
     lang: Annotated[str, Field(pattern=r"^[a-z]{2,3}$", description="Language of the texts, for figures by language.")] = "und"
 
 
-class TaskTextSpec(Spec):
+class TaskTextSpec(OfSets):
     """Unlabelled text of the task."""
+
+    parts: ClassVar[tuple[str, ...]] = ("sets",)
 
     sets: Annotated[tuple[TextSet, ...], Field(min_length=1, description="Sets of unlabelled text.")]
     validation_share: Annotated[float, Field(gt=0, le=0.5, description="Share that further pretraining looks at.")] = 0.05
@@ -39,20 +39,6 @@ class TaskTextSpec(Spec):
         20_000
     )
     seed: Annotated[int, Field(ge=0, description="Seed of the split.")] = 0
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> Self:
-        if twice := [name for name, count in Counter(one.name for one in self.sets).items() if count > 1]:
-            raise ValueError(f"two sets are called {twice[0]!r}; give each its own name")
-        return self
-
-    def pinned(self, site: Site) -> Self:
-        """Fills in what the files' bytes are."""
-        return self.model_copy(update={"sets": tuple(one.pinned(site) for one in self.sets)})
-
-    def identity(self) -> dict[str, Any]:
-        """Returns contents, names and settings; never where files lie."""
-        return self.model_dump(mode="json", exclude={"sets": {"__all__": {"paths"}}})
 
 
 @stage(version=1, name="task_text", retry=DISK, packages=("pyarrow",))
@@ -64,8 +50,7 @@ def read_task_text(spec: TaskTextSpec, labelled: Labelled, *, ctx: StageContext)
     """
     reader = _Reader(spec, _held_out(labelled))
     found, dropped = list(reader.texts()), reader.dropped
-    for one in spec.sets:
-        one.require_unchanged(ctx.site)
+    spec.require_unchanged(ctx.site)
     if len(found) < 2:
         raise ContractError(
             f"{len(found)} texts are left of the task text ({dict(dropped)}); name more sets, or mend text_column"
