@@ -30,7 +30,7 @@ SHIPPED = [name for name in presets() if name not in OUTSIDE]
 def test_every_preset_loads_and_its_files_are_there(name: str) -> None:
     recipe = load_recipe(name).resolved()
     assert recipe.name == name
-    sets = recipe.labelled.sets if isinstance(recipe, LabelledRecipe) else recipe.ingest.sources
+    sets = recipe.labelled.every_set if isinstance(recipe, LabelledRecipe) else recipe.ingest.sources
     assert all(Path(path).exists() for one in sets for path in one.paths)
 
 
