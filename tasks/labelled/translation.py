@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.core.artifact import Spec
 from tasks.core.errors import RecipeError
@@ -36,17 +36,12 @@ class _Told(Spec):
         bool, Field(description="A chat model, asked in its template; else an encoder-decoder, such as Marian or T5.")
     ] = False
 
-    def require_task(self) -> None:
-        """Insists that a chat model is told what to do.
-
-        Raises:
-            RecipeError: It is not.
-        """
+    @model_validator(mode="after")
+    def _chat_models_have_a_task(self) -> Self:
         if self.is_chat and not self.prefix.strip():
-            raise RecipeError(
-                "back_translation: a chat model does what it is told: set prefix, e.g. "
-                '"Translate this text into Chinese. Answer with the translation only.\\n\\n"'
-            )
+            example = '"Translate this text into Chinese. Answer with the translation only.\\n\\n"'
+            raise ValueError(f"a chat model does what it is told: set prefix, e.g. {example}")
+        return self
 
 
 class FolderTranslator(_Told):
@@ -101,16 +96,13 @@ class BackTranslationSpec(Spec):
         """Yields each item with its copies.
 
         Raises:
-            RecipeError: The items are words with tags, there are fewer beams than copies, a chat model has no task, or a model
-                cannot be had.
+            RecipeError: The items are words with tags, there are fewer beams than copies, or a model cannot be had.
             ContractError: A folder holds no model that translates.
         """
         if any(item["words"] is not None for item in items):
             raise RecipeError("back_translation moves words, and these have tags; use synonyms for token_classification")
         if self.copies > self.num_beams:
             raise RecipeError(f"back_translation.num_beams is {self.num_beams}: fewer than copies ({self.copies}); raise it")
-        self.there.require_task()
-        self.back.require_task()
         texts = {text for item in items for text in (item["text"], item["text_pair"]) if text is not None}
         found = self._translated(sorted(texts, key=lambda text: (len(text), text)), ctx)  # batches of like length
         for item in items:

@@ -277,8 +277,8 @@ def test_a_chat_model_is_asked_in_its_template(site, tmp_path, chat_translator, 
 
 def test_what_is_no_chat_model_is_named(site, tmp_path, translator, chat_translator):
     labelled = labelled_of(site, tmp_path)
-    with pytest.raises(RecipeError, match="set prefix"):
-        augment.build(asking(chat_translator, " "), labelled, site=site)
+    with pytest.raises(ValidationError, match="set prefix"):
+        asking(chat_translator, " ")
     with pytest.raises(ContractError, match="lack weights of a BartForCausalLM"):
         augment.build(asking(translator), labelled, site=site)
     silent = shutil.copytree(chat_translator, tmp_path / "silent")
