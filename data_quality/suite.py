@@ -126,7 +126,9 @@ def _read(path: Path, seen: tuple[Path, ...], of: Suites) -> tuple[dict[str, flo
     return numbers | _bounds(tree.get("bounds", {}), path), rows | _rows(tree, path, of)
 
 
-def _bounds(found: Tree, path: Path) -> dict[str, float]:
+def _bounds(found: Any, path: Path) -> dict[str, float]:
+    if not isinstance(found, dict):
+        raise RecipeError(f"{path}: bounds is {found!r}, and should be a table, [bounds]")
     for name, value in found.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise RecipeError(f"{path}: bound {name} is {value!r}, and a bound is a number")
@@ -136,12 +138,18 @@ def _bounds(found: Tree, path: Path) -> dict[str, float]:
 def _rows(tree: Tree, path: Path, of: Suites) -> dict[str, tuple[Tree, Path]]:
     rows: dict[str, tuple[Tree, Path]] = {}
     for artifact in of.sections:
-        for row in tree.get(artifact, []):
+        for row in _tables(tree.get(artifact, []), artifact, path):
             name = str(row.get("name", f"check {len(rows) + 1} without a name"))
             if name in rows:
                 raise RecipeError(f"{path}: two checks are called {name!r}; give one of them another name")
             rows[name] = ({"artifact": artifact} | row, path)
     return rows
+
+
+def _tables(found: Any, artifact: str, path: Path) -> list[Tree]:
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise RecipeError(f"{path}: each check of {artifact} stands under [[{artifact}]], in two brackets")
+    return found
 
 
 def _check(row: Tree, path: Path, numbers: dict[str, float]) -> Check:

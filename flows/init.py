@@ -4,9 +4,11 @@ In: a path, the text, instruction data if there is any. Out: a TOML file that ru
 overwritten.
 """
 
+import json
 from pathlib import Path
 
 from tasks.core.errors import RecipeError
+from tasks.core.store import write_durably
 
 _TEMPLATE = """\
 # A Textmill recipe. It holds only what differs from the preset it extends; `textmill plan {path}` shows what it would
@@ -19,7 +21,7 @@ name = "{name}"
 [[ingest.sources]]
 kind = "files"
 name = "{source}"
-paths = ["{data}"]
+paths = [{data}]
 licence = "unknown"   # say what you know: it goes into the model card
 # lang = "zh"         # a hint; the language of each document is identified anyway
 # passage_chars = 4_000  # books: text files are cut at blank lines into documents of about this length
@@ -49,7 +51,7 @@ _WITH_INSTRUCTIONS = """
 # until you have one, the demo's held-out items are used.
 [[instructions.train]]
 name = "{name}"
-paths = ["{path}"]
+paths = [{path}]
 licence = "unknown"
 """
 
@@ -66,7 +68,7 @@ def write_recipe(path: Path, data: Path, instructions: Path | None) -> None:
     """Writes a recipe for the text at `data`.
 
     Raises:
-        RecipeError: `path` exists or is no .toml, or the data is not there.
+        RecipeError: `path` exists, is no .toml or cannot be written, or the data is not there.
     """
     if path.suffix != ".toml":
         raise RecipeError(f"{path} should end in .toml")
@@ -78,9 +80,11 @@ def write_recipe(path: Path, data: Path, instructions: Path | None) -> None:
     block = _WITHOUT_INSTRUCTIONS
     if instructions is not None:
         block = _WITH_INSTRUCTIONS.format(name=_name(instructions), path=_toml(instructions))
-    path.write_text(
-        _TEMPLATE.format(path=path, name=_name(path), source=_name(data), data=_toml(data), instructions=block), encoding="utf-8"
-    )
+    text = _TEMPLATE.format(path=path, name=_name(path), source=_name(data), data=_toml(data), instructions=block)
+    try:
+        write_durably(path, text)
+    except (OSError, UnicodeEncodeError) as error:  # the latter: a name that is no UTF-8
+        raise RecipeError(f"{path} cannot be written: {error}") from error
 
 
 def _name(path: Path) -> str:
@@ -89,4 +93,5 @@ def _name(path: Path) -> str:
 
 
 def _toml(path: Path) -> str:
-    return str(path.absolute()).replace("\\\\", "\\\\\\\\").replace('"', '\\\\"')
+    """Returns a path as a string of TOML, which JSON's are."""
+    return json.dumps(str(path.absolute()), ensure_ascii=False)

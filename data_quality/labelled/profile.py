@@ -125,7 +125,7 @@ def _agreement(judged: Sequence[Judged]) -> float | None:
     """Returns how much of each label, on average, the model finds above what guessing would find: 0 where labels are drawn."""
     found: defaultdict[tuple[str, ...], list[bool]] = defaultdict(list)
     for one in judged:
-        found[one.given].append(one.likely == one.given)
+        found[one.given].append(set(one.likely) == set(one.given))
     return sum(sum(hits) / len(hits) for hits in found.values()) / len(found) - 1 / len(found) if found else None
 
 

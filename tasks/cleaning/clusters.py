@@ -16,30 +16,10 @@ from numpy.typing import NDArray
 
 from tasks.cleaning.shingles import jaccard
 from tasks.core.ngrams import Hashes
+from tasks.core.union_find import UnionFind
 
 _SEED = 42
 _BATCH_DOCUMENTS = 4_096
-
-
-class UnionFind:
-    """Disjoint sets of numbers; the smallest number stands for its set."""
-
-    def __init__(self, size: int) -> None:
-        self._parent = list(range(size))
-
-    def find(self, item: int) -> int:
-        """Returns the smallest number of the set."""
-        root = item
-        while self._parent[root] != root:
-            root = self._parent[root]
-        while self._parent[item] != root:
-            self._parent[item], item = root, self._parent[item]
-        return root
-
-    def join(self, first: int, second: int) -> None:
-        """Makes two sets one."""
-        low, high = sorted((self.find(first), self.find(second)))
-        self._parent[high] = low
 
 
 def signatures(sets: Sequence[Hashes], num_bands: int, rows_per_band: int) -> NDArray[np.uint64]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from tasks.cleaning.clusters import UnionFind, join_similar
+from tasks.cleaning.clusters import join_similar
 from tasks.cleaning.ordered import chunks_of, rows_in_order
 from tasks.cleaning.repeated import LineFilter, RepeatedLines, find_repeated, line_filter
 from tasks.cleaning.sketches import Document, NearDuplicates, Sketches, read_sketches, sketch
@@ -24,6 +24,7 @@ from tasks.core.errors import ContractError
 from tasks.core.stage import DISK, StageContext, stage
 from tasks.core.tables import TableWriter
 from tasks.core.text import text_safe
+from tasks.core.union_find import UnionFind
 from tasks.core.workers import workers_for
 
 DOCUMENTS = dict.fromkeys(("id", "source", "licence", "lang", "text", "cluster", "split"), "string")
@@ -48,7 +49,7 @@ class DedupSpec(Spec):
     seed: Annotated[int, Field(ge=0, description="Seed of the split.")] = 0
 
 
-@stage(version=2, name="dedup", retry=DISK, packages=("rensa", "numpy", "pyarrow"))
+@stage(version=3, name="dedup", retry=DISK, packages=("rensa", "numpy", "pyarrow"))
 def dedup(spec: DedupSpec, corpus: FilteredCorpus, *, ctx: StageContext) -> CleanCorpus:
     """Removes exact and near duplicates and assigns the splits.
 

@@ -21,12 +21,12 @@ _PLAIN = frozenset({"plain", "text", "txt", "markdown", "md"})
 _DROPPED = frozenset(
     {"script", "style", "noscript", "template", "iframe", "object", "embed", "svg", "canvas", "head", "title"}
 ) | {
-    *("form", "button", "select", "textarea", "input", "nav", "audio", "video", "map"),
+    *("button", "select", "textarea", "input", "nav", "audio", "video", "map"),
 }
 _NAVIGATION_ROLES = frozenset({"navigation", "banner", "contentinfo", "search", "menu", "menubar", "directory"})
 _NAVIGATION_NAMES = re.compile(
     r"(^|[\s_-])(nav|navbar|navigation|navheader|navfooter|docnav|breadcrumbs?|menu|toc|footer|banner|pagination|pager|related"
-    r"|sphinxsidebar|skip-?link|cookie|copyright)([\s_-]|$)",
+    r"|sphinxsidebar|skip-?link|cookie|copyright|linenos?)([\s_-]|$)",
     re.IGNORECASE,
 )
 _HEADINGS = {f"h{level}": "#" * level for level in range(1, 7)}
@@ -36,6 +36,8 @@ _BLOCKS = _WIDE | {
     *("footer", "header", "hgroup", "hr", "html", "legend", "li", "main", "summary", "tbody", "td", "tfoot", "th", "thead", "tr"),
 }
 _CODE = frozenset({"code", "tt", "kbd", "samp"})
+_BESIDE_OTHERS = ("pre", "table", "ul", "ol", "dl", *_HEADINGS)  # in a cell: it lays a page out
+_PARAGRAPHS = ("p", "div", "blockquote")
 _MAX_LINK_DENSITY = 0.8
 _MIN_LINKS = 2
 _SPACE = re.compile(r"\s+")
@@ -66,6 +68,8 @@ def extract(text: str, format: str, html: HtmlMode) -> str:
 
 def _documentation(text: str) -> str:
     body = _parse(text)
+    for line_break in body.iter("br"):
+        line_break.tail = "\n" + (line_break.tail or "")  # which code keeps, and elsewhere is a space
     _remove_navigation(body)
     writer = _Writer()
     writer.element(body)
@@ -119,13 +123,13 @@ def _is_navigation(element: "HtmlElement") -> bool:
     if element.tag in ("header", "footer") and not (_inside(element, "article") or _inside(element, "main")):
         return True
     names = f"{element.get('class', '')} {element.get('id', '')}"
-    if names.strip() and _NAVIGATION_NAMES.search(names) and not _is_most_of_page(element):
+    if (element.tag == "form" or _NAVIGATION_NAMES.search(names)) and not _is_most_of_page(element):
         return True
     return element.tag in ("ul", "ol", "p", "table", "div") and _is_link_list(element)
 
 
 def _is_most_of_page(element: "HtmlElement") -> bool:
-    """A page whose wrapper happens to be called `...-menu` must not be emptied."""
+    """A page whose wrapper happens to be called `...-menu`, or is a form as in ASP.NET, must not be emptied."""
     root = element.getroottree().getroot()
     return len(element.text_content()) * 2 > len(root.text_content())
 
@@ -160,7 +164,7 @@ class _Writer:
             self._pre(element)
         elif tag == "br":
             self._flush()
-        elif tag == "tr":
+        elif tag == "tr" and not any(map(_holds_blocks, element)):
             self._block(" | ".join(cell for cell in map(_flat, element.iterchildren("td", "th")) if cell))
         elif tag == "li":
             self._item(element)
@@ -218,6 +222,13 @@ class _Writer:
     def _gap(self, wanted: bool) -> None:
         if wanted and not self._depth and self._blocks and self._blocks[-1]:
             self._blocks.append("")
+
+
+def _holds_blocks(cell: "HtmlElement") -> bool:
+    """Says whether a cell holds more than a line; a single paragraph is how some tools write each cell."""
+    if next(cell.iter(*_BESIDE_OTHERS), None) is not None:
+        return True
+    return sum(next(part.iterdescendants(*_PARAGRAPHS), None) is None for part in cell.iter(*_PARAGRAPHS)) > 1
 
 
 def _flat(element: "HtmlElement") -> str:

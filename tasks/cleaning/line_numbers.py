@@ -1,8 +1,8 @@
 """Line numbers: takes the numbers of a code listing's gutter out of the text.
 
 In: one text. Out: the text without the numbers of at least `min_lines` neighbouring lines that count upwards by one.
-Invariant: numbered items ("1. first") and years stay: a number with a mark behind it is no gutter, and four digits count as
-one only where the lines before do.
+Invariant: numbered items ("1. first"), hours and years stay: a number with a mark behind it is no gutter, and four digits count
+as one only where the lines before do.
 """
 
 import re
@@ -13,7 +13,8 @@ from pydantic import Field
 
 from tasks.cleaning.base import Example, FilterBase, Judge, same
 
-_NUMBERED = re.compile(r"[ \t]*(\d{1,5})(?:[ \t]*[|:│][ \t]?|[ \t]+|$)(?=(.*))", re.DOTALL)
+_NUMBERED = re.compile(r"[ \t]*(\d{1,5})(?:[ \t]*(?:[|│]|:(?!\d))[ \t]?|[ \t]+|$)(?=(.*))", re.DOTALL)
+_LAST_START = 999  # what begins above may be years
 _CODE = "def f():\n    return 1\n\nprint(f())"
 
 
@@ -31,6 +32,8 @@ class LineNumbers(FilterBase):
         Example("1\n2\n3\n4\ndef f():\n    return 1", "en", None, "def f():\n    return 1"),
         Example("列表：\n 9 | 甲\n10 | 乙\n11 | 丙\n12 | 丁", "zh", None, "列表：\n甲\n乙\n丙\n丁"),
         Example("1. first\n2. second\n3. third\n4. fourth", "en", None),
+        Example("1997 founded\n1998 grown\n1999 sold\n2000 closed", "en", None),
+        Example("9:00 Welcome\n10:00 Talk\n11:00 Coffee\n12:00 Lunch", "en", None),
         Example("1 gold\n2 silver\n3 bronze\nIn 1999\n2000 came.", "en", None),
     )
 
@@ -46,7 +49,7 @@ def _remover(min_lines: int) -> Callable[[str], str]:
         numbers = [int(one[1]) if one else None for one in found]
         kept: list[str] = []
         for first, end in _counting(numbers):
-            alone = end - first >= min_lines
+            alone = end - first >= min_lines and (numbers[first] or 0) <= _LAST_START
             for place in range(first, end):
                 one = found[place]
                 if not alone or one is None:

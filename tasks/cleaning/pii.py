@@ -28,6 +28,7 @@ _LARGE, _MIDDLE = 100, 30
 _COUNTRY = (  # country codes of ITU-T E.164
     r"(?:1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|(?:2[1-689]|3[578]|42|5[09]|6[789]|8[0578]|9[679])\d)"
 )
+_MOBILE, _ALONE = r"1[3-9]\d{9}", "(?<![0-9A-Za-z.+_/-])"
 _ISSUERS = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|(?:222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}"  # Visa, Mastercard
     r"|3[47]\d{13}|62\d{14,17}|(?:6011|65\d\d)\d{12}|35(?:2[89]|[3-8]\d)\d{12}"  # Amex, UnionPay, Discover, JCB
@@ -115,14 +116,20 @@ _KINDS = (
     ),
     _Kind(
         "card",
-        re.compile(r"(?<![\w.-])(?:\d{4}([ -]?)\d{4}\1\d{4}\1\d{1,7}|\d{4}([ -]?)\d{6}\2\d{5})(?![\w-]|\.\d)", re.ASCII),
+        re.compile(
+            r"(?<![\w.-])(?:\d{4}([ -])(?:\d{4}\1){3}\d{3}|\d{4}([ -]?)\d{4}\2\d{4}\2\d{1,7}|\d{4}([ -]?)\d{6}\3\d{5})"
+            r"(?![\w-]|\.\d)",
+            re.ASCII,
+        ),
         _is_card,
         "<card>",
     ),
     _Kind(
         "mobile",
-        re.compile(
-            r"(?<![0-9A-Za-z.+_/-])(?:\+?86[ -]?)?1[3-9]\d(?:[ -]?)\d{4}(?:[ -]?)\d{4}(?![0-9A-Za-z._/-]*[0-9])", re.ASCII
+        re.compile(  # not inside of an address or a longer number, but beside a second one or before an extension
+            rf"(?:{_ALONE}|(?<={_ALONE}{_MOBILE}/))(?:\+?86[ -]?)?1[3-9]\d(?:[ -]?)\d{{4}}(?:[ -]?)\d{{4}}"
+            rf"(?:(?=/{_MOBILE}(?!\d))|(?=-\d{{1,6}}(?![\w-]))|(?![0-9A-Za-z._/-]*[0-9]))",
+            re.ASCII,
         ),
         _is_mobile,
         "<phone>",
@@ -135,7 +142,7 @@ _KINDS = (
     ),
     _Kind(
         "ip",
-        re.compile(r"(?<![\w.:-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\w)", re.ASCII),
+        re.compile(r"(?<![\w.-])(?<!\d:)(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\w)", re.ASCII),
         _is_public_ip,
         "<ip>",
     ),

@@ -1,8 +1,8 @@
 """Repeated lines: navigation, headers and footers that stand in many documents of a source are taken out.
 
 In: the documents of a corpus. Out: their texts without such lines, how many were taken out of each source, and examples.
-Invariants: a source is counted whole before a line of it is taken out; lines of code stay; a document of nothing but repeated
-lines stays as it is, and is then a copy of others.
+Invariants: a source is counted whole before a line of it is taken out; lines of code stay; a document of hardly anything but
+repeated lines stays as it is, and is then a copy of others.
 """
 
 import json
@@ -25,6 +25,7 @@ from tasks.core.workers import run_jobs
 LINES = "lines.json"
 _COUNTS = {"source": "string", "line": "uint64", "count": "int64"}
 _EXAMPLES = 50
+_LEAST_LEFT = 0.05  # of a document's characters: an article that stands often, each time with a date, must not become the date
 _EXAMPLE_CHARS = 200
 
 
@@ -67,7 +68,7 @@ class LineFilter:
         lines = text.split("\n")
         kept = "\n".join(line for number, line in enumerate(lines) if keys.get(number) not in repeated)
         found = [(keys[number], line) for number, line in enumerate(lines) if keys.get(number) in repeated]
-        if not found or not kept.strip():
+        if not found or len(kept.strip()) < _LEAST_LEFT * len(text):
             return text
         self.taken[source] += len(found)
         for key, line in found:

@@ -25,11 +25,11 @@ _FORMS = (
     r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}",  # JSON web token
 )
 _NAMED = (
-    r"(?P<before>(?:(?i:api[_-]?key|secret(?:[_-]?key)?|access[_-]?token|auth[_-]?token|token|passw(?:or)?d)[\"']?\s{0,2}[=:]\s{0,2}[\"']?"
+    r"(?P<before>(?:(?i:api[_-]?key|secret(?:[_-]?(?:access[_-]?)?key)?|access[_-]?token|auth[_-]?token|token|passw(?:or)?d)[\"']?\s{0,2}[=:]\s{0,2}[\"']?"
     r"|Bearer ))(?P<value>[A-Za-z0-9+/_-]{20,200}={0,2})"
 )
 _PRIVATE_KEY = r"-----BEGIN (?P<owner>[A-Z ]{0,20})PRIVATE KEY-----[A-Za-z0-9+/=\s]{1,10000}-----END (?P=owner)PRIVATE KEY-----"
-SECRETS = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(_FORMS)})(?![A-Za-z0-9])|\b{_NAMED}|{_PRIVATE_KEY}", re.ASCII)
+SECRETS = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(_FORMS)})(?![A-Za-z0-9])|(?<![A-Za-z0-9]){_NAMED}|{_PRIVATE_KEY}", re.ASCII)
 
 
 def is_secret(found: re.Match[str]) -> bool:

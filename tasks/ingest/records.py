@@ -10,6 +10,8 @@ from typing import Any
 from tasks.core.inputs import InputFile
 
 _ENCODINGS = ["gb18030", "big5", "cp1252"]
+# What is written under these names is often of their larger kin (https://encoding.spec.whatwg.org/#names-and-labels).
+_LARGER = {"gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs", "shift_jis": "cp932", "euc_kr": "cp949"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +52,13 @@ def of_bytes(file: InputFile, number: int, data: bytes, charset: str | None = No
 
 
 def decode(data: bytes, charset: str | None = None) -> str | None:
-    """Returns the text of bytes: by the charset they claim, UTF-8, UTF-16 by its mark, else what detection is sure of.
+    """Returns the text of bytes: by the charset they claim or its larger kin, UTF-8, UTF-16 by its mark, else as detected.
 
     Returns:
         None where no encoding is sure.
     """
     mark = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    for encoding in (charset, mark):
+    for encoding in (charset, _LARGER.get((charset or "").lower().replace("-", "_")), mark):
         try:
             if encoding:
                 return data.decode(encoding)

@@ -38,7 +38,9 @@ class _Sets(OfSets):
     validation_share: Annotated[
         float, Field(gt=0, le=0.5, description="Share of the training groups set apart to select on, by hash of the group.")
     ] = 0.05
-    max_chars: Annotated[int, Field(ge=16, description="Longest conversation in characters, with its longer answer.")] = 8_000
+    max_chars: Annotated[
+        int, Field(ge=16, description="Longest conversation in characters; of two answers the longer counts.")
+    ] = 8_000
     too_long: Annotated[
         Literal["drop", "fail"], Field(description="What happens to a longer conversation: dropped and counted, or an error.")
     ] = "drop"

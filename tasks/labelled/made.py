@@ -45,6 +45,10 @@ class Made:
             self._known.add(key)
             self.rows.append(row | {"split": "train", "made_by": way})
 
+    def knows(self, text: str) -> bool:
+        """Says whether a text stands there alone as an input."""
+        return input_key(text, None) in self._known
+
     def commit(self, ctx: StageContext) -> Labelled:
         """Writes the items, those made behind those read."""
         write_table(ctx.dir / "items.parquet", COLUMNS, [*self._old, *self.rows])

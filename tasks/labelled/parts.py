@@ -4,12 +4,13 @@ In: items of the training, validation and held-out sets. Out: the items of each 
 only; of equal inputs with equal labels one is left; a dropped item is counted under its reason.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from tasks.contracts import SPLITS, Split
 from tasks.core.splits import split_groups
+from tasks.core.union_find import UnionFind
 from tasks.labelled.forms import Item
 from tasks.labelled.sets import LabelledSpec
 
@@ -38,18 +39,17 @@ def _with_own_ids(items: Iterable[Item], ids: set[str], dropped: Counter[str]) -
 
 
 def _without_repeats(items: Sequence[Item], conflict: str, dropped: Counter[str]) -> list[Item]:
-    """Leaves one of each input and label; equal inputs with several labels all go, or all stay, as one group."""
+    """Leaves one of each input and label; equal inputs with several labels all go, or all stay."""
     first: dict[tuple[str, object], Item] = {}
     for item in items:
         first.setdefault((item.key, item.target), item)
     dropped["duplicate"] += len(items) - len(first)
-    same_input: defaultdict[str, list[Item]] = defaultdict(list)
-    for item in first.values():
-        same_input[item.key].append(item)
     if conflict == "keep":
-        return [replace(item, group=same_input[item.key][0].group) for item in first.values()]
-    dropped["conflict"] += sum(len(same) for same in same_input.values() if len(same) > 1)
-    return [item for item in first.values() if len(same_input[item.key]) == 1]
+        return list(first.values())
+    times = Counter(item.key for item in first.values())
+    kept = [item for item in first.values() if times[item.key] == 1]
+    dropped["conflict"] += len(first) - len(kept)
+    return kept
 
 
 def _apart(items: Sequence[Item], heldout: Sequence[Item], dropped: Counter[str]) -> list[Item]:
@@ -69,8 +69,20 @@ def _set_apart(spec: LabelledSpec, parts: Parts) -> Parts:
         shares.append(("validation", spec.validation_share))
     if not spec.heldout:
         shares.append(("test", spec.test_share))
-    split_of = split_groups({item.group for item in parts["train"]}, shares, "train", spec.seed)
+    items = _joined(parts["train"])
+    split_of = split_groups({item.group for item in items}, shares, "train", spec.seed)
     found: Parts = {split: [] for split in ("train", *(split for split, _ in shares))}
-    for item in parts["train"]:
+    for item in items:
         found[split_of[item.group]].append(item)
     return found
+
+
+def _joined(items: Sequence[Item]) -> list[Item]:
+    """Makes groups that share an input one, which has the name of the first."""
+    place = {group: number for number, group in enumerate(dict.fromkeys(item.group for item in items))}
+    sets = UnionFind(len(place))
+    first: dict[str, str] = {}
+    for item in items:
+        sets.join(place[first.setdefault(item.key, item.group)], place[item.group])
+    names = list(place)
+    return [replace(item, group=names[sets.find(place[item.group])]) for item in items]

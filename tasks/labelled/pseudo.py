@@ -6,7 +6,9 @@ validation and test stay as they are; each item says which model labelled it and
 After Lee 2013 (Pseudo-Label), with a fixed threshold.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Annotated
 
 from pydantic import Field
@@ -36,7 +38,7 @@ class PseudoSpec(Spec):
     ] = 1.0
 
 
-@stage(version=2, name=WAY, retry=CHILD, packages=("torch", "transformers"))
+@stage(version=3, name=WAY, retry=CHILD, packages=("torch", "transformers"))
 def pseudo_label(spec: PseudoSpec, labelled: Labelled, model: Checkpoint, text: CleanCorpus, *, ctx: StageContext) -> Labelled:
     """Adds the texts that the model is sure of to the training items.
 
@@ -54,12 +56,14 @@ def pseudo_label(spec: PseudoSpec, labelled: Labelled, model: Checkpoint, text: 
     )
     ctx.run_child("tasks.modeling.pseudo_label:pseudo_label_main", job)
     made = Made(labelled)
-    for row in _believed(spec, list(zip(texts, read_guesses(job.out), strict=True)), model.digest):
+    guesses = list(zip(texts, read_guesses(job.out), strict=True))
+    new = [pair for pair in guesses if not made.knows(pair[0]["text"])]
+    for row in (*repeat(Refused("input is known"), len(guesses) - len(new)), *_believed(spec, new, model.digest)):
         made.add(row, WAY)
     if not made.rows:
         raise ContractError(
             f"the first model labels none of {len(texts):,} texts with a probability of {spec.min_confidence} or more: "
-            f"{dict(made.not_made)}; lower min_confidence, or leave pseudo-labels out"
+            f"{dict(made.not_made)}; lower min_confidence, raise max_label_share, or leave pseudo-labels out"
         )
     ctx.log.info("%d of %d texts got a label", len(made.rows), len(texts))
     return made.commit(ctx)
@@ -76,7 +80,7 @@ def _check(labelled: Labelled) -> None:
 
 def _believed(spec: PseudoSpec, guesses: Sequence[tuple[Row, Guess]], digest: str) -> Iterator[Row | Refused]:
     """Yields an item for each text that is believed, surest first, and the reason for each other one."""
-    most = max(1, int(spec.max_label_share * spec.max_items))
+    most = _most_of_a_label(spec, Counter(guess.labels for _, guess in guesses if guess.confidence >= spec.min_confidence))
     num_taken, by_label = 0, dict.fromkeys((guess.labels for _, guess in guesses), 0)
     for row, guess in sorted(guesses, key=lambda pair: (-pair[1].confidence, pair[0]["id"])):
         if guess.confidence < spec.min_confidence:
@@ -88,6 +92,15 @@ def _believed(spec: PseudoSpec, guesses: Sequence[tuple[Row, Guess]], digest: st
         else:
             num_taken, by_label[guess.labels] = num_taken + 1, by_label[guess.labels] + 1
             yield _item(row, guess, digest)
+
+
+def _most_of_a_label(spec: PseudoSpec, sure: Counter[tuple[str, ...]]) -> int:
+    """Returns how many items of one label may be taken, so that it has no larger share of all that are."""
+    for most in range(max(sure.values(), default=0), 0, -1):
+        num_items = min(spec.max_items, sum(min(count, most) for count in sure.values()))
+        if most <= spec.max_label_share * num_items:
+            return most
+    return 0
 
 
 def _item(row: Row, guess: Guess, digest: str) -> Row:

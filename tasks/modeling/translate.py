@@ -94,6 +94,8 @@ def _loaded(folder: Path, is_chat: bool, device: str) -> tuple[Any, Any]:
         ) from error
     if missing := sorted(loading["missing_keys"]):
         raise ContractError(f"the files in {folder} lack weights of a {type(model).__name__}: {', '.join(missing[:4])}; {remedy}")
+    if model.generation_config.eos_token_id is None:
+        raise ContractError(f"the generation settings in {folder} name no end of text (eos_token_id); add it there, or {remedy}")
     if is_chat:
         if tokenizer.chat_template is None:
             raise ContractError(f"the tokenizer in {folder} has no chat template; {remedy}")

@@ -5,6 +5,7 @@ and decodes any text without loss, and an adopted one that knows too little of i
 from text.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
@@ -147,10 +148,9 @@ def _require_known(spec: TokenizerSpec, folder: Path, corpus: CleanCorpus) -> No
 def unknown_shares(folder: Path, corpus: CleanCorpus) -> dict[str, float]:
     """Returns the share of unknown tokens in the validation split, by language; nothing where every text has tokens."""
     model = load_plain(folder)
-    unknown = getattr(model.model, "unk_token", None)
-    if unknown is None:
+    number = _unknown_id(model)
+    if number is None:
         return {}
-    number = model.token_to_id(unknown)
     totals: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
     for row in read_rows(corpus.path / "documents", ["text", "split", "lang"]):
         if row["split"] == "validation":
@@ -158,6 +158,14 @@ def unknown_shares(folder: Path, corpus: CleanCorpus) -> dict[str, float]:
             totals[row["lang"]][0] += ids.count(number)
             totals[row["lang"]][1] += len(ids)
     return {lang: count / max(1, total) for lang, (count, total) in sorted(totals.items())}
+
+
+def _unknown_id(model: Any) -> int | None:
+    """Returns the id of the unknown token; models of the unigram kind (SentencePiece) name no token, but an id."""
+    facts = json.loads(model.to_str())["model"]
+    unknown: str | None = facts.get("unk_token")
+    number: int | None = facts.get("unk_id") if unknown is None else model.token_to_id(unknown)
+    return number
 
 
 def _vocab_size(folder: Path) -> int:

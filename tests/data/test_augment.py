@@ -287,6 +287,17 @@ def test_what_is_no_chat_model_is_named(site, tmp_path, translator, chat_transla
         augment.build(asking(silent), labelled, site=site)
 
 
+@pytest.mark.parametrize("kind", ["translator", "chat_translator"])
+def test_a_model_that_names_no_end_of_text_is_named(site, tmp_path, request, kind):
+    endless = shutil.copytree(request.getfixturevalue(kind), tmp_path / "endless")
+    for name in ("config.json", "generation_config.json"):
+        settings = json.loads((endless / name).read_text())
+        (endless / name).write_text(json.dumps({key: value for key, value in settings.items() if "eos" not in key}))
+    asked = asking(endless) if kind == "chat_translator" else back(endless)
+    with pytest.raises(ContractError, match="name no end of text"):
+        augment.build(asked, labelled_of(site, tmp_path), site=site)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

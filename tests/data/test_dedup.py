@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from tasks.cleaning import DedupSpec, dedup, ordered
-from tasks.cleaning.clusters import UnionFind, buckets, join_similar, signatures
+from tasks.cleaning.clusters import buckets, join_similar, signatures
 from tasks.cleaning.shingles import jaccard, shingle_sets
 from tasks.cleaning.splits import assign_splits
 from tasks.core import tables, workers
 from tasks.core.errors import ContractError
 from tasks.core.tables import read_rows
 from tasks.core.text import normalized
+from tasks.core.union_find import UnionFind
 from tests.data.kit import chinese, clean_of, documents, english, filtered_of
 
 

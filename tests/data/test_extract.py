@@ -65,6 +65,31 @@ def test_a_wrapper_with_an_unlucky_name_does_not_empty_the_page():
     assert "Real text." in extract(page, "html", "documentation")
 
 
+def test_a_page_inside_of_a_form_is_kept_and_a_form_in_a_page_is_not():
+    search = "<form><label>Search</label><input name='q'><button>Go</button></form>"
+    page = f"<p>{'Real text. ' * 9}</p><select><option>A</option></select>"
+    assert extract(f"<html><body><form>{page}</form></body></html>", "html", "documentation").split() == ["Real", "text."] * 9
+    assert "Search" not in extract(f"<html><body>{search}{page}</body></html>", "html", "documentation")
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("<pre>a<br>  b</pre>", "```\na\n  b\n```\n"),
+        ("<h1>A<br>B</h1>one<br>two", "# A B\n\none\ntwo\n"),
+        ("<table><tr><td>foo<br>bar</td><td><p>baz</p></td></tr></table>", "foo bar | baz\n"),
+        ("<table><tr><td><p>One.</p><p>Two.</p></td><td>side</td></tr></table>", "One.\n\nTwo.\n\nside\n"),
+        (
+            "<table><tr><td class='linenos'><pre>1\n2</pre></td><td><pre>a\nb</pre></td></tr></table><p>x</p>",
+            "```\na\nb\n```\n\nx\n",
+        ),
+        ("<table><tr><td><table><tr><td>in</td><td>ner</td></tr></table></td></tr></table>", "in | ner\n"),
+    ],
+)
+def test_line_breaks_and_cells_that_hold_blocks(markup, text):
+    assert extract(f"<html><body>{markup}</body></html>", "html", "documentation") == text
+
+
 def test_a_list_of_links_goes_and_a_sentence_with_links_stays():
     page = (
         "<html><body><p>Text that stays here.</p><ul><li><a href='a'>One page</a></li><li><a href='b'>Other page</a></li></ul>"

@@ -307,6 +307,12 @@ def test_an_mbox_holds_many_messages(site, tmp_path):
     assert quarantine(corpus) == [(2, "too_large")]
 
 
+def test_lines_that_an_mbox_escapes_are_none_of_a_quotation(site, tmp_path):
+    one = "From a@x.test Fri Aug 23 1:00:00 2002\nSubject: c\n\n>From here on it is mine.\n>>From there\n> said\n"
+    corpus = read(site, put(tmp_path / "a.mbox", one), mail=DROP)
+    assert texts(corpus) == ["Subject: c\n\nFrom here on it is mine."]
+
+
 def test_what_counts_as_quoted():
     assert unquoted("a\n\n> b\nc") == "a\n\nc"
     assert unquoted("a\n-----Original Message-----\nFrom: x") == "a"

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from tasks.core.errors import ContractError, RecipeError
 from tasks.core.tables import read_rows
 from tasks.ingest import IngestSpec, ingest
+from tasks.ingest.records import decode
 from tests.data.kit import documents, read, source, write_jsonl
 
 
@@ -196,6 +197,13 @@ CHINESE = "这是一个很长的中文文本，用来测试编码检测是否可
 def test_a_text_file_in_a_known_encoding_is_read(site, tmp_path, encoding, text):
     (tmp_path / "a.txt").write_bytes(text.encode(encoding))
     assert [row["text"] for row in documents(read(site, tmp_path / "a.txt"))] == [text]
+
+
+def test_what_is_written_under_the_name_of_a_smaller_charset_is_read():
+    """镕 and 囧 are no GB 2312, and mailers say gb2312 of them."""
+    assert decode("朱镕基，囧".encode("gbk"), "GB2312") == "朱镕基，囧"
+    assert decode("①".encode("cp932"), "Shift-JIS") == "①"
+    assert decode("朱镕基，囧".encode("gbk"), "nonsense") is None
 
 
 def test_an_encoding_that_is_not_sure_is_set_aside(site, tmp_path):

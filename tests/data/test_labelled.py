@@ -200,6 +200,18 @@ def test_equal_inputs_with_different_labels_all_go_or_all_stay_in_one_split(site
     assert len({(row["split"], row["group"]) for row in same}) == 1
 
 
+def test_groups_that_share_an_input_lie_in_one_split(site, tmp_path):
+    """Each group of two holds the first item of the next one under another label: all are one."""
+    texts = [{"text": f"text {number}", "group": number // 2} for number in range(40)]
+    shared = [row | {"group": row["group"] - 1, "label": "label 1"} for row in texts[2::2]]
+    rows = [row | {"label": "label 0"} for row in texts] + shared
+    apart = [{"text": f"other {number}", "group": f"g{number}", "label": "label 0"} for number in range(40)]
+    kept = build(site, tmp_path, rows + apart, conflict="keep", columns={"group_column": "group"})
+    chained = [row for row in items(kept) if row["text"].startswith("text")]
+    assert len(chained) == len(rows)
+    assert len({row["split"] for row in chained}) == len({row["group"] for row in chained}) == 1
+
+
 def test_a_group_lies_in_one_split_and_shares_hold(site, tmp_path):
     rows = [row | {"group": number // 5} for number, row in enumerate(rows_of(400))]
     found = build(site, tmp_path, rows, columns={"group_column": "group"}, validation_share=0.2, test_share=0.3)

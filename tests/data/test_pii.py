@@ -16,6 +16,8 @@ from tasks.cleaning.pii import KINDS, MARKS, mask
         ("via 2409:8c70:3a00:42:3a::1 dev eth0", "via <ip> dev eth0", "ip"),
         ("电话13812345678。", "电话<phone>。", "mobile"),
         ("call +86 138-1234-5678 now", "call <phone> now", "mobile"),
+        ("inet addr:93.184.216.34 and", "inet addr:<ip> and", "ip"),
+        ("电话13812345678-8001。", "电话<phone>-8001。", "mobile"),
         ("身份证11010519491231002X号", "身份证<id-number>号", "identity_number"),
         ("id 440524188001010014", "id 440524188001010014", None),
     ],
@@ -42,6 +44,8 @@ def test_each_kind(text, masked, kind):
         "number 110105194912310021 has a wrong check digit",
         "mac 00:1a:2b:3c:4d:5e and time 12:34:56",
         "999.999.999.999",
+        "epoch 1:2.36.56.120 and 12:34:56:93.184.216.34",
+        "/13812345678/13987654321/ and 13812345678/7 and 13812345678-80012345 and 13812345678-8001-2",
     ],
 )
 def test_what_is_no_personal_data_stays(text):
@@ -49,9 +53,9 @@ def test_what_is_no_personal_data_stays(text):
 
 
 def test_several_pieces_are_counted_by_kind():
-    text, counts = mask("a@b.cn c@d.cn 220.181.111.147")
-    assert text == "<email> <email> <ip>"
-    assert dict(counts) == {"mail": 2, "ip": 1}
+    text, counts = mask("a@b.cn c@d.cn 220.181.111.147 电话13812345678/13987654321")
+    assert text == "<email> <email> <ip> 电话<phone>/<phone>"
+    assert dict(counts) == {"mail": 2, "ip": 1, "mobile": 2}
 
 
 def test_masking_twice_changes_nothing():
@@ -67,6 +71,7 @@ AWS = "AKIA" + "QX7TNB4M2KD9WZPL"  # in two parts, so that no scanner of secrets
     [
         ("card 4539 1488 0343 6467 valid", "card <card> valid", "card"),
         ("卡号6222021234567890128。", "卡号<card>。", "card"),
+        ("卡号6222 0212 3456 7890 128。", "卡号<card>。", "card"),
         ("amex 3782-822463-10005", "amex <card>", "card"),
         ("call +44 20 7946 0958 or", "call <phone> or", "phone"),
         ("tel. +1 (415) 555-2671.", "tel. <phone>.", "phone"),
@@ -74,6 +79,8 @@ AWS = "AKIA" + "QX7TNB4M2KD9WZPL"  # in two parts, so that no scanner of secrets
         (f"id={AWS};", "id=<secret>;", "secret"),
         ("ghp_" + "a1B2" * 9, "<secret>", "secret"),
         ('api_key = "Zx81kQ0pLmV7wYt3NcR5bHdE"', 'api_key = "<secret>"', "secret"),
+        ("export OPENAI_API_KEY=Zx81kQ0pLmV7wYt3NcR5bHdE", "export OPENAI_API_KEY=<secret>", "secret"),
+        ("aws_secret_access_key = Zx81kQ0pLmV7wYt3NcR5bHdE", "aws_secret_access_key = <secret>", "secret"),
         ("Authorization: Bearer q7Zk2mX9wP4rT8vB1nJ6", "Authorization: Bearer <secret>", "secret"),
         ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\nAB==\n-----END RSA PRIVATE KEY-----", "<secret>", "secret"),
     ],

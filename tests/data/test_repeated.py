@@ -64,3 +64,12 @@ def test_a_document_of_nothing_else_stays_whole(site, tmp_path):
     corpus = build(site, tmp_path, [*rows(), {"id": "only", "text": FOOTER}])
     assert [row["text"] for row in documents(corpus) if row["id"] == "test/only"] == [FOOTER]
     assert corpus.repeated_lines == {"test": 40}
+
+
+def test_an_article_that_stands_often_is_not_reduced_to_its_date(site, tmp_path):
+    article = "\n".join(english(number) for number in range(100, 130))
+    copies = [{"id": f"copy-{day}", "text": f"{article}\nPrinted in {1990 + day}"} for day in range(20)]
+    corpus = build(site, tmp_path, [*rows(), *copies])
+    assert corpus.repeated_lines == {"test": 40}
+    assert [row["text"] for row in documents(corpus) if "copy-" in row["id"]] == [copies[0]["text"]]
+    assert corpus.removed_by_reason == {"near": 19}

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 from tasks.core.errors import ContractError, RecipeError
 from tasks.core.store import Store
 from tasks.tokenization import TokenizerSpec, make_tokenizer
-from tasks.tokenization.training import load_plain
+from tasks.tokenization.training import load_plain, unknown_shares
 from tests.data.kit import chinese, clean_of, english, no_base
 
 
@@ -235,6 +235,17 @@ def test_a_damaged_tokenizer_is_refused_downstream(corpus, tokenizer, site):
             Store(site.store_dir).verify(tokenizer)
     finally:
         (tokenizer.path / "tokenizer.json").write_bytes(data)
+
+
+def test_a_unigram_tokenizer_names_what_it_does_not_know_by_an_id(site, tmp_path):
+    from tokenizers import Tokenizer, models
+
+    known = [("<unk>", 0.0), *((letter, -1.0) for letter in "abcdefghijklmnopqrstuvwxyz ,.ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")]
+    rows = [{"id": f"{number:03d}", "text": (english if number % 2 else chinese)(number)} for number in range(80)]
+    corpus = clean_of(site, tmp_path, rows, validation_share=0.2)
+    Tokenizer(models.Unigram(known, 0, False)).save(str(tmp_path / "tokenizer.json"))
+    shares = unknown_shares(tmp_path, corpus)
+    assert shares["zh"] > 0.4 > 0.01 > shares["en"]
 
 
 def test_a_tokenizer_that_does_not_know_the_text_is_refused(site, tmp_path):

@@ -1,5 +1,6 @@
 """The command line: quick help, exit codes, messages that say what to do."""
 
+import json
 import subprocess
 import sys
 import tomllib
@@ -7,11 +8,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from pydantic import SecretStr
 
+from flows import doctor
 from flows.__main__ import main
 from flows.presets import load_recipe
 from tasks.core import errors
 from tasks.core.site import Site, current_site
+from tasks.core.store import process_identity
 from tests.core.toys import CountSpec, ScaleSpec, count, scale
 
 
@@ -105,6 +109,19 @@ def test_init_with_instructions_names_them(site: Site, tmp_path: Path) -> None:
     assert tomllib.loads((tmp_path / "c.toml").read_text())["instructions"]["train"][0]["paths"] == [str(instructions)]
 
 
+def test_init_writes_any_path_or_nothing(site: Site, tmp_path: Path) -> None:
+    odd = tmp_path / 'a\\b "c" 文\t'
+    odd.mkdir()
+    assert run("init", str(tmp_path / "d.toml"), "--data", str(odd))[0] == 0
+    assert tomllib.loads((tmp_path / "d.toml").read_text("utf-8"))["ingest"]["sources"][0]["paths"] == [str(odd)]
+    (tmp_path / "\udcff").mkdir()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    code, output = run("init", str(tmp_path / "e.toml"), "--data", str(tmp_path / "\udcff"))
+    assert (code, "cannot be written" in output) == (2, True)
+    assert run("init", str(tmp_path / "gone" / "f.toml"), "--data", str(odd))[0] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
 def test_ls_and_show_tell_what_was_made_and_from_what(site: Site) -> None:
     numbers = count.build(CountSpec())
     scaled = scale.build(ScaleSpec(), numbers)
@@ -128,6 +145,30 @@ def test_gc_keeps_the_newest_end_results_and_what_they_were_made_from(site: Site
     run("gc")
     assert (numbers.path.exists(), gone.path.exists()) == (True, False)
     assert old.path.exists() != new.path.exists()
+
+
+def test_gc_removes_nothing_while_a_run_works(site: Site) -> None:
+    """Cells of a running comparison are results of one recipe and stage, and nothing refers to them before all are there."""
+    numbers = count.build(CountSpec())
+    cells = [scale.build(ScaleSpec(factor=factor), numbers) for factor in (2, 3)]
+    note = site.root / "runs" / "a-flow-run.json"
+    note.parent.mkdir()
+    note.write_text(json.dumps(process_identity()))
+    code, output = run("gc")
+    assert (code, "run a-flow-run (process" in output, "again when it has ended" in output) == (2, True, True)
+    assert all(cell.path.exists() for cell in cells)
+    code, output = run("gc", "--dry-run")
+    assert (code, "would remove" in output) == (0, True)
+    note.write_text(json.dumps(process_identity() | {"start_ticks": 1.0}))  # that process is gone, its number is used anew
+    assert run("gc")[0] == 0
+    assert sum(cell.path.exists() for cell in cells) == 1
+
+
+def test_doctor_shows_no_password(site: Site) -> None:
+    secret = site.model_copy(update={"mlflow_uri": "http://me:s3cr@t@host:5000", "mlflow_token": SecretStr("t0ken")})
+    details = " ".join(finding.detail for finding in doctor._settings(secret))
+    assert "http://***@host:5000" in details
+    assert not any(part in details for part in ("s3cr", "t@host", "t0ken"))
 
 
 def test_plan_says_what_pretraining_needs_and_refuses_what_cannot_fit(site: Site) -> None:

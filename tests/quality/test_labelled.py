@@ -304,6 +304,7 @@ def test_agreement_is_counted_by_label():
     judged = [said("a", "a"), said("a", "a"), said("a", "b"), said("a", "a"), said("b", "b"), said("b", "a")]
     assert _agreement(judged) == pytest.approx((3 / 4 + 1 / 2) / 2 - 1 / 2)
     assert _agreement([]) is None
+    assert _agreement([Judged(item(0, ["10", "2"], ""), ("10", "2"), 0.5, ("2", "10"))]) == 0.0  # all of it, which one label is
 
 
 def test_scores_have_a_histogram_and_bounds(site, tmp_path):

@@ -85,6 +85,10 @@ def test_an_empty_suite_a_strange_section_and_an_unknown_name_are_refused(tmp_pa
         read_suite(write(tmp_path, head="[[cleen_corpus]]\n"), {})
     with pytest.raises(RecipeError, match=r"no suite 'defualt'.*default, drift"):
         read_suite("defualt", {})
+    with pytest.raises(RecipeError, match=r"each check of clean_corpus stands under \[\[clean_corpus\]\]"):
+        read_suite(write(tmp_path, head="[clean_corpus]\nname = 'one'\n"), {})
+    with pytest.raises(RecipeError, match=r"bounds is 3, and should be a table"):
+        read_suite(write(tmp_path, head="bounds = 3\n"), {})
     with pytest.raises(RecipeError, match="two checks are called 'one'"):
         read_suite(write(tmp_path, HEAD, HEAD), {})
 

@@ -176,7 +176,10 @@ def guesses() -> list[tuple[dict[str, Any], Guess]]:
         ({}, ["t0", "t1", "t2", "t3"], ["not sure enough"]),
         ({"min_confidence": 0.97}, ["t0", "t1", "t2"], ["not sure enough"] * 2),
         ({"max_items": 2}, ["t0", "t1"], ["more than max_items"] * 2 + ["not sure enough"]),
-        ({"max_items": 4, "max_label_share": 0.5}, ["t0", "t1", "t2"], ["more than max_label_share", "not sure enough"]),
+        ({"max_label_share": 0.5}, ["t0", "t2"], ["more than max_label_share"] * 2 + ["not sure enough"]),
+        ({"max_label_share": 0.7}, ["t0", "t1", "t2"], ["more than max_label_share", "not sure enough"]),
+        ({"max_items": 3, "max_label_share": 0.7}, ["t0", "t1", "t2"], ["more than max_items", "not sure enough"]),
+        ({"min_confidence": 0.975, "max_label_share": 0.9}, [], ["more than max_label_share"] * 2 + ["not sure enough"] * 3),
     ],
 )
 def test_each_bound_is_kept(settings: dict[str, Any], taken: list[str], reasons: list[str]) -> None:

@@ -19,6 +19,7 @@ from tasks.ingest.formats.text import whole
 from tasks.ingest.records import Record, decode, rejected
 
 _ENVELOPE = re.compile(rb"From \S.*\d{4}\s*$")
+_ESCAPED = re.compile(rb">+From ")  # how an mbox writes a line of a message that looks like an envelope
 _QUOTED = re.compile(r"\s*([A-Za-z]{1,4})?>")
 _ATTRIBUTION = re.compile(r".*(wrote|writes|said|schrieb|写道|寫道)\s*[:：]\s*$", re.IGNORECASE)
 _FORWARDED = re.compile(r"\s*-{2,}\s*(original message|forwarded message|原始邮件|原始郵件)\s*-{2,}\s*$", re.IGNORECASE)
@@ -59,7 +60,7 @@ def _messages(file: InputFile, max_bytes: int) -> Iterator[bytes | None]:
         blank = not data.strip() and line.data is not None
         length += max_bytes + 1 if line.data is None else len(data) + 1
         if length <= max_bytes:
-            lines.append(data)
+            lines.append(data[1:] if _ESCAPED.match(data) else data)
         else:
             lines = []
     if length:
