@@ -1,41 +1,32 @@
 """The order in which aliases move, so that a kill at any point leaves something that can be gone on from.
 
-In: a version that was tried. Out: `live` at it, `previous` at the one before. Invariants: `live` moves in one step and last; one
-process at a time moves the aliases of a name.
+In: a version that was tried. Out: `live` at it, `previous` at the one before. Invariants: `live` moves in one step and last, and
+only to the champion; one process at a time moves the aliases of a name.
 """
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import filelock
 
 from deploy.audit import note
 from tasks.core.errors import GateError
 from tasks.core.site import Site
-from tasks.core.tracking import RegisteredVersion, find_alias, find_version, set_alias, set_tags
+from tasks.core.tracking import RegisteredVersion, find_alias, find_version, moving_aliases, set_alias, set_tags
 
 WAS_LIVE = "textmill.was_live"
-
-
-@contextmanager
-def moving_aliases(site: Site, name: str) -> Iterator[None]:
-    """Holds the right to move a name's aliases."""
-    path = site.root / "serving" / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.UnixFileLock(path):
-        yield
 
 
 def make_live(site: Site, version: RegisteredVersion, reason: str, **details: str | None) -> None:
     """Makes a version live and remembers the one before; nothing to change is no change.
 
     Raises:
-        GateError: The version was taken back meanwhile.
+        GateError: The version was taken back meanwhile, or another one became champion.
     """
     with moving_aliases(site, version.name):
         now = find_version(site, version.name, version.version)
         if now is None or now.rolled_back is not None:
             raise GateError(f"{version} was taken back while it was tried; what was live stays live")
+        if "champion" not in now.aliases:
+            raise GateError(
+                f"{version} is not the champion any more: another version became champion while it was tried; what was live "
+                "stays live. Run its recipe again: it is judged against the new champion"
+            )
         old = find_alias(site, version.name, "live")
         if old is not None and old.version == version.version:
             return

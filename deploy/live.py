@@ -63,7 +63,7 @@ def resolve(site: Site, model: str) -> Target:
         RecipeError: There is no such model.
     """
     if Path(model).is_dir():
-        return Target(Path(model))
+        return Target(Path(model).resolve())
     if (match := _NAME.fullmatch(model)) is None:
         raise RecipeError(f"{model!r} is neither a folder nor NAME, NAME@alias or NAME:version")
     name, known = match["name"], aliases(site, match["name"])

@@ -1,11 +1,11 @@
-"""Taking a version back: the one before it is tried, then made champion and live, and the bad one is marked.
+"""Taking the live version back: the one before it is tried, then made champion and live, and the bad one is marked.
 
 In: a registered name, the version to go back to or none, a reason. Out: the version that is live now. Invariants: the version
 gone back to answers before an alias moves; the bad one is marked first, so no run promotes it again while aliases move; a
 rollback that was killed is finished by the next one, not repeated upon the good version.
 """
 
-from deploy.aliases import WAS_LIVE, moving_aliases
+from deploy.aliases import WAS_LIVE
 from deploy.audit import note
 from deploy.trial import try_out
 from tasks.core.errors import ContractError
@@ -16,6 +16,7 @@ from tasks.core.tracking import (
     delete_alias,
     delete_tag,
     find_version,
+    moving_aliases,
     set_alias,
     set_tags,
     versions,
@@ -27,12 +28,13 @@ _BACK_TO = "textmill.rolled_back_to"  # on the bad version: where a killed rollb
 
 
 def rollback(site: Site, name: str, to: int | None = None, reason: str = "") -> RegisteredVersion:
-    """Takes the live version of a model back, or a champion that never got live.
+    """Takes the live version of a model back; where none is live, its champion.
 
     Args:
         site: Where the registry is.
         name: Registered name.
-        to: Version to go back to; none: the one that was live before.
+        to: Version to go back to; none: the one that was live before. The live one itself: a champion that never got live is
+            taken back.
         reason: Why; written into the audit line and onto the version.
 
     Raises:
@@ -41,7 +43,7 @@ def rollback(site: Site, name: str, to: int | None = None, reason: str = "") -> 
     """
     with moving_aliases(site, name):
         known = {version.version: version for version in versions(site, name)}
-        bad = _to_take_back(known, name)
+        bad = _to_take_back(known, name, to)
         good = _explicit(known, name, to, bad) if to is not None else _before(known, name, bad)
         try_out(site, good, _PROMPTS, _MAX_NEW_TOKENS)
         note(site, "rollback", bad, good, reason)
@@ -67,10 +69,13 @@ def _with_alias(known: dict[int, RegisteredVersion], alias: str) -> RegisteredVe
     return next((version for version in known.values() if alias in version.aliases), None)
 
 
-def _to_take_back(known: dict[int, RegisteredVersion], name: str) -> RegisteredVersion:
-    """Returns the live version, or a champion beside it that never went live."""
+def _to_take_back(known: dict[int, RegisteredVersion], name: str, to: int | None) -> RegisteredVersion:
+    """Returns what a killed rollback marked, else the live version; the champion where none is live or that is gone back to."""
     live, champion = _with_alias(known, "live"), _with_alias(known, "champion")
-    bad = champion if live is None or (champion is not None and champion != live and live.rolled_back is None) else live
+    left = next((version for version in (live, champion) if version is not None and version.rolled_back is not None), None)
+    if left is not None and to is None:
+        return left
+    bad = (champion or live) if live is None or to == live.version else live
     if bad is None:
         raise ContractError(f"{name} has neither a live version nor a champion: there is nothing to take back")
     return bad
@@ -85,17 +90,18 @@ def _explicit(known: dict[int, RegisteredVersion], name: str, to: int, bad: Regi
 
 
 def _before(known: dict[int, RegisteredVersion], name: str, bad: RegisteredVersion) -> RegisteredVersion:
-    """Returns where a killed rollback was going, else the other one that is champion or live, else the one live before."""
+    """Returns where a killed rollback was going, else the version live before the bad one."""
     if (intended := known.get(int(bad.tags.get(_BACK_TO, 0)))) is not None:
         return intended
-    for alias in ("champion", "live", "previous"):
-        found = _with_alias(known, alias)
-        if found is not None and found != bad and found.rolled_back is None:
-            return found
+    previous = _with_alias(known, "previous")
+    if previous is not None and previous != bad and previous.rolled_back is None:
+        return previous
     if (older := _older_live(known, bad, bad)) is not None:
         return older
     others = sorted(set(known) - {bad.version})
     remedy = f"name one of {others} with --to" if others else "run the recipe again to make one"
+    if (champion := _with_alias(known, "champion")) not in (None, bad):
+        remedy += f"; --to {bad.version} takes {champion} back, which is champion and never was live"
     raise ContractError(f"there is no earlier version of {name} that was live and not taken back; {remedy}")
 
 

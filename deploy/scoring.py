@@ -96,7 +96,7 @@ def _invoke(url: str, body: dict[str, Any], limit_s: float) -> list[Any]:
     import httpx
 
     try:
-        response = httpx.post(f"{url}/invocations", json=body, timeout=limit_s)
+        response = httpx.post(f"{url}/invocations", json=body, timeout=limit_s, trust_env=False)
         response.raise_for_status()
         answers: list[Any] = response.json()["predictions"]
     except httpx.HTTPStatusError as error:

@@ -2,7 +2,7 @@
 
 In: a `transformers` folder and the site (engine, device, address). Out: an address that answers. Invariants: the server is
 healthy before it is handed over; it stops surely (SIGTERM, then SIGKILL, by its mark) and dies with the process that wanted it;
-it never reaches for the network.
+it never reaches for the network; without a given port it is on loopback; beside its own link it removes links only.
 """
 
 import json
@@ -26,6 +26,7 @@ from tasks.core.site import Site
 from tasks.core.text import text_safe
 
 START_LIMIT_S = 180.0
+LOOPBACK = "127.0.0.1"
 _POLL_S = 0.1
 _STOP_GRACE_S = 10.0
 # Pages of 256 tokens in the key-value cache. Left to itself, the engine takes 90% of the machine's free memory for it.
@@ -73,11 +74,11 @@ def served(
         folder: A `transformers` folder, or that of a registered version's adapter.
         site: Engine, device and address.
         name: What clients call the model; none: the folder's name.
-        port: Port to bind; none: any free one.
+        port: Port to bind on the site's address; none: any free one on loopback.
         progress: Told the seconds waited and the most that will be waited.
 
     Raises:
-        ContractError: The folder holds no model.
+        ContractError: The folder holds no model, or the port's own folder is a link.
         RecipeError: The port is in use.
         TransientError: The server did not get healthy in time.
         StageError: It ended by itself or does not answer; the message says what it said.
@@ -86,9 +87,13 @@ def served(
         raise ContractError(
             f"{folder} is no model folder: it has no config.json; give a registered name or a transformers folder"
         )
-    if port is not None:
+    if port is None:
+        site = site.model_copy(update={"host": LOOPBACK})
+        port = free_port(site.host)
+    else:
         check_port(site.host, port)
-    server, mark = _start(folder.resolve(), site, name or folder.name, free_port(site.host) if port is None else port)
+    folder = folder.resolve()
+    server, mark = _start(folder, site, name or folder.name, port)
     try:
         _await_health(server, progress or (lambda done, total: None))
         if server.engine != scoring.ENGINE:
@@ -125,9 +130,12 @@ def _start(folder: Path, site: Site, name: str, port: int) -> tuple[Server, str]
 def _named(folder: Path, site: Site, name: str, port: int) -> Path:
     """Returns a link of that name to the folder: the engine calls a model what its path says, and @ would start a revision."""
     link = site.root / "serving" / str(port) / name.replace("@", "_")
+    if link.parent.is_symlink():
+        raise ContractError(f"{link.parent} is a link to {link.parent.resolve()}, whose files stay as they are: remove the link")
     link.parent.mkdir(parents=True, exist_ok=True)
     for old in link.parent.iterdir():
-        old.unlink()
+        if old.is_symlink():
+            old.unlink()
     link.symlink_to(folder, target_is_directory=True)
     return link
 
@@ -212,11 +220,11 @@ def _tail(log: Path, max_chars: int = 2_000) -> str:
 
 
 def healthy(url: str) -> bool:
-    """Whether a server answers at this address."""
+    """Whether a server of this machine answers at this address; a proxy is not asked."""
     import httpx
 
     try:
-        return bool(httpx.get(f"{url}/health", timeout=5.0).status_code == 200)
+        return bool(httpx.get(f"{url}/health", timeout=5.0, trust_env=False).status_code == 200)
     except httpx.HTTPError:
         return False
 
@@ -246,7 +254,7 @@ def ask_at(url: str, model: str, messages: list[dict[str, str]], max_tokens: int
 
     body: dict[str, Any] = {"model": model, "messages": messages, "max_tokens": max_tokens, "temperature": 0}
     try:
-        response = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=limit_s)
+        response = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=limit_s, trust_env=False)
         response.raise_for_status()
         return str(response.json()["choices"][0]["message"]["content"])
     except httpx.HTTPStatusError as error:

@@ -19,6 +19,16 @@ def _prepare() -> None:
 
     for name, value in service_environment(current_site()).items():
         os.environ.setdefault(name, value)
+    _keep_from_proxies("127.0.0.1", "localhost", "::1", current_site().host)
+
+
+def _keep_from_proxies(*hosts: str) -> None:
+    """Adds hosts to those that this process and its children ask without a proxy: theirs cannot reach our servers."""
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    names = [name.strip() for name in known.split(",") if name.strip()]
+    if "*" not in names:
+        names += [host for host in dict.fromkeys(hosts) if host not in names]
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(names)
 
 
 def _note_defect(error: Exception) -> str:
@@ -183,7 +193,7 @@ def chat(model: str, prompt: str | None, max_tokens: int) -> None:
 
 @main.command()
 @click.argument("name")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port on loopback; by default any free one.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; by default any free one.")
 def serve(name: str, port: int | None) -> None:
     """Serve NAME (NAME@alias, NAME:version) in the foreground, OpenAI-compatible, until Ctrl-C."""
     if port is not None:
@@ -196,10 +206,10 @@ def serve(name: str, port: int | None) -> None:
 
 @main.command()
 @click.argument("name")
-@click.option("--to", type=click.IntRange(1), help="Version to go back to; by default the previous one.")
+@click.option("--to", type=click.IntRange(1), help="Version to go back to; by default the one live before.")
 @click.option("--reason", default="", help="Written into the audit line.")
 def rollback(name: str, to: int | None, reason: str) -> None:
-    """Take the live version of NAME back."""
+    """Take the live version of NAME back; with --to the live one: a champion that never went live."""
     _prepare()
     from flows.talk import roll_back
 

@@ -22,7 +22,7 @@ from flows.watch import reap_prefect
 from tasks.core.errors import TransientError
 from tasks.core.site import Site, current_site
 from tasks.core.store import Store
-from tasks.core.tracking import deliver_pending, reap
+from tasks.core.tracking import deliver_pending, reap, shown
 
 Level = Literal["ok", "note", "problem"]
 _MIN_FREE_BYTES = 5e9
@@ -83,7 +83,7 @@ def _package(requirement: Requirement) -> Finding:
 
 def _settings(site: Site) -> Iterator[Finding]:
     for name, value in site.model_dump().items():
-        yield Finding("ok", f"TEXTMILL_{name.upper()}", str(value))
+        yield Finding("ok", f"TEXTMILL_{name.upper()}", shown(str(value)))
     ui = running_ui(site)
     yield Finding("ok" if ui else "note", "textmill ui", f"{ui['prefect']} and {ui['mlflow']}" if ui else "not running")
 
@@ -102,12 +102,12 @@ def _runs(site: Site) -> Iterator[Finding]:
             closed = reap_prefect(site)
         yield Finding("note" if closed else "ok", "Prefect runs", f"{closed} closed as crashed, whose process is gone")
     except TransientError as error:
-        yield Finding("problem", "Prefect", str(error))
+        yield Finding("problem", "Prefect", shown(str(error)))
     try:
         delivered, left = deliver_pending(site)
         killed = len(reap(site))
     except Exception as error:
-        yield Finding("problem", "MLflow", f"{site.tracking_uri} does not answer: {error}")
+        yield Finding("problem", "MLflow", shown(f"{site.tracking_uri} does not answer: {error}"))
         return
     yield Finding("note" if killed else "ok", "MLflow runs", f"{killed} closed as killed, whose process is gone")
     yield Finding("problem" if left else "ok", "MLflow deliveries", f"{delivered} runs delivered late, {left} still waiting")

@@ -1,24 +1,33 @@
 """`textmill gc`: removes artifacts nothing refers to.
 
 In: the store and the registry's aliases. Out: space. Invariant: what an alias points at, what a kept artifact was made
-from, and the newest result of each recipe are never removed; where the registry does not answer, nothing is.
+from, and the newest result of each recipe are never removed; where the registry does not answer, or a run of this host
+works, nothing is.
 """
 
+import json
 from collections import defaultdict
 from pathlib import Path
 
 from rich.console import Console
 
 from flows.inspect import made_at, num_bytes
+from tasks.core.errors import RecipeError
 from tasks.core.site import Site, current_site
-from tasks.core.store import Manifest, Store
+from tasks.core.store import Manifest, Store, process_alive
 from tasks.core.tracking import aliased_digests
 
 
 def collect(dry_run: bool, keep_last: int) -> None:
-    """Removes, or only names, what can go."""
+    """Removes, or only names, what can go.
+
+    Raises:
+        RecipeError: A run works on this state folder, and more is asked than names.
+    """
     site = current_site()
     going = unreferenced(site, keep_last)
+    if not dry_run:
+        require_no_run(site)
     console = Console()
     for folder, manifest in going:
         console.print(
@@ -28,6 +37,24 @@ def collect(dry_run: bool, keep_last: int) -> None:
             Store(site.store_dir).retire(folder)
     total = sum(num_bytes(manifest) for _, manifest in going)
     console.print(f"{len(going)} artifacts, {total / 1e6:,.1f} MB", highlight=False)
+
+
+def require_no_run(site: Site) -> None:
+    """Insists that no process of this host runs a recipe: what a run reads, or has just made, nothing may refer to yet.
+
+    Raises:
+        RecipeError: One does.
+    """
+    for path in sorted((site.root / "runs").glob("*.json")):
+        try:
+            owner = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue  # it has just ended
+        if process_alive(owner):
+            raise RecipeError(
+                f"run {path.stem} (process {owner['pid']}) works on {site.root} and uses what nothing refers to yet; run "
+                "`textmill gc` again when it has ended, or end it. `textmill gc --dry-run` says meanwhile what could go."
+            )
 
 
 def unreferenced(site: Site, keep_last: int) -> list[tuple[Path, Manifest]]:

@@ -49,7 +49,7 @@ def build_tuned_on_labels(recipe: LabelledRecipe) -> TunedOnLabels:
     tuned = tune_labelled(recipe.tune, base, augment(recipe.augment, learned))
     base_scores = score_majority(ScoreLabelsSpec(role="base", settings=recipe.evaluate), base, labelled)
     scores = score_labels(ScoreLabelsSpec(role="tuned", settings=recipe.evaluate), tuned, labelled)
-    summary = summarize(SummarizeSpec(), tuned, base_scores, scores)
+    summary = summarize(SummarizeSpec(bootstrap=recipe.evaluate.bootstrap), tuned, base_scores, scores)
     return TunedOnLabels(labelled, quality, base, tuned, base_scores, scores, summary)
 
 
@@ -59,7 +59,8 @@ def build_labelled(recipe: LabelledRecipe) -> Deployment:
     champion = resolve_champion(ChampionSpec(name=recipe.registry.name), tuned.model)
     role = ScoreLabelsSpec(role="champion", settings=recipe.evaluate)
     champion_scores = score_labels_champion(role, champion, tuned.labelled)
-    report = compare_labels(CompareLabelsSpec(), tuned.base_scores, tuned.scores, champion_scores)
+    asked = CompareLabelsSpec(bootstrap=recipe.evaluate.bootstrap)
+    report = compare_labels(asked, tuned.base_scores, tuned.scores, champion_scores)
     verdict = judge_labels(recipe.asked, report, champion)
     made = (tuned.base, tuned.model, tuned.scores, report, verdict, tuned.quality, tuned.labelled)
     version = register_labelled(recipe.registry, *made)

@@ -43,7 +43,8 @@ def build_tuned(recipe: Recipe, corpus: Corpus) -> Tuned:
     asked = (corpus.clean, corpus.conversations)
     base_scores = score_model(ScoreSpec(role="base", settings=recipe.evaluate), base, *asked)
     scores = score_model(ScoreSpec(role="tuned", settings=recipe.evaluate), tuned, *asked)
-    return Tuned(base, tuned, base_scores, scores, summarize(SummarizeSpec(), tuned, base_scores, scores))
+    summary = summarize(SummarizeSpec(bootstrap=recipe.evaluate.bootstrap), tuned, base_scores, scores)
+    return Tuned(base, tuned, base_scores, scores, summary)
 
 
 def build_model(recipe: Recipe, corpus: Corpus) -> Model:
@@ -52,6 +53,6 @@ def build_model(recipe: Recipe, corpus: Corpus) -> Model:
     champion = resolve_champion(ChampionSpec(name=recipe.registry.name), tuned.model)
     role = ScoreSpec(role="champion", settings=recipe.evaluate)
     champion_scores = score_champion(role, champion, corpus.clean, corpus.conversations)
-    report = compare(CompareSpec(), tuned.base_scores, tuned.scores, champion_scores)
+    report = compare(CompareSpec(bootstrap=recipe.evaluate.bootstrap), tuned.base_scores, tuned.scores, champion_scores)
     verdict = judge(recipe.gate, report, champion)
     return Model(tuned.base, tuned.model, corpus.conversations, report, verdict)

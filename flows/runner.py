@@ -7,9 +7,11 @@ Ctrl-C KILLED.
 
 import json
 import logging
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +26,7 @@ from tasks.core.publish import PrefectObserver, publish_link
 from tasks.core.run import Run, StageRecord, running, watchers
 from tasks.core.site import Site, current_site
 from tasks.core.stage import Stopped
-from tasks.core.tracking import RunTracker
+from tasks.core.tracking import RunTracker, shown
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 _REPORTS = ("*.html", "*.md", "verdict.json", "comparison.json", "results.json", "answers.json", "samples.json")
@@ -32,9 +34,14 @@ _REPORTS = ("*.html", "*.md", "verdict.json", "comparison.json", "results.json",
 
 @dataclass(frozen=True, slots=True)
 class TrackerObserver:
-    """Sends what stages measured and made to the tracker."""
+    """Sends what stages measured and made to the tracker.
+
+    Attributes:
+        attempts: How often each stage has ended: the tracker shows a figure's last step, so that is the last attempt.
+    """
 
     tracker: RunTracker
+    attempts: Counter[str] = field(default_factory=Counter)
 
     def started(self, stage: str) -> None:
         """The tracker keeps no state of a stage."""
@@ -48,13 +55,16 @@ class TrackerObserver:
 
     def finished(self, record: StageRecord) -> None:
         """Sends the stage's facts, reports and plots."""
-        self.tracker.metrics(0, {f"stage_seconds/{record.name}": record.seconds})
+        name = record.shown_name
+        step = self.attempts[name]
+        self.attempts[name] += 1
+        self.tracker.metrics(step, {f"stage_seconds/{name}": record.seconds})
         if record.artifact is not None:
-            self._send(record.name, record.artifact)
+            self._send(name, step, record.artifact)
 
-    def _send(self, stage: str, artifact: Artifact) -> None:
+    def _send(self, stage: str, step: int, artifact: Artifact) -> None:
         self.tracker.tags({f"textmill.artifact.{stage}": artifact.address, f"textmill.digest.{stage}": artifact.digest[:16]})
-        self.tracker.metrics(0, {f"{stage}/{name}": value for name, value in numbers(artifact.facts()).items()})
+        self.tracker.metrics(step, {f"{stage}/{name}": value for name, value in numbers(artifact.facts()).items()})
         for path in _reports(artifact.path):
             self.tracker.artifact(path, stage)
         if artifact.kind() in ("clean-corpus", "tokenized-corpus", "conversations", "labelled"):
@@ -140,7 +150,7 @@ def _tracked(run: Run) -> Iterator[None]:
         if not tracker.close(status, run.site.tracker_wait_s):
             logging.getLogger("textmill.run").warning(
                 "MLflow at %s did not take everything; what is left is sent by the next run or `textmill doctor`",
-                run.site.tracking_uri,
+                shown(run.site.tracking_uri),
             )
 
 
@@ -160,9 +170,9 @@ def _publish_links(run: Run, tracker: RunTracker) -> None:
 
 
 def _mlflow_server(site: Site) -> str | None:
-    """Returns the address of MLflow's pages: the server set, else that of the running `textmill ui`."""
+    """Returns the address of MLflow's pages, for anyone to read: the server set, else that of the running `textmill ui`."""
     if site.tracking_uri.startswith("http"):
-        return site.tracking_uri.rstrip("/")
+        return re.sub("//[^/]*@", "//", site.tracking_uri.rstrip("/"))
     ui = running_ui(site)
     return str(ui["mlflow"]) if ui else None
 

@@ -1,7 +1,7 @@
 """The servers beside a run: a Prefect server (temporary or of `textmill ui`), MLflow's page, a Prefect worker.
 
-In: a site and ports. Out: child processes on loopback that die with the one that started them. Invariant: nothing here
-needs the network, and a port in use is an error before anything starts.
+In: a site and ports. Out: child processes that die with the one that started them. Invariants: nothing here needs the network
+or a proxy; a port in use is an error before anything starts; a run's own server is on loopback whatever the site's address is.
 """
 
 import fcntl
@@ -27,6 +27,7 @@ from tasks.core.site import Site
 from tasks.core.store import process_alive
 from tasks.core.tracking.client import make_database
 
+LOOPBACK = "127.0.0.1"
 _START_S = 120.0
 _STOP_S = 15.0
 _TELLING = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING"}  # these have a log file, and no display to disturb
@@ -122,14 +123,18 @@ def spawn(site: Site, name: str, command: Sequence[str], url: str, environment: 
 
 
 def prefect_server(site: Site, port: int, *, temporary: bool) -> Server:
-    """Starts a Prefect server; a temporary one has no pages, no background services, and does not heed SIGTERM."""
-    url = f"http://{site.host}:{port}"
+    """Starts a Prefect server; a temporary one has no pages, no background services, and does not heed SIGTERM.
+
+    It is on loopback: who sets an address for what is served does not mean it, and it asks for no log-in.
+    """
+    host = LOOPBACK if temporary else site.host
+    url = f"http://{host}:{port}"
     quiet = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
     pages = {"PREFECT_SERVER_UI_API_URL": f"{url}/api", "PREFECT_UI_URL": url, "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "false"}
     pages |= _TELLING
     factory = "flows.servers:create_temporary_app" if temporary else "flows.pages:create_app"
     command = [sys.executable, "-m", "uvicorn", "--factory", factory]
-    command += ["--host", site.host, "--port", str(port), "--log-level", "warning", "--lifespan", "on"]
+    command += ["--host", host, "--port", str(port), "--log-level", "warning", "--lifespan", "on"]
     name = "prefect-temporary" if temporary else "prefect-server"
     server = spawn(site, name, command, url, quiet if temporary else pages)
     return replace(server, stop_signal=signal.SIGINT) if temporary else server
@@ -216,7 +221,7 @@ def prefect_api(site: Site) -> Iterator[str]:
         os.environ["PREFECT_API_URL"] = found
         yield found
         return
-    server = prefect_server(site, free_port(site.host), temporary=True)
+    server = prefect_server(site, free_port(LOOPBACK), temporary=True)
     os.environ["PREFECT_API_URL"] = f"{server.url}/api"
     try:
         yield f"{server.url}/api"

@@ -1,15 +1,16 @@
 """`textmill ui`: the Prefect server, MLflow's server and a worker on loopback, until Ctrl-C.
 
-In: two ports. Out: pages that show every run on this state folder, and the deployments of prefect.yaml. Invariant: all of
-it stops together and nothing is left behind.
+In: two ports. Out: pages that show every run on this state folder, and the deployments of prefect.yaml. Invariants: all of
+it stops together and nothing is left behind; what a person did to a schedule stays.
 """
 
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -156,11 +157,35 @@ def make_pool() -> None:
 
 
 def deploy_all(folder: Path) -> None:
-    """Registers every deployment of prefect.yaml."""
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    """Registers every deployment of prefect.yaml; those that are there already keep their schedules."""
+    with tempfile.TemporaryDirectory() as name:
+        file = Path(name, _PROJECT_FILE)
+        file.write_text(_without_schedules((folder / _PROJECT_FILE).read_text(encoding="utf-8"), _deployed()), encoding="utf-8")
+        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         raise StageError(f"`prefect deploy --all` in {folder} failed:\n{(done.stdout + done.stderr)[-2_000:]}")
+
+
+def _deployed() -> set[str]:
+    """Returns the deployments that the server has, as `flow/deployment`."""
+    from prefect import get_client
+
+    with get_client(sync_client=True) as client:
+        flows = {flow.id: flow.name for flow in client.read_flows()}
+        return {f"{flows.get(deployment.flow_id)}/{deployment.name}" for deployment in client.read_deployments()}
+
+
+def _without_schedules(project: str, deployed: Collection[str]) -> str:
+    """Returns prefect.yaml without the schedules of what is deployed: Prefect would put them in the place of those it has."""
+    import yaml
+
+    found: dict[str, Any] = yaml.safe_load(project)
+    for deployment in found["deployments"]:
+        flow = deployment["entrypoint"].rsplit(".", 1)[-1]
+        if f"{flow}/{deployment['name']}" in deployed:
+            deployment.pop("schedules", None)
+    return str(yaml.safe_dump(found))
 
 
 def make_automation() -> None:

@@ -41,6 +41,8 @@ class PretrainSpec(PrecisionSpec):
     def _objective_fits(self) -> Self:
         if isinstance(self.start, FromScratch):
             self.objective.check(self.model)
+        elif isinstance(self.start, Continued):  # the family is the base's
+            self.objective.check_rows(self.model.context_tokens)
         return self
 
     @property
@@ -92,7 +94,7 @@ class PretrainSpec(PrecisionSpec):
         return self.model_dump(mode="json", exclude={"start": {"replay": {"corpus"}}})
 
 
-@stage(version=11, retry=CHILD, packages=("torch", "transformers"))
+@stage(version=12, retry=CHILD, packages=("torch", "transformers"))
 def pretrain(
     spec: PretrainSpec, corpus: TokenizedCorpus, tokenizer: Tokenizer, base: Checkpoint, *, ctx: StageContext
 ) -> Checkpoint:

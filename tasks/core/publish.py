@@ -53,7 +53,9 @@ class PrefectObserver:
             self._update(record.name, 100.0, f"{record.seconds:.1f} s")
         if record.artifact is not None:
             create_markdown_artifact(
-                key=_key(_name(record)), markdown=page(record.artifact), description=one_line(record.artifact.summary(), 1_000)
+                key=_key(record.shown_name),
+                markdown=page(record.artifact),
+                description=one_line(record.artifact.summary(), 1_000),
             )
 
     def _update(self, stage: str, percent: float, description: str) -> None:
@@ -65,12 +67,6 @@ class PrefectObserver:
         else:
             made = create_progress_artifact(progress=percent, key=f"{_key(stage)}-progress", description=description)
             self._progress_ids[stage] = _id(made)
-
-
-def _name(record: StageRecord) -> str:
-    """Returns what an artifact's history is kept under: the stage, and the role where a stage scores several models."""
-    role = record.artifact.facts().get("role") if record.artifact else None
-    return f"{record.name}-{role}" if role else record.name
 
 
 def publish_link(key: str, url: str, text: str) -> None:

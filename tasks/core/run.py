@@ -20,13 +20,23 @@ Result = Literal["built", "reused", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class StageRecord:
-    """How one stage of a run ended."""
+    """How one stage of a run ended.
+
+    Attributes:
+        role: Role of the model, where a stage scores several.
+    """
 
     name: str
     result: Result
     seconds: float
     artifact: Artifact | None = None
     error: str = ""
+    role: str | None = None
+
+    @property
+    def shown_name(self) -> str:
+        """What servers keep it under: the stage, and the role where a stage scores several models."""
+        return f"{self.name}-{self.role}" if self.role else self.name
 
 
 class Observer(Protocol):

@@ -143,16 +143,17 @@ class Stage(Generic[A]):
             ContractError: An input is of the wrong kind, or damaged.
         """
         run = current_run() or Run(site or current_site())
-        start = time.monotonic()
+        start, role = time.monotonic(), getattr(spec, "role", None)
         try:
             with _explaining(run.site.store_dir):
                 found = self.lookup(spec, *inputs, site=run.site)
                 artifact = found or self._build(run, spec, inputs)
         except BaseException as error:
-            run.tell("finished", StageRecord(self.name, "failed", time.monotonic() - start, error=describe(error)))
+            failed = StageRecord(self.name, "failed", time.monotonic() - start, error=describe(error), role=role)
+            run.tell("finished", failed)
             raise
         reused = found is not None or artifact in inputs
-        record = StageRecord(self.name, "reused" if reused else "built", time.monotonic() - start, artifact)
+        record = StageRecord(self.name, "reused" if reused else "built", time.monotonic() - start, artifact, role=role)
         run.tell("finished", record)
         return record
 

@@ -245,11 +245,14 @@ def _check_sizes(folder: Path, manifest: Manifest) -> None:
 def write_durably(path: Path, text: str) -> None:
     """Writes a small file so that after a crash it is there whole or not at all."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
     _fsync(path.parent)
 
 
@@ -262,13 +265,13 @@ def _fsync(path: Path) -> None:
 
 
 def process_identity() -> dict[str, Any]:
-    """Returns what tells this process from every other: host, boot, pid and start time."""
+    """Returns what tells this process from every other: host, boot, pid and when it started."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     return {
         "host": socket.gethostname(),
         "boot_id": boot.read_text().strip() if boot.exists() else "",
         "pid": os.getpid(),
-        "started": _process_start(os.getpid()),
+        "start_ticks": _process_start(os.getpid()),
     }
 
 
@@ -279,11 +282,22 @@ def process_alive(identity: dict[str, Any]) -> bool | None:
         return None
     if identity.get("boot_id") != here["boot_id"]:
         return False
-    started = _process_start(int(identity["pid"]))
-    return started is not None and started == identity.get("started")
+    start = _process_start(int(identity["pid"]))
+    known = identity.get("start_ticks")  # records of before have a time instead, which a stepped clock moves: their pid decides
+    return start is not None and known in (None, start)
 
 
 def _process_start(pid: int) -> float | None:
+    """Returns when a process started, in ticks since boot where `/proc` says it, else by the clock; None where it has ended."""
+    try:
+        line = Path("/proc", str(pid), "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None if Path("/proc/self/stat").exists() else _process_start_by_clock(pid)
+    state, *rest = line.rpartition(")")[2].split()  # the command's name before it may hold spaces and brackets
+    return None if state in "ZXx" else float(rest[18])
+
+
+def _process_start_by_clock(pid: int) -> float | None:
     import psutil
 
     try:

@@ -20,17 +20,20 @@ def fetch_wheel(name: str, version: str, sha256: str, folder: Path) -> Path:
 
     Raises:
         ContractError: The wheel is another one than was named.
-        TransientError: The index could not be reached.
+        TransientError: The index could not be reached, or takes too long.
     """
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps", "--only-binary", ":all:"]
     named = f"{name}=={version}"
-    done = subprocess.run(
-        [*command, "--no-input", "--quiet", "--dest", str(folder), named],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=_PIP_LIMIT_S,
-    )
+    try:
+        done = subprocess.run(
+            [*command, "--no-input", "--quiet", "--dest", str(folder), named],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PIP_LIMIT_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise TransientError(f"pip did not fetch a wheel of {named} within {_PIP_LIMIT_S:g} s; run again") from None
     wheels = list(folder.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
         raise TransientError(f"pip could not fetch a wheel of {named}: {one_line(done.stderr[-600:], 400)}")

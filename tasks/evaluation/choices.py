@@ -28,7 +28,7 @@ class Spread:
     """A figure and how far it reaches.
 
     Attributes:
-        over: `seeds`: mean, lowest and highest of the runs; `items`: of one run, with its 95% interval over items; `nothing`: of
+        over: `seeds`: mean, lowest and highest of the runs; `items`: of one run, with its interval over items; `nothing`: of
             one run, without any.
     """
 

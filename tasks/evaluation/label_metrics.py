@@ -73,6 +73,12 @@ def _many_hot(numbers: dict[str, int], labels: Sequence[tuple[str | None, ...]])
     return hot
 
 
+def _macro_f1(found: Predictions) -> Callable[[Counts], Numbers]:
+    sums_NS = _class_sums(found)
+    whole_S = sums_NS.sum(axis=0)
+    return lambda counts_DN: label_sums.macro_f1(counts_DN @ sums_NS, whole_S)
+
+
 def _nats(found: Predictions) -> Numbers:
     judged = [sum(word is not None for word in words) if found.task == "token_classification" else 1 for words in found.said]
     return np.stack([found.nats, np.array(judged, dtype=np.float64)], axis=1)
@@ -84,7 +90,8 @@ def _bins(found: Predictions) -> Numbers:
     for row, (scores, said, truth) in enumerate(zip(found.scores, found.said, found.truth, strict=True)):
         top = scores if found.task == "token_classification" else (max(scores),)
         for score, label, true in zip(top, said, truth, strict=False):  # words beyond the model's context have no score
-            sums[row, :, min(_NUM_BINS - 1, int(score * _NUM_BINS))] += (1.0, score, label == true)
+            if label is not None:
+                sums[row, :, min(_NUM_BINS - 1, int(score * _NUM_BINS))] += (1.0, score, label == true)
     return sums.reshape(len(found.ids), -1)
 
 
@@ -127,7 +134,7 @@ METRICS = (
     LabelMetric(
         "f1", "F1 of the second label", "", False, ("classification",), _of_sums(_class_sums, label_sums.f1), of_two=True
     ),
-    LabelMetric("macro_f1", "F1, mean over labels", "", False, _LABELS, _of_sums(_class_sums, label_sums.macro_f1)),
+    LabelMetric("macro_f1", "F1, mean over labels", "", False, _LABELS, _macro_f1),
     LabelMetric("micro_f1", "F1 over all labels", "", False, ("multi_label",), _of_sums(_class_sums, label_sums.micro_f1)),
     LabelMetric("mcc", "Matthews' correlation", "", False, _ONE_LABEL, _of_sums(_class_sums, label_sums.mcc)),
     LabelMetric("loss", "Loss", "nats", True, _LABELS, _of_sums(_nats, lambda sums: sums[..., 0] / sums[..., 1])),

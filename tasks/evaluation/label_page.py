@@ -41,6 +41,7 @@ def render_label_page(
             bars=[_bar(name, interval) for name, interval in differences.items()],
             plots=[plot for role in roles if (plot := draw_labels(said[role], role))],
             wrong=_wrong(tuned, spec.num_samples),
+            confidence=spec.bootstrap.confidence,
         )
     )
     return page

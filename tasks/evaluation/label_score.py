@@ -47,13 +47,13 @@ class Constant:
     loss: float | None
 
 
-@stage(version=3, retry=CHILD, packages=("torch", "transformers", "numpy"))
+@stage(version=4, retry=CHILD, packages=("torch", "transformers", "numpy"))
 def score_labels(spec: ScoreLabelsSpec, model: Checkpoint, labelled: Labelled, *, ctx: StageContext) -> Scores:
     """Scores a checkpoint tuned on labelled text."""
     return _score(spec, model.path / "model", model.digest, labelled, ctx)
 
 
-@stage(version=3, retry=CHILD, packages=("torch", "transformers", "numpy"))
+@stage(version=4, retry=CHILD, packages=("torch", "transformers", "numpy"))
 def score_labels_champion(spec: ScoreLabelsSpec, champion: Champion, labelled: Labelled, *, ctx: StageContext) -> Scores:
     """Scores the current champion; where there is none, says so.
 
@@ -66,7 +66,7 @@ def score_labels_champion(spec: ScoreLabelsSpec, champion: Champion, labelled: L
     return _score(spec, champion.path / "model", champion.model_digest, labelled, ctx)
 
 
-@stage(version=2, packages=("numpy",))
+@stage(version=3, packages=("numpy",))
 def score_majority(spec: ScoreLabelsSpec, base: Checkpoint, labelled: Labelled, *, ctx: StageContext) -> Scores:
     """Scores the best constant answer of the training items in the place of the base."""
     _require_test(labelled)

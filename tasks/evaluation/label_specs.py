@@ -37,7 +37,7 @@ class CompareLabelsSpec(Spec):
 
 
 class LabelGateSpec(Spec):
-    """What the tuned model must reach on test items; each rule is about a whole 95% interval."""
+    """What the tuned model must reach on test items; each rule is about a whole interval, see `evaluate.bootstrap`."""
 
     metric: Annotated[
         Criterion | None,

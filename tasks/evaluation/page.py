@@ -50,6 +50,7 @@ def render_page(
         prompts=_side_by_side([_read_samples(scores) for scores in models], "prompt"),
         items=_side_by_side([_read_items(scores, spec.num_samples) for scores in models], "id"),
         refused={scores.role: _refused(scores) for scores in models},
+        confidence=spec.bootstrap.confidence,
     )
     return page.rstrip("\n")
 

@@ -65,7 +65,7 @@ class CompareSpec(Spec):
 
 
 class GateSpec(Spec):
-    """What the tuned model must reach; each rule is about a whole 95% interval."""
+    """What the tuned model must reach; each rule is about a whole interval, see `evaluate.bootstrap`."""
 
     min_items: Annotated[int, Field(ge=1, description="Fewer held-out items or documents than this give no verdict.")] = 30
     answer_loss_gain: Annotated[

@@ -26,7 +26,7 @@ class SummarizeSpec(Spec):
     bootstrap: Annotated[BootstrapSpec, Field(description="Intervals.")] = BootstrapSpec()
 
 
-@stage(version=2, packages=("numpy",), by_origin=True)
+@stage(version=3, packages=("numpy",), by_origin=True)
 def summarize(
     spec: SummarizeSpec, tuned: Checkpoint, base_scores: Scores, tuned_scores: Scores, *, ctx: StageContext
 ) -> TuningSummary:

@@ -22,7 +22,8 @@ def draw_tunings(choices: Sequence[Choice], criterion: str) -> str:
     panels = figure.subplots(1, 2, sharey=True)
     for number, choice in enumerate(choices):
         row, marker = choice.row(), _MARKERS[number % len(_MARKERS)]
-        bars = [[row.figure.mean - row.figure.low], [row.figure.high - row.figure.mean]]
+        # Percentiles may leave the figure itself out, of a few items; a bar has no length below 0.
+        bars = [[max(0.0, row.figure.mean - row.figure.low)], [max(0.0, row.figure.high - row.figure.mean)]]
         style = {"fmt": marker, "color": colors(number % colors.N), "capsize": 3, "label": choice.label}
         for axes, place in zip(panels, (row.num_trained_parameters, row.seconds), strict=True):
             axes.errorbar(place, row.figure.mean, yerr=bars, **style)

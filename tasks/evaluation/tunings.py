@@ -37,7 +37,7 @@ class CompareTuningsSpec(Spec):
     criterion: Annotated[Criterion, Field(description="Figure on the validation split that chooses.")]
 
 
-@stage(version=3)
+@stage(version=4)
 def compare_tunings(spec: CompareTuningsSpec, *summaries: TuningSummary, ctx: StageContext) -> TuningComparison:
     """Chooses among tunings.
 

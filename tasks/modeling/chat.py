@@ -28,7 +28,7 @@ def mark_answers(tokenizer: Any, messages: Messages, turn_end: int) -> Marked:
     """Returns a conversation with its answers marked.
 
     Raises:
-        ContractError: Through the template, the turns do not add up to the whole conversation.
+        ContractError: Through the template, the turns do not add up to the whole conversation, or an answer has no end.
     """
     ids = chat_ids(tokenizer, list(messages), to_answer=False)
     is_target = [False] * len(ids)
@@ -37,7 +37,12 @@ def mark_answers(tokenizer: Any, messages: Messages, turn_end: int) -> Marked:
             continue
         start = _num_shared(tokenizer, messages[:number], ids, to_answer=True)
         stop = _num_shared(tokenizer, messages[: number + 1], ids, to_answer=False)
-        end = next(place for place in range(stop - 1, start - 1, -1) if ids[place] == turn_end)
+        end = next((place for place in range(stop - 1, start - 1, -1) if ids[place] == turn_end), None)
+        if end is None:
+            raise ContractError(
+                f"the chat template ends no answer with {tokenizer.convert_ids_to_tokens(turn_end)!r}, the token that ends turns "
+                f"(... {tokenizer.decode(ids[max(start, stop - 8) : stop])!r}); set base.chat_template to chatml or plain"
+            )
         is_target[start : end + 1] = [True] * (end + 1 - start)
     return Marked(ids, is_target)
 

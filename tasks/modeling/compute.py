@@ -37,9 +37,16 @@ def computed(model: Any, compute: Compute) -> Iterator[None]:
 def _compiled_parts(backbone: Any) -> list[Any]:
     """Returns what is compiled: each layer, since equal layers share one compiled code, or all where layers are not in one list.
 
-    The output layer is left alone: it sees another number of targets each time.
+    Encoder and decoder are called one by one, and taken apart so. The output layer is left alone: it sees another number of
+    targets each time.
     """
+    if backbone.config.is_encoder_decoder and hasattr(backbone, "decoder"):
+        return [*_layers(backbone.encoder), *_layers(backbone.decoder)]
+    return _layers(backbone)
+
+
+def _layers(stack: Any) -> list[Any]:
     try:
-        return list(layer_list(backbone)[1])
+        return list(layer_list(stack)[1])
     except RecipeError:
-        return [backbone]
+        return [stack]

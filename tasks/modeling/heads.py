@@ -57,7 +57,7 @@ def load_with_new_head(folder: Path, tokenizer: Any, facts: HeadFacts, seed: int
 
 def _set_dropout(config: Any, share: float) -> None:
     for name in vars(config):
-        if name.endswith(("dropout", "dropout_prob", "_pdrop")):
+        if name.endswith(("dropout", "dropout_prob", "dropout_rate", "_pdrop")):
             setattr(config, name, share)
 
 

@@ -5,6 +5,7 @@ In: a model, its objective, the validation text. Out: figures by name. Invariant
 batches change only rounding.
 """
 
+import logging
 import math
 from collections import defaultdict
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tasks.core.errors import ContractError
 from tasks.modeling.batches import Rows, make_batch
 from tasks.modeling.ngrams import ngram_nats
 from tasks.modeling.objectives.base import Objective
@@ -19,15 +21,24 @@ from tasks.modeling.precision import autocast
 from tasks.modeling.text import TokenText
 
 _BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
+_log = logging.getLogger("textmill.train")
 
 
 def held_out_figures(model: Any, objective: Objective, text: TokenText, precision: str) -> dict[str, float]:
-    """Returns `<figure>/<language>` and, over all languages, `<figure>`: loss in nats a target, accuracy, bits per byte."""
+    """Returns `<figure>/<language>` and, over all languages, `<figure>`: loss in nats a target, accuracy, bits per byte.
+
+    A language that has too little text for the objective gets none.
+    """
     found: dict[str, float] = {}
     totals: defaultdict[str, float] = defaultdict(float)
     for lang in text.languages:
         part = text.of(lang)
-        sums = _sums(model, objective, part, precision)
+        try:
+            rows = objective.held_out_rows(part)
+        except ContractError as error:  # the training is done, and its model is not to be lost for a figure
+            _log.warning("no figures of the validation text in %s: %s", lang, error)
+            continue
+        sums = _sums(model, objective, rows, precision)
         if objective.counts_bytes and "loss" in sums:
             sums["bits_per_byte"] = (sums["loss"][0] / math.log(2), part.num_bytes)
         for name, (total, number) in sums.items():
@@ -38,13 +49,13 @@ def held_out_figures(model: Any, objective: Objective, text: TokenText, precisio
     return {name: totals[f"{name}+"] / totals[f"{name}#"] for name in names} | found
 
 
-def _sums(model: Any, objective: Objective, text: TokenText, precision: str) -> dict[str, tuple[float, int]]:
+def _sums(model: Any, objective: Objective, parts: dict[str, Rows], precision: str) -> dict[str, tuple[float, int]]:
     """Returns sum and number of each figure; figures without a target are left out."""
     totals: defaultdict[str, float] = defaultdict(float)
     numbers: defaultdict[str, int] = defaultdict(int)
     device = next(model.parameters()).device
     model.eval()
-    for prefix, rows in objective.held_out_rows(text).items():
+    for prefix, rows in parts.items():
         for indices in _batches(rows, _BATCH_TOKENS[device.type]):
             with torch.inference_mode(), autocast(device, precision):
                 figures = objective.figures(model, make_batch(rows, indices, device))

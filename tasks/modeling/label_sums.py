@@ -51,10 +51,16 @@ def accuracy(sums: Numbers) -> Numbers:
     return _divided(sums[..., 1], sums[..., 0])
 
 
-def macro_f1(sums: Numbers) -> Numbers:
-    """Returns the mean over labels of 2 TP / (2 TP + FP + FN); a label neither said nor true counts as 0, as in scikit-learn."""
-    hit, said, true = _by_label(sums)
-    return np.asarray(_divided(2 * hit, said + true).mean(axis=-1))
+def macro_f1(sums: Numbers, whole: Numbers | None = None) -> Numbers:
+    """Returns the mean over labels of 2 TP / (2 TP + FP + FN); a label neither said nor true counts as 0, as in scikit-learn.
+
+    Args:
+        whole: Sums (C,) of all items, where `sums` are of resamples: a label that chance alone left out of a resample is left out
+            of its mean, or every resample of rare labels would fall below the figure itself.
+    """
+    (hit, said, true), (_, ever_said, ever_true) = _by_label(sums), _by_label(sums if whole is None else whole)
+    counts = (said + true > 0) | (ever_said + ever_true == 0)
+    return _divided(_divided(2 * hit, said + true).sum(axis=-1), counts.sum(axis=-1).astype(np.float64))
 
 
 def micro_f1(sums: Numbers) -> Numbers:

@@ -32,8 +32,9 @@ class Prediction:
     """What is said of an item.
 
     Attributes:
-        labels: One label; of a multi-label item any number; of words one each, none of a word beyond the model's context.
-        scores: Probability of each label in their order; of words, that of the label said.
+        labels: One label; of a multi-label item any number; of words one each, none of a word without a token and of one beyond
+            the model's context.
+        scores: Probability of each label in their order; of words, that of the label said, up to the last word that has one.
         value: Of a regression.
         loss: Nats summed over what is judged (of a multi-label item the mean over labels); none for a regression.
     """
@@ -81,8 +82,10 @@ def _of_batch(
     if facts.task == "regression":
         return [Prediction((), (), float(value), None) for value in facts.value(said[:, 0].double().cpu().numpy())]
     if facts.task == "token_classification":
-        num_words = [len(items[int(number)]["words"]) for number in part]
-        return [_words(facts, said[row], batch.targets_BT[row], number) for row, number in enumerate(num_words)]
+        return [
+            _words(facts, said[row], batch.targets_BT[row], rows.examples[number].words, len(items[number]["words"]))
+            for row, number in enumerate(map(int, part))
+        ]
     assert batch.goals_BK is not None, "items have goals"
     losses = _losses(facts, said, batch.goals_BK)
     scores = (said.sigmoid() if facts.task == "multi_label" else said.softmax(dim=-1)).double().cpu().numpy()
@@ -103,12 +106,16 @@ def _losses(facts: HeadFacts, said_BK: Tensor, goals_BK: Tensor) -> list[float]:
     return [float(loss) for loss in losses_B]
 
 
-def _words(facts: HeadFacts, said_TK: Tensor, targets_T: Tensor, num_words: int) -> Prediction:
+def _words(facts: HeadFacts, said_TK: Tensor, targets_T: Tensor, words: Sequence[int], num_words: int) -> Prediction:
+    """Returns what is said of each of `num_words`; `words` are the numbers of those that are judged, in order."""
     targets_T = targets_T[: len(said_TK)]
     judged = targets_T != IGNORED
     chances = said_TK[judged].log_softmax(dim=-1).double().cpu().numpy()
     numbers, truth = chances.argmax(axis=-1), targets_T[judged].cpu().numpy()
-    labels: list[str | None] = [facts.label_names[number] for number in numbers]
-    scores = np.exp(chances.max(axis=-1, initial=-np.inf))
+    labels: list[str | None] = [None] * num_words
+    scores = np.zeros(max(words, default=-1) + 1)
+    scores[list(words)] = np.exp(chances.max(axis=-1, initial=-np.inf))
+    for word, number in zip(words, numbers, strict=True):
+        labels[word] = facts.label_names[number]
     nats = -float(chances[np.arange(len(truth)), truth].sum())
-    return Prediction((*labels, *[None] * (num_words - len(labels))), tuple(map(float, scores)), None, nats)
+    return Prediction(tuple(labels), tuple(map(float, scores)), None, nats)

@@ -26,13 +26,18 @@ _POOL_BATCHES = 16  # items are sorted by length within so many batches
 
 @dataclass(frozen=True, slots=True)
 class LabelledExample:
-    """One item: ids, the part of a pair each belongs to, the label of the word each begins, and what is said of the whole."""
+    """One item: ids, the part of a pair each belongs to, the label of the word each begins, and what is said of the whole.
+
+    Attributes:
+        words: Number of each word that has a label among the targets, in their order.
+    """
 
     id: str
     ids: Ids
     types: Ids
     targets: Ids
     goals: NDArray[np.float32]
+    words: tuple[int, ...] = ()
 
 
 class LabelledRows:
@@ -131,8 +136,9 @@ def _example(item: Item, tokenizer: Any, facts: HeadFacts, max_tokens: int) -> t
             cut = tokenizer(item["text"], item["text_pair"], truncation=True, max_length=max_tokens)
         encoding = cut.encodings[0]
     targets = _word_targets(item, encoding.word_ids, facts)
+    words = tuple(encoding.word_ids[place] for place in np.flatnonzero(targets != IGNORED))
     ids, types = (np.array(values, dtype=np.int64) for values in (encoding.ids, encoding.type_ids))
-    return LabelledExample(str(item["id"]), ids, types, targets, _goals(item, facts)), num_tokens
+    return LabelledExample(str(item["id"]), ids, types, targets, _goals(item, facts), words), num_tokens
 
 
 def _word_targets(item: Item, word_ids: Sequence[int | None], facts: HeadFacts) -> Ids:

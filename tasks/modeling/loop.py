@@ -286,7 +286,9 @@ class Loop:
         assert best is not None, "a training looks at its last step"
         selected = best.step if self.spec.select == "best" else self.position.step
         if selected != self.position.step:
-            checkpoint.load(checkpoint.checkpoint_folder(self._checkpoints, selected), self.model, self.optimizer)
+            folder = checkpoint.checkpoint_folder(self._checkpoints, selected)
+            checkpoint.check(folder)
+            checkpoint.load(folder, self.model, self.optimizer)
         if self.spec.ema_decay is not None:
             adopt_average(self.optimizer, trained_weights(self.model))
         loss, figures = next((look.loss, look.figures) for look in self.position.looks if look.step == selected)

@@ -35,7 +35,7 @@ class Together(torch.optim.Optimizer):
 def build_optimizer(
     model: Any, spec: OptimSpec, rate_factors: Mapping[str, float] | None = None, precision: ResolvedPrecision = "fp32"
 ) -> torch.optim.Optimizer:
-    """Returns the optimiser of the weights that are trained; vectors (norms, biases) are not decayed.
+    """Returns the optimiser of the weights that are trained; vectors (norms, biases, scales) are not decayed.
 
     Args:
         model: Holds the weights.
@@ -56,8 +56,8 @@ def build_optimizer(
 
 def _adamw(weights: Weights, spec: OptimSpec, factors: Mapping[str, float]) -> torch.optim.Optimizer:
     groups = [
-        {"params": [weight for weight in weights.values() if weight.ndim >= 2], "weight_decay": spec.weight_decay},
-        {"params": [weight for weight in weights.values() if weight.ndim < 2], "weight_decay": 0.0},
+        {"params": [one for name, one in weights.items() if not _is_vector(name, one)], "weight_decay": spec.weight_decay},
+        {"params": [one for name, one in weights.items() if _is_vector(name, one)], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
         by_rate([group | {"peak": spec.peak} for group in groups if group["params"]], weights, factors),
@@ -90,8 +90,13 @@ def hidden_matrices(model: Any) -> Weights:
     return {
         name: weight
         for name, weight in trained_weights(model).items()
-        if weight.ndim == 2 and id(weight) in backbone - embeddings
+        if weight.ndim == 2 and not _is_vector(name, weight) and id(weight) in backbone - embeddings
     }
+
+
+def _is_vector(name: str, weight: torch.nn.Parameter) -> bool:
+    """Whether it is one: also IA3's scales, whose neutral value is 1, though peft keeps them as matrices of one row or column."""
+    return weight.ndim < 2 or ".ia3_l." in name
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int, num_steps: int) -> None:

@@ -79,6 +79,11 @@ class World:
             dist.barrier()
 
 
+def own_device(device: str) -> torch.device:
+    """Returns the device of this process among those of its node."""
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if device == "cuda" else torch.device("cpu")
+
+
 @contextmanager
 def joined(device: str, sharding: Sharding = "ddp") -> Iterator[World]:
     """Joins the processes torchrun started; alone where it started none or one.
@@ -87,7 +92,7 @@ def joined(device: str, sharding: Sharding = "ddp") -> Iterator[World]:
         TransientError: Another process has gone while this one waited for it.
     """
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if device == "cuda" else torch.device("cpu")
+    where = own_device(device)
     if where.type == "cuda":
         torch.cuda.set_device(where)
     if size > 1:

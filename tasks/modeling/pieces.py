@@ -4,14 +4,14 @@ In: pieces of documents and a function that makes a `Part` of one. Out: rows. In
 the seed, the pass and the row, so a resumed training draws the same; padding is a segment of its own and never a target.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from tasks.modeling.batches import IGNORED, Ids, Row, pack, positions_within
+from tasks.modeling.batches import IGNORED, Ids, Row, Rows, pack, positions_within
 
 P = TypeVar("P")
 
@@ -102,6 +102,14 @@ class PieceRows(Generic[P]):
             "source_ids_S": _joined(sources, self.row_tokens, self._pad),
             "source_segments_S": _segments([len(source) for source in sources], self.row_tokens),
         }
+
+
+def even_targets(parts: Iterable[Rows]) -> None:
+    """Gives rows of pieces as many positions beside the source, so that they can lie in one batch; others are left alone."""
+    pieces = [each for each in parts if isinstance(each, PieceRows)]
+    longest = max((each.target_tokens for each in pieces), default=0)
+    for each in pieces:
+        each.target_tokens = longest
 
 
 def _segments(lengths: Sequence[int], num_positions: int) -> Ids:

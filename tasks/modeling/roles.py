@@ -48,6 +48,8 @@ def settle(tokenizer: Any, where: str, template: ChatTemplate = "own") -> dict[s
     if tokenizer.eos_token is not None:
         has_marks = start == "<|im_start|>" and turn_end == "<|im_end|>"
         _set_template(tokenizer, where, template, begin, has_marks=has_marks)
+        if _is_plain(tokenizer.chat_template):
+            turn_end = tokenizer.eos_token  # what it ends answers with, whatever marks the vocabulary has
     tokenizer.pad_token = tokenizer.pad_token or end
     roles = {"end_of_text": end, "pad": tokenizer.pad_token, "turn_start": start or end, "turn_end": turn_end or end}
     begins = {BEGIN: begin} if begin else {}
@@ -75,6 +77,11 @@ def _set_template(tokenizer: Any, where: str, template: ChatTemplate, begin: str
             f"no conversation goes through the chat template of {where} ({type(error).__name__}: {error}); "
             "set base.chat_template to chatml or plain"
         ) from error
+
+
+def _is_plain(chat_template: Any) -> bool:
+    """Whether it is the template of plain text, set now or by an earlier settling."""
+    return isinstance(chat_template, str) and chat_template.strip().endswith(_PLAIN.read_text(encoding="utf-8").strip())
 
 
 def _objective_roles(tokenizer: Any, vocabulary: dict[str, int]) -> dict[str, str]:

@@ -242,9 +242,13 @@ class BudgetSpec(Spec):
         int | None, Field(ge=1, description="Budget in tokens; or set num_epochs; neither: by the size of the model.")
     ] = None
     num_epochs: Annotated[float | None, Field(gt=0, description="Budget in passes over the data; or set num_tokens.")] = None
-    eval_every_steps: Annotated[int, Field(ge=1, description="Steps between looks at the validation split.")] = 50
+    eval_every_steps: Annotated[
+        int, Field(ge=1, description="Steps between looks at the validation split; each checkpoint is followed by one too.")
+    ] = 50
     eval_rows: Annotated[int | None, Field(ge=1, description="Validation rows of a look on the way; none: all.")] = None
-    checkpoint_every_steps: Annotated[int, Field(ge=1, description="Steps between checkpoints.")] = 50
+    checkpoint_every_steps: Annotated[
+        int, Field(ge=1, description="Steps between checkpoints; before each look there is one too.")
+    ] = 50
     keep_last: Annotated[int, Field(ge=1, description="Latest checkpoints kept; the best and the final one always are.")] = 2
     patience_evals: Annotated[
         int | None, Field(ge=1, description="Stop after so many looks without a gain; none: never early.")

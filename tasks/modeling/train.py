@@ -17,6 +17,7 @@ from tasks.modeling.loop import Loop
 from tasks.modeling.mixture import MixedRows, num_replayed
 from tasks.modeling.model import build_model, load_model, save_model
 from tasks.modeling.parallel import joined
+from tasks.modeling.pieces import even_targets
 from tasks.modeling.task import Place, Task
 from tasks.modeling.text import TokenText, open_text
 from tasks.modeling.words import load_tokenizer, role_ids, special_ids
@@ -58,6 +59,7 @@ def _rows(job: PretrainJob, train: TokenText) -> Rows:
     if job.replay is None:
         return rows
     old = job.objective.rows(_text(job, job.replay.corpus_dir, "train"))
+    even_targets((rows, old))
     return MixedRows(rows, old, num_replayed(job.replay.share, rows.num_rows))
 
 

@@ -6,6 +6,7 @@ goes back to it, can tell whether what is served is what was judged.
 """
 
 import json
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,6 +78,7 @@ def register_labelled(
 
     Raises:
         ContractError: The verdict or the reports are about another model.
+        GateError: Another version became champion since the model was compared with it.
         TransientError: MLflow does not answer.
     """
     checked = {
@@ -90,7 +92,7 @@ def register_labelled(
     describe(version, card, ctx)
     own = {"textmill.task": labelled.task, "textmill.labelled_digest": labelled.digest}
     set_tags(ctx.site, version, tags_of(base, tuned, report, verdict, found.warnings, ctx) | own)
-    point_aliases(version, verdict, quality, ctx)
+    point_aliases(version, report, verdict, quality, ctx)
     return commit_version(version, card, ctx)
 
 
@@ -133,7 +135,8 @@ def _expected(labelled: Labelled, row: dict[str, Any]) -> dict[str, Any]:
     if labelled.task == "regression":
         return {"value": row["said_value"]}
     if labelled.task == "token_classification":
-        return {"labels": row["said"], "scores": row["scores"] + [None] * (len(row["said"]) - len(row["scores"]))}
+        words = zip_longest(row["said"], row["scores"])  # the last words may have none
+        return {"labels": row["said"], "scores": [None if label is None else score for label, score in words]}
     scores = dict(zip(labelled.label_names, row["scores"], strict=True))
     return (
         {"labels": row["said"], "scores": scores}

@@ -1,8 +1,9 @@
 """Registration: the tuned model becomes a version that holds its own copy, says what it is, and may become champion.
 
 In: the model with everything found out about it. Out: a version in MLflow, `version.json` and `card.md`. Invariants: one
-version a digest, whatever dies in between; aliases are set last; `champion` moves only for a model that passed, and never back
-to a version that was taken back.
+version a digest, whatever dies in between, and an error where it has not the form that is asked for; aliases are set last;
+`champion` moves only for a model that passed against the champion of that moment, and never back to a version that was taken
+back.
 """
 
 from typing import Annotated, Literal
@@ -17,6 +18,7 @@ from tasks.core.tracking import CORPUS_DIGEST, RegisteredVersion, set_tags, vers
 from tasks.modeling.adapted import is_adapted
 from tasks.registry.bases import SCRIPT, chat_signature, kind_of, register_base
 from tasks.registry.card import Findings, model_card
+from tasks.registry.form import Form, check_form
 from tasks.registry.names import ModelName
 from tasks.registry.upload import Package, describe, upload
 from tasks.registry.version import (
@@ -82,23 +84,30 @@ def register_model(
     """Registers the tuned model as candidate, and as champion where the verdict says so.
 
     Raises:
-        ContractError: The verdict or the reports are about another model, or an adapter was trained on another base.
+        ContractError: The verdict or the reports are about another model, an adapter was trained on another base, or the name
+            holds this model in another form.
+        GateError: Another version became champion since the model was compared with it.
         TransientError: MLflow does not answer.
     """
     found = Findings(base, tuned, report, verdict, quality, corpus, conversations)
     check_same_model(same_model(base, tuned, report, verdict) | {"the checked corpus": (quality.corpus_digest, corpus.digest)})
     alone = spec.holds == "adapter" or is_adapted(tuned.path / "model")
+    form = Form("adapter" if alone else "model", spec.answer_tokens)
     card = model_card(spec.name, spec.purpose, found, alone=alone)
     on = register_base(base, tuned, ctx) if alone else None
-    version = version_by_digest(ctx.site, spec.name, tuned.digest) or upload(spec.name, _package(spec, found, on), card, ctx)
+    version = version_by_digest(ctx.site, spec.name, tuned.digest)
+    if version is None:
+        version = upload(spec.name, _package(spec, found, on, form), card, ctx)
+    else:
+        check_form(version, form, ctx.site)
     describe(version, card, ctx)
     own = {CORPUS_DIGEST: corpus.digest, "textmill.conversations_digest": conversations.digest}
     set_tags(ctx.site, version, tags_of(base, tuned, report, verdict, found.warnings, ctx) | own)
-    point_aliases(version, verdict, quality, ctx)
+    point_aliases(version, report, verdict, quality, ctx)
     return commit_version(version, card, ctx)
 
 
-def _package(spec: RegisterSpec, found: Findings, on: RegisteredVersion | None) -> Package:
+def _package(spec: RegisterSpec, found: Findings, on: RegisteredVersion | None, form: Form) -> Package:
     return Package(
         base=found.base,
         tuned=found.tuned,
@@ -109,5 +118,6 @@ def _package(spec: RegisterSpec, found: Findings, on: RegisteredVersion | None) 
         signature=lambda: chat_signature(spec.answer_tokens),
         requirements=("jinja2",) if on is None else ("jinja2", "peft"),
         on=on,
+        form=form.tags,
         folders=(found.quality.path / "profile",),
     )

@@ -1,7 +1,8 @@
 """The making of a version: files, logged model, version, in an order that any kill leaves mendable.
 
-In: a checkpoint and its card. Out: a version in the registry. Invariants: an unfinished upload of the same digest is gone on
-with instead of begun again; nothing is pickled (models from code); the version's requirements are stated, not guessed.
+In: a checkpoint and its card. Out: a version in the registry. Invariants: an unfinished upload of the same digest, name and
+form is gone on with instead of begun again; nothing is pickled (models from code); the version's requirements are stated, not
+guessed.
 """
 
 import shutil
@@ -44,6 +45,7 @@ class Package:
         requirements: Packages the script needs beside mlflow, torch, transformers and safetensors.
         files: Further files of the version, by name.
         folders: Folders that are kept beside the checkpoint.
+        form: Tags that tell its logged model from others of the same checkpoint.
     """
 
     base: Checkpoint
@@ -57,6 +59,7 @@ class Package:
     requirements: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     folders: tuple[Path, ...] = ()
+    form: Mapping[str, str] = field(default_factory=dict)
 
 
 def upload(name: str, found: Package, card: str, ctx: StageContext) -> RegisteredVersion:
@@ -105,9 +108,11 @@ def _known(run_id: str | None, ctx: StageContext) -> str:
 
 
 def _logged_model(name: str, found: Package, run_id: str, ctx: StageContext) -> str:
-    """Returns the id of the logged model of this digest, made where there is none that a killed run left."""
+    """Returns the id of the logged model of this digest, name and form, made where there is none that a killed run left."""
     client, experiment = mlflow_client(ctx.site), experiment_id(ctx.site)
-    left = client.search_logged_models([experiment], f"tags.`{DIGEST}` = '{found.tuned.digest}'", max_results=1)
+    tags = {DIGEST: found.tuned.digest, **found.form}
+    same = " AND ".join([f"name = '{name}'", *(f"tags.`{key}` = '{value}'" for key, value in tags.items())])
+    left = client.search_logged_models([experiment], same, max_results=1)
     if left:
         return str(left[0].model_id)
     params = {
@@ -117,7 +122,7 @@ def _logged_model(name: str, found: Package, run_id: str, ctx: StageContext) -> 
         "precision": found.tuned.precision,
     }
     made = client.create_logged_model(
-        experiment, name=name, source_run_id=run_id, tags={DIGEST: found.tuned.digest}, params=params, model_type=found.model_type
+        experiment, name=name, source_run_id=run_id, tags=tags, params=params, model_type=found.model_type
     )
     return str(made.model_id)
 

@@ -1,18 +1,19 @@
 """What every registration does: checks that its inputs belong together, tags, aliases, the artifact.
 
 In: a registered version and what was found out about its model. Out: tags and aliases in MLflow, a `ModelVersion`. Invariants:
-aliases are set last; `champion` moves only for a model that passed, and never back to a version that was taken back.
+aliases are set last; `champion` moves only for a model that passed against the champion of that moment, and never back to a
+version that was taken back.
 """
 
 import json
 from collections.abc import Mapping
 
 from tasks.contracts import Checkpoint, EvalReport, ModelVersion, QualityReport, Verdict
-from tasks.core.errors import ContractError
+from tasks.core.errors import ContractError, GateError
 from tasks.core.provenance import source_state
 from tasks.core.site import Site
 from tasks.core.stage import StageContext
-from tasks.core.tracking import BASE_DIGEST, RegisteredVersion, aliases, find_version, set_alias
+from tasks.core.tracking import BASE_DIGEST, RegisteredVersion, aliases, champion, find_version, moving_aliases, set_alias
 
 
 def still_registered(
@@ -69,13 +70,36 @@ def tags_of(
     return {name: str(value) for name, value in tags.items() if value}
 
 
-def point_aliases(version: RegisteredVersion, verdict: Verdict, quality: QualityReport, ctx: StageContext) -> None:
-    """Makes the version candidate, and champion where it may be."""
-    set_alias(ctx.site, version, "candidate")
-    if may_be_champion(version, verdict, quality):
-        set_alias(ctx.site, version, "champion")
-    elif version.rolled_back is not None:
-        ctx.log.warning("%s was taken back (%s) and is not promoted again", version, version.rolled_back)
+def point_aliases(
+    version: RegisteredVersion, report: EvalReport, verdict: Verdict, quality: QualityReport, ctx: StageContext
+) -> None:
+    """Makes the version candidate, and champion where it may be.
+
+    Raises:
+        GateError: Another version became champion since the model was compared with it; this one stays candidate.
+    """
+    with moving_aliases(ctx.site, version.name):
+        set_alias(ctx.site, version, "candidate")
+        version = find_version(ctx.site, version.name, version.version) or version
+        if may_be_champion(version, verdict, quality):
+            _check_champion(version, report, ctx.site)
+            set_alias(ctx.site, version, "champion")
+        elif version.rolled_back is not None:
+            ctx.log.warning("%s was taken back (%s) and is not promoted again", version, version.rolled_back)
+
+
+def _check_champion(version: RegisteredVersion, report: EvalReport, site: Site) -> None:
+    current = champion(site, version.name)
+    digest = current.digest if current else None
+    if digest not in (version.digest, report.champion_digest):
+        raise GateError(
+            f"{version} stays a candidate: it was judged against {_named(report.champion_digest)}, and the champion is "
+            f"{_named(digest)} by now. Run again: it is judged against that one, and what is built is reused"
+        )
+
+
+def _named(digest: str | None) -> str:
+    return "no champion" if digest is None else f"model {digest[:12]}"
 
 
 def may_be_champion(version: RegisteredVersion, verdict: Verdict, quality: QualityReport) -> bool:

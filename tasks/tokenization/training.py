@@ -34,7 +34,7 @@ _PIECES = {
 }
 
 
-@stage(version=5, name="tokenizer", retry=NETWORK, packages=("tokenizers", "transformers"))
+@stage(version=6, name="tokenizer", retry=NETWORK, packages=("tokenizers", "transformers"))
 def make_tokenizer(spec: TokenizerSpec, corpus: CleanCorpus, base: Checkpoint, *, ctx: StageContext) -> Tokenizer:
     """Trains a tokenizer, or adopts one or the base's, and measures how it compresses the validation split.
 

@@ -27,7 +27,7 @@ from tasks.tuning.full import FullSpec
 from tasks.tuning.job import FIGURES_NAME, TuneJob
 from tasks.tuning.lora import LoraSpec
 from tasks.tuning.methods import MethodSpec
-from tasks.tuning.rates import peak_of, rate_warning, with_rate
+from tasks.tuning.rates import matrix_rate_warning, peak_of, rate_warning, with_rate
 from tasks.tuning.replay import ReplaySpec
 
 __all__ = ["EwcSpec", "FisherSpec", "FullSpec", "LoraSpec", "ReplaySpec", "TuneSpec", "estimate_fisher", "tune"]
@@ -84,7 +84,7 @@ class TuneSpec(PrecisionSpec):
             base_rate: Peak of the base's learning rate, where one is known.
             has_two_parts: Whether the base reads by an encoder and writes by a decoder.
         """
-        found = [rate_warning(self.method, self.optim.learning_rate, base_rate)]
+        found = [rate_warning(self.method, self.optim.learning_rate, base_rate), matrix_rate_warning(self.method, self.optim)]
         if has_two_parts:
             found.append("an encoder-decoder is tuned: MLflow's scoring server answers, no OpenAI API")
         elif not self.method.has_plain_form:
@@ -92,7 +92,7 @@ class TuneSpec(PrecisionSpec):
         return [text for text in found if text is not None]
 
 
-@stage(version=11, retry=CHILD, packages=("torch", "transformers", "peft"))
+@stage(version=12, retry=CHILD, packages=("torch", "transformers", "peft"))
 def tune(
     spec: TuneSpec,
     base: Checkpoint,

@@ -17,6 +17,7 @@ from tasks.modeling.answers import Answered, answered_rows, fit_answer, room, sp
 from tasks.modeling.architecture import num_positions
 from tasks.modeling.batches import Example, ExampleRows, Rows
 from tasks.modeling.chat import Marked, TooLong, fit, mark_answers
+from tasks.modeling.pieces import even_targets
 from tasks.modeling.sizing import tokens_of_row
 from tasks.modeling.words import SpecialIds
 from tasks.tuning.job import TuneJob
@@ -82,9 +83,7 @@ def _pack_answered(
         return {}
     positions = room(list(chain(*kept.values())), config, row_tokens)
     rows = {source: answered_rows(found, config, positions, special) for source, found in kept.items()}
-    longest = max(each.target_tokens for each in rows.values())
-    for each in rows.values():
-        each.target_tokens = longest  # so that rows of several sets can lie in one batch
+    even_targets(rows.values())
     return dict(rows)
 
 

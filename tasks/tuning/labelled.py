@@ -26,7 +26,7 @@ from tasks.tuning.full import FullSpec
 from tasks.tuning.job import FIGURES_NAME
 from tasks.tuning.labelled_job import TuneLabelledJob
 from tasks.tuning.labelled_methods import LabelledMethodSpec
-from tasks.tuning.rates import peak_of, rate_warning, with_rate
+from tasks.tuning.rates import matrix_rate_warning, peak_of, rate_warning, with_rate
 
 _MANY_LOST = 0.05
 
@@ -87,11 +87,11 @@ class TuneLabelledSpec(PrecisionSpec):
 
     def forewarnings(self, base_rate: float | None) -> list[str]:
         """Returns what should be known before it runs, given the base's peak learning rate."""
-        warning = rate_warning(self.method, self.optim.learning_rate, base_rate)
-        return [] if warning is None else [warning]
+        found = [rate_warning(self.method, self.optim.learning_rate, base_rate), matrix_rate_warning(self.method, self.optim)]
+        return [text for text in found if text is not None]
 
 
-@stage(version=9, retry=CHILD, packages=("torch", "transformers", "peft"))
+@stage(version=10, retry=CHILD, packages=("torch", "transformers", "peft"))
 def tune_labelled(spec: TuneLabelledSpec, base: Checkpoint, labelled: Labelled, *, ctx: StageContext) -> Checkpoint:
     """Tunes a model on the train split of labelled text.
 

@@ -9,8 +9,8 @@ Shapes: B rows, T positions, W width.
 from typing import Any
 
 
-def add_noise(model: Any, alpha: float) -> Any:
-    """Adds uniform noise in +-alpha / sqrt(T * W) to what the input embedding gives; returns the handle that ends it.
+def add_noise(model: Any, alpha: float) -> list[Any]:
+    """Adds uniform noise in +-alpha / sqrt(T * W) to what the input embeddings give; returns the handles that end it.
 
     T is the length of the packed row, as in other implementations that pack.
     """
@@ -22,4 +22,6 @@ def add_noise(model: Any, alpha: float) -> Any:
         limit = alpha / (states_BTW.shape[1] * states_BTW.shape[2]) ** 0.5
         return states_BTW + torch.empty_like(states_BTW).uniform_(-limit, limit)
 
-    return model.get_input_embeddings().register_forward_hook(noisy)
+    # Encoder and decoder call modules of their own, which share no more than the weights with that of the model.
+    stacks = [model.base_model.encoder, model.base_model.decoder] if model.config.is_encoder_decoder else [model]
+    return [embedding.register_forward_hook(noisy) for embedding in {stack.get_input_embeddings(): None for stack in stacks}]

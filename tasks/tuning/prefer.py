@@ -6,9 +6,9 @@ kept; the validation split selects, the test split is never seen.
 """
 
 import json
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.contracts import Checkpoint, Preferences
 from tasks.core.artifact import EXTRA_DIR
@@ -46,8 +46,14 @@ class PreferSpec(PrecisionSpec):
     ] = None
     seed: Annotated[int, Field(ge=0, lt=1 << 31, description="Seed of the adapter, data order and dropout.")] = 0
 
+    @model_validator(mode="after")
+    def _likelihoods_alone(self) -> Self:
+        if self.train.z_loss is not None:
+            raise ValueError("preferences compare the likelihoods of answers, which train.z_loss would change; set it off")
+        return self
 
-@stage(version=9, retry=CHILD, packages=("torch", "transformers", "peft"))
+
+@stage(version=10, retry=CHILD, packages=("torch", "transformers", "peft"))
 def prefer(spec: PreferSpec, base: Checkpoint, preferences: Preferences, *, ctx: StageContext) -> Checkpoint:
     """Teaches a model on the train split of the pairs to prefer the better answers.
 

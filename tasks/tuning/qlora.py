@@ -30,12 +30,14 @@ class QloraSpec(Method):
     own_rate: ClassVar[float | None] = 2e-3
 
     def check_site(self, site: Site) -> None:
-        """Refuses machines without CUDA or bitsandbytes."""
+        """Refuses machines without CUDA or bitsandbytes, and weights that are cut over several devices."""
         missing = [] if site.resolved_device == "cuda" else [f"a CUDA device (this site trains on {site.resolved_device})"]
         if importlib.util.find_spec("bitsandbytes") is None:
             missing.append("the package bitsandbytes (pip install bitsandbytes)")
         if missing:
             raise RecipeError(f"tune.method qlora needs {' and '.join(missing)}; set tune.method.kind to lora instead")
+        if site.num_shards > 1:
+            raise RecipeError("tune.method qlora needs whole weights in each process; set TEXTMILL_SHARDING to ddp")
 
     def load(self, folder: Path) -> Any:
         """Loads the base in 4 bits."""
@@ -43,6 +45,7 @@ class QloraSpec(Method):
         from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
         from tasks.modeling.attention import with_packed_attention
+        from tasks.modeling.parallel import own_device
 
         four_bits = BitsAndBytesConfig(
             load_in_4bit=True,
@@ -52,7 +55,11 @@ class QloraSpec(Method):
         )
         return with_packed_attention(
             AutoModelForCausalLM.from_pretrained(
-                folder, quantization_config=four_bits, use_safetensors=True, local_files_only=True, device_map={"": "cuda"}
+                folder,
+                quantization_config=four_bits,
+                use_safetensors=True,
+                local_files_only=True,
+                device_map={"": own_device("cuda")},  # a base in 4 bits stays where it was read
             )
         )
 

@@ -69,6 +69,20 @@ def with_rate(spec: S, base_rate: float | None) -> S:
     return spec.model_copy(update={"optim": spec.optim.model_copy(update={"learning_rate": rate})})
 
 
+def matrix_rate_warning(method: Method, optim: AdamWSpec | MuonSpec) -> str | None:
+    """Says where Muon moves the base's matrices at a rate of pretraining: it has one of its own, which no rule derives."""
+    if not isinstance(optim, MuonSpec) or method.own_rate is not None:
+        return None
+    usual: float = MuonSpec.model_fields["matrix_learning_rate"].default
+    if optim.matrix_learning_rate <= _HIGH * usual * (1 + 1e-9):
+        return None
+    lowest, highest = (f"{part * usual:.3g}" for part in (_LOW, _HIGH))
+    return (
+        f"tune.optim.matrix_learning_rate {optim.matrix_learning_rate:g} is a rate of pretraining, and what hidden matrices are "
+        f"tuned by, whatever tune.optim.learning_rate says; {lowest} to {highest} is {_LOW:g} to {_HIGH:g} of pretraining's"
+    )
+
+
 def rate_warning(method: Method, set_rate: float | None, base_rate: float | None) -> str | None:
     """Says where a set rate lies outside of what is usual for a method that moves the base's weights."""
     if set_rate is None or not base_rate or method.own_rate is not None:

@@ -119,6 +119,23 @@ def test_a_given_chat_template_takes_the_place_of_the_base_s(tmp_path: Path, sit
     assert "<|im_start|>" not in text(chat_template="plain")
 
 
+def test_the_plain_template_ends_answers_with_the_end_that_is_recorded(tmp_path: Path, site: Site) -> None:
+    """A base whose vocabulary has marks of turns, as those of Llama 3, Gemma and Qwen 2.5, and whose template uses none."""
+    save_folder(tmp_path / "given")
+    path = tmp_path / "given" / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token": "<|endoftext|>"}))
+    made = adopt_base.build(folder_spec(tmp_path / "given", chat_template="plain"), site=site)
+    special = model_special_ids(load_model(made.path / "model"))
+    assert (special.end_of_text, special.turn_end) == (0, 0)
+    tokenizer = load_tokenizer(made.path / "model")
+    messages = [{"role": "user", "content": "about files"}, {"role": "assistant", "content": "the model reads"}]
+    marked = _pair(mark_answers(tokenizer, messages, special.turn_end))
+    assert tokenizer.decode([one for one, is_target in zip(*marked, strict=True) if is_target]) == "the model reads<|endoftext|>"
+    corpus = toy_corpus.build(ToySpec(size=30), site=site)
+    again = make_tokenizer.build(TokenizerSpec(source=BaseTokenizer(kind="base")), corpus, made, site=site)
+    assert again.special_tokens["turn_end"] == "<|endoftext|>"
+
+
 def test_an_unknown_chat_template_is_refused_with_those_there_are() -> None:
     from flows.presets import load_recipe
 

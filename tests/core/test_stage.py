@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from tasks.core.errors import ContractError, GateError, StageError, TransientErr
 from tasks.core.run import Run, running
 from tasks.core.site import Site
 from tasks.core.stage import Stage, StageContext, stage
-from tasks.core.store import Store, read_manifest
+from tasks.core.store import Store, process_alive, read_manifest
 from tests.core.toys import CountSpec, Numbers, Scaled, ScaleSpec, count, scale
 
 TELLING = dataclasses.replace(scale, by_origin=True)
@@ -36,6 +37,17 @@ class Watcher:
 
     def finished(self, record) -> None:
         self.results.append((record.name, record.result))
+
+
+class Records(Watcher):
+    """Notes what stages are shown as."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def finished(self, record) -> None:
+        self.names.append(record.shown_name)
 
 
 def results(site: Site, *specs: tuple[CountSpec, ScaleSpec]) -> list[tuple[str, str]]:
@@ -282,6 +294,47 @@ def test_a_killed_builder_leaves_a_folder_that_counts_for_nothing_and_a_lock_tha
     assert [path.name for path in Store(site.store_dir).partials()[0].iterdir()] == ["half.txt"]
     assert list(Store(site.store_dir).manifests()) == []
     assert count.build(CountSpec(), site=site.model_copy(update={"lock_wait": False})).total == 6
+
+
+_NAMED = """
+import json, time
+from pathlib import Path
+from tasks.core.store import process_identity
+Path("/proc/self/comm").write_text(") Z (a")
+print(json.dumps(process_identity()), flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_process_lives_until_it_ends_whatever_the_clock_and_its_name_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = subprocess.Popen([sys.executable, "-c", _NAMED], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    identity = json.loads(process.stdout.readline())
+    monkeypatch.setattr("psutil.Process.create_time", lambda self: time.time())  # the clock was stepped
+    assert process_alive(identity) is True
+    assert process_alive(identity | {"start_ticks": identity["start_ticks"] + 1}) is False, "its number was used before"
+    before = {key: value for key, value in identity.items() if key != "start_ticks"} | {"started": 1.0}
+    assert process_alive(before) is True, "a record of an earlier version has a time, which says nothing"
+    assert process_alive(identity | {"host": "another"}) is None
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert (process_alive(identity), process_alive(before)) == (False, False), "a zombie"
+    process.wait()
+    assert (process_alive(identity), process_alive(before)) == (False, False)
+
+
+def test_the_role_of_a_model_is_part_of_what_a_stage_is_shown_as(site: Site) -> None:
+    class RoleSpec(ScaleSpec):
+        role: str
+
+    watcher, numbers = Records(), count.build(CountSpec(), site=site)
+    failing = dataclasses.replace(scale, fn=lambda spec, numbers, *, ctx: scale.fn(spec, ctx.missing, ctx=ctx))
+    with running(Run(site, observers=[watcher])):
+        scale.outcome(RoleSpec(role="base"), numbers)
+        with pytest.raises(AttributeError):
+            failing.outcome(RoleSpec(role="tuned"), numbers)
+        scale.outcome(ScaleSpec(), numbers)
+    assert watcher.names == ["scale-base", "scale-tuned", "scale"]
 
 
 _FULL = """

@@ -6,6 +6,7 @@ What a trial does for real is in test_serving.py.
 import json
 from collections.abc import Callable
 
+import filelock
 import pytest
 
 from deploy import aliases as aliases_module
@@ -18,6 +19,7 @@ from tasks.contracts import ModelVersion
 from tasks.core.errors import ContractError, GateError
 from tasks.core.site import Site
 from tasks.core.tracking import RegisteredVersion, aliases, champion, find_version
+from tasks.registry import version as version_module
 from tests.registry.kit import Chain, make_chain, register
 
 Released = tuple[ModelVersion, Chain]
@@ -150,11 +152,67 @@ def test_a_bad_version_is_taken_back_and_not_promoted_again(site: Site, first: R
     assert deploy(site, first).result == "reused"
 
 
-def test_a_champion_that_never_went_live_is_taken_back(site: Site, first: Released, tried: list[int]) -> None:
+def test_a_champion_that_never_went_live_is_taken_back_by_going_to_the_live_one(
+    site: Site, first: Released, tried: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     deploy(site, first)
     register(site, make_chain(site, seed=2))
-    assert rollback(site, "toy").version == 1
+    with pytest.raises(ContractError, match=r"no earlier version .* \[2\] with --to; --to 1 takes toy version 2 back"):
+        rollback(site, "toy")
+    with monkeypatch.context() as patch:
+        patch.setattr(rollback_module, "set_alias", die)
+        with pytest.raises(Killed):
+            rollback(site, "toy", to=1)
+    assert aliases(site, "toy") == {"candidate": 2, "champion": 2, "live": 1}
+    assert rollback(site, "toy").version == 1, "a killed one is gone on with"
     assert aliases(site, "toy") == {"candidate": 2, "champion": 1, "live": 1}
+    assert [find_version(site, "toy", number).rolled_back is None for number in (1, 2)] == [True, False]
+
+
+@pytest.mark.parametrize("to", [None, 1])
+def test_the_live_version_is_taken_back_though_another_is_champion(
+    site: Site, first: Released, tried: list[int], to: int | None
+) -> None:
+    go_live_one_after_another(site, first)
+    register(site, make_chain(site, seed=3))
+    assert rollback(site, "toy", to=to, reason="bad answers").version == 1
+    assert [find_version(site, "toy", number).rolled_back for number in (1, 2, 3)] == [None, "bad answers", None]
+    assert aliases(site, "toy") == {"candidate": 3, "champion": 1, "live": 1}
+    assert audit(site)[-1] == ("rollback", 2, 1)
+
+
+def test_a_slow_trial_does_not_replace_a_newer_champion(
+    site: Site, first: Released, tried: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(site, first)
+    chain, newer = make_chain(site, seed=2), make_chain(site, seed=3)
+    second = register(site, chain).artifact, chain
+
+    def slow(*_: object) -> Trial:
+        register(site, newer)
+        return Trial(("answer",), "transformers", 2)
+
+    monkeypatch.setattr(rollout, "try_out", slow)
+    with pytest.raises(GateError, match=r"toy version 2 is not the champion any more: .* stays live\. Run its recipe again"):
+        deploy(site, second)
+    assert aliases(site, "toy") == {"candidate": 3, "champion": 3, "live": 1}
+
+
+def test_registration_and_roll_out_move_aliases_under_one_lock(
+    site: Site, first: Released, tried: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[str] = []
+
+    def while_locked(site: Site, version: RegisteredVersion, alias: str) -> None:
+        with pytest.raises(filelock.Timeout):
+            filelock.UnixFileLock(site.root / "serving" / "toy.lock").acquire(timeout=0)
+        moved.append(alias)
+
+    for module in (version_module, aliases_module):
+        monkeypatch.setattr(module, "set_alias", while_locked)
+    deploy(site, first)
+    register(site, make_chain(site, seed=2, passed=False))
+    assert moved == ["live", "candidate"]
 
 
 def test_rollback_to_a_named_version_makes_it_good_again(site: Site, first: Released, tried: list[int]) -> None:

@@ -7,14 +7,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
-from deploy import live, trial
+from deploy import live, serve, trial
 from deploy.live import open_chat, resolve, start_detached, stop_detached
 from deploy.rollout import DeploySpec, deploy_model, rollback
+from deploy.scoring import label_at
 from deploy.serve import ask, ask_at, check_port, engine_command, free_port, healthy, served
 from tasks.contracts import ModelVersion
 from tasks.core.child import marked_processes
@@ -87,6 +90,74 @@ def test_a_model_is_found_by_name_alias_version_or_folder(site: Site, first: Rel
         resolve(site, "toy@live")
     with pytest.raises(RecipeError, match="neither a folder nor NAME"):
         resolve(site, "no/such/folder")
+
+
+def test_a_folder_that_is_named_by_a_dot_keeps_its_files(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [tmp_path / name / "config.json" for name in ("mine", "other")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text("{}")
+    monkeypatch.chdir(files[0].parent)
+    target = resolve(site, ".")
+    place = site.root / "serving" / "8000"
+    assert serve._named(target.folder, site, target.name, 8000) == place / "mine"
+    assert serve._named(files[1].parent, site, "other", 8000).resolve() == files[1].parent
+    assert [path.name for path in place.iterdir()] == ["other"]
+    (place.parent / "8001").symlink_to(files[0].parent)
+    with pytest.raises(ContractError, match=r"8001 is a link to .*/mine, whose files stay as they are: remove the link"):
+        serve._named(files[1].parent, site, "other", 8001)
+    (place / "notes.txt").touch()
+    serve._named(target.folder, site, target.name, 8000)
+    assert sorted(path.name for path in place.iterdir()) == ["mine", "notes.txt"]
+    assert all(file.exists() for file in files)
+
+
+def test_only_a_server_on_a_named_port_is_on_the_address_of_the_site(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts: list[str] = []
+
+    def start(folder: Path, site: Site, name: str, port: int) -> None:
+        hosts.append(site.host)
+        raise StageError("enough is known")
+
+    monkeypatch.setattr(serve, "_start", start)
+    for port in (None, free_port("127.0.0.1")):
+        with (
+            pytest.raises(StageError),
+            served(cached_model(1, "llama"), site.model_copy(update={"host": "0.0.0.0"}), port=port),
+        ):
+            pass
+    assert hosts == ["127.0.0.1", "0.0.0.0"]
+
+
+class Answering(BaseHTTPRequestHandler):
+    """A server that is healthy and has one answer."""
+
+    def do_GET(self) -> None:
+        self._say({})
+
+    def do_POST(self) -> None:
+        self._say({"predictions": ["here"], "choices": [{"message": {"content": "here"}}]})
+
+    def _say(self, body: dict[str, object]) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+def test_our_own_server_is_asked_past_any_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with HTTPServer(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert healthy(url)
+        assert (label_at(url, []), ask_at(url, "m", [], 1)) == (["here"], "here")
+        server.shutdown()
 
 
 def test_a_record_of_a_dead_server_is_not_believed(site: Site) -> None:

@@ -58,6 +58,13 @@ def test_calibration_by_hand() -> None:
     assert figure(classes("aabb", "abbb", [0.9, 0.9, 0.6, 0.6]), "calibration_error") == pytest.approx(1.6 / 4)
 
 
+def test_a_word_of_which_nothing_is_said_is_no_prediction() -> None:
+    truth, said = (("a", "b", "a"), ("b", "a")), (("a", None, "b"), ("b", None))
+    scores = ((0.9, 0.0, 0.6), (0.9,))
+    found = Predictions("token_classification", ("a", "b"), ("1", "2"), ("set",) * 2, truth, said, scores, *np.ones((3, 2)))
+    assert figure(found, "calibration_error") == pytest.approx((0.2 + 0.6) / 3)
+
+
 def test_many_labels_by_hand() -> None:
     truth, said = (("a", "b"), ("c",), ()), (("a",), ("c", "b"), ())
     found = Predictions(
@@ -122,6 +129,23 @@ def test_a_resample_gives_what_the_drawn_items_give(name: str) -> None:
             nats=found.nats,
         )
         assert value == pytest.approx(metric_named(name).made(again)(np.ones((1, 9), dtype=int))[0])
+
+
+def test_rare_labels_leave_the_mean_of_f1_inside_its_own_interval() -> None:
+    """A resample leaves out some of thirty labels of two items each; that is chance, not a mistake."""
+    names = tuple(f"label {number}" for number in range(31))  # one of them stands nowhere and counts as 0, as in scikit-learn
+    labels = tuple((name,) for name in names[:30] for _ in range(2))
+    ids = tuple(f"i{number}" for number in range(60))
+    scores, zeros = ((1.0,),) * 60, np.zeros(60)
+    right = Predictions("classification", names, ids, ("set",) * 60, labels, labels, scores, zeros, zeros, zeros)
+    found = measure(SPEC, right)["macro_f1"]
+    assert (found.mean, found.low, found.high) == pytest.approx((30 / 31,) * 3, abs=0.01)
+    all_known = replace(right, label_names=names[:30])
+    found = measure(SPEC, all_known)["macro_f1"]
+    assert (found.mean, found.low, found.high) == (1, 1, 1)
+    worse = replace(all_known, said=(("label 29",), *labels[1:]))
+    difference = differences(SPEC, worse, all_known)["macro_f1"]
+    assert difference.low < difference.mean < difference.high <= 0
 
 
 def test_a_difference_is_drawn_from_the_same_items() -> None:

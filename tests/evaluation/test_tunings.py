@@ -10,9 +10,11 @@ from tasks.core.errors import ContractError
 from tasks.core.site import Site
 from tasks.core.stage import StageContext, stage
 from tasks.evaluation import CompareTuningsSpec, SummarizeSpec, compare_tunings, summarize
+from tasks.evaluation.choices import Run, ranked
 from tasks.evaluation.compare import paired_differences
 from tasks.evaluation.score import read_units
 from tasks.evaluation.specs import BootstrapSpec
+from tasks.evaluation.tuning_plots import draw_tunings
 from tasks.evaluation.tunings import CellSpec
 from tests.evaluation.test_labels import scored, tuned_on
 
@@ -130,6 +132,15 @@ def test_seeds_are_one_choice_ranked_by_its_mean(shared_site: Site) -> None:
 def test_of_equal_choices_the_one_of_fewer_weights_comes_first(shared_site: Site) -> None:
     cells = [({"trained": f"{trained}"}, {}, {"validation": 0.5, "test": 0.5, "trained": trained}) for trained in (9, 3)]
     assert compared(shared_site, *cells).chosen == {"trained": "3"}
+
+
+def test_a_figure_outside_its_own_interval_is_drawn(shared_site: Site) -> None:
+    """Percentiles of a few items may leave the figure out on either side."""
+    summary = toy_summary.build(ToySummarySpec(validation=1.0, test=1.0), site=shared_site)
+    for low, high in ((0.9, 0.97), (1.02, 1.05)):
+        interval = Interval(mean=1.0, low=low, high=high, num_items=60)
+        run = Run({"kind": "full"}, {}, summary.model_copy(update={"validation_intervals": {"accuracy": interval}}))
+        assert draw_tunings(ranked([run], "accuracy", lower_is_better=False), "accuracy").startswith("<svg")
 
 
 def test_a_loss_is_better_where_it_is_lower_and_an_unknown_figure_is_refused(shared_site: Site) -> None:

@@ -3,16 +3,20 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flows.labelled_recipe import LabelledRecipe
 from flows.pipeline import LAST_STAGES, STAGES, chains_of, labelled, stages_of
-from flows.plan import plan_recipe
+from flows.plan import Planner, plan_recipe
 from flows.presets import load_chat_recipe, load_recipe
 from flows.runner import require_reach
+from tasks.core.artifact import Spec
 from tasks.core.errors import RecipeError
+from tasks.core.run import Run, running
 from tasks.core.site import Site
+from tasks.core.stage import Stage
 from tests.chain import ChainRun, textmill
 
 ADOPTED = ("sst2", "sts-en")
@@ -90,6 +94,30 @@ def test_the_plan_has_every_stage_in_order(preset: str, site: Site, monkeypatch:
     assert steps[-1] == LAST_STAGES[labelled]
     assert [step.stage for step in plan_recipe(recipe, site, until="tune_labelled")][-1] == "tune_labelled"
     assert list(chains_of(recipe)) == ["pipeline"]
+
+
+class SpecPlanner(Planner):
+    """Notes what each stage is asked."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site, None)
+        self.specs: list[tuple[str, Spec]] = []
+
+    def __call__(self, stage: Stage[Any], spec: Spec, inputs: tuple[Any, ...]) -> Any:
+        self.specs.append((stage.name, spec))
+        return super().__call__(stage, spec, inputs)
+
+
+@pytest.mark.parametrize(("preset", "compared", "num_scored"), [("labels-toy", "evaluate_labels", 3), ("ci", "evaluate", 3)])
+def test_every_interval_is_as_sure_as_the_recipe_asks(site: Site, preset: str, compared: str, num_scored: int) -> None:
+    recipe = load_recipe(preset, ["evaluate.bootstrap.confidence=0.6"])
+    planner = SpecPlanner(site)
+    with running(Run(site, recipe.name, planner=planner)):
+        chains_of(recipe)["pipeline"](recipe.resolved())
+    asked = {name: spec.bootstrap.confidence for name, spec in planner.specs if hasattr(spec, "bootstrap")}
+    assert asked == {"summarize": 0.6, compared: 0.6}
+    scored = [spec.settings.bootstrap.confidence for _, spec in planner.specs if hasattr(spec, "settings")]
+    assert scored == [0.6] * num_scored
 
 
 @pytest.mark.slow

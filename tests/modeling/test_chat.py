@@ -52,6 +52,11 @@ def test_a_conversation_too_long_is_dropped_or_cut(tokenizer: Any, special: Spec
     assert fit(marked, first_target, "truncate") is None
 
 
+def test_a_template_that_ends_no_answer_is_refused_with_what_to_set(tokenizer: Any, special: SpecialIds) -> None:
+    with pytest.raises(ContractError, match=r"ends no answer with '<\|endoftext\|>'.*set base\.chat_template to chatml or plain"):
+        mark_answers(tokenizer, TWO_TURNS, special.end_of_text)
+
+
 def test_a_template_that_rewrites_the_past_is_refused(tokenizer_folder: Any, special: SpecialIds) -> None:
     tokenizer = load_tokenizer(tokenizer_folder)
     tokenizer.chat_template = "{{ messages | length }}" + tokenizer.chat_template

@@ -7,12 +7,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch._dynamo.utils import counters
 
+from tasks.modeling.attention import with_packed_attention
 from tasks.modeling.compute import computed
 from tasks.modeling.job import Compute
 from tasks.modeling.layers import layer_list
+from tasks.modeling.own_logits import packed_logits, two_texts
 from tasks.modeling.records import read_records
 from tasks.tuning.lora import LoraSpec
+from tests.architectures import tiny_of, writer
 from tests.modeling.test_parallel import launch
 from tests.modeling.training import TRAIN, TinyJob, train_tiny
 from tests.tuning.kit import tiny
@@ -72,10 +76,29 @@ def test_layers_with_adapters_share_one_compiled_code_too(monkeypatch: pytest.Mo
     assert [vars(module)["forward"] for module in model.modules() if "forward" in vars(module)] == own
 
 
-def test_a_model_of_two_stacks_is_compiled_whole() -> None:
-    from transformers import T5Config, T5ForConditionalGeneration
+@pytest.mark.parametrize("architecture", ["t5", "bart"])
+def test_of_a_model_of_two_stacks_the_layers_of_both_are_compiled(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each stack is called by itself, so that code for both together would never run."""
+    compiled: list[str] = []
 
-    model = T5ForConditionalGeneration(T5Config(vocab_size=40, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2))
+    def compile_without_code(part: Any, dynamic: bool) -> None:
+        compiled.append(type(part).__name__)
+        part._compiled_call_impl = torch.compile(part._call_impl, backend="eager", dynamic=dynamic)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_without_code)
+    model = with_packed_attention(tiny_of(architecture, writer(architecture)))
+    texts = two_texts(model)
+    eager = packed_logits(model, texts)
+    frames = counters["frames"]["ok"]
     with computed(model, Compute(compile=True)):
-        assert model.base_model._compiled_call_impl is not None
-    assert model.base_model._compiled_call_impl is None
+        torch.testing.assert_close(packed_logits(model, texts), eager)
+    assert len(compiled) == 4
+    assert counters["frames"]["ok"] > frames
+    assert all(module._compiled_call_impl is None for module in model.modules())
+
+
+def test_layers_that_cannot_be_counted_are_compiled_whole() -> None:
+    model = tiny_of("bart", writer("bart"), decoder_layers=3)
+    with computed(model, Compute(compile=True)):
+        assert model.base_model.decoder._compiled_call_impl is not None
+    assert model.base_model.decoder._compiled_call_impl is None

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from tasks.bases import BaseSpec, FolderBase, adopt_base
 from tasks.contracts import Checkpoint, TokenizedCorpus, Tokenizer
@@ -17,6 +18,7 @@ from tasks.modeling.batches import make_batch, step_rows
 from tasks.modeling.mixture import MixedRows, num_replayed
 from tasks.modeling.model import load_model, token_losses
 from tasks.modeling.objectives.masked import MaskedSpec
+from tasks.modeling.objectives.span_corruption import SpanCorruptionSpec
 from tasks.modeling.records import read_records
 from tasks.modeling.specs import AdamWSpec, CosineSchedule, ModelSpec, TrainSpec
 from tasks.modeling.start import AsGiven, Continued, ReplaySpec
@@ -186,6 +188,12 @@ def test_what_does_not_belong_together_is_refused(
         pretrain.fn(SPEC, tokens, tokenizer, given.model_copy(update={"tokenizer_digest": "f" * 64}), ctx=None)
     gone = SPEC.model_copy(update={"start": Continued(kind="continued", replay=REPLAYED)})
     refused(RecipeError, "has no tokenized-corpus/000000000000; see `textmill ls`", gone)
+
+
+def test_rows_that_need_more_sentinels_than_there_are_are_refused() -> None:
+    dense = SpanCorruptionSpec(kind="span_corruption", noise_density=0.3, mean_span_tokens=1)
+    with pytest.raises(ValidationError, match=r"rows of 512 tokens need 154 sentinels, but num_sentinels is 100"):
+        PretrainSpec(start=Continued(kind="continued"), objective=dense, model=ModelSpec(context_tokens=512))
 
 
 def test_a_model_without_the_head_that_is_needed_is_refused(given: Checkpoint, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.core.errors import RecipeError, StageError, TransientError
+from tasks.core.errors import ContractError, RecipeError, StageError, TransientError
 from tasks.modeling import checkpoint
 from tasks.modeling.batches import IGNORED
 from tasks.modeling.parallel import World, joined
@@ -143,6 +143,23 @@ def test_patience_ends_it_and_the_best_weights_are_taken(tmp_path: Path) -> None
     assert checkpoint.steps(tmp_path / "checkpoints") == [4, 8]
     weights = checkpoint.load_file(tmp_path / "checkpoints" / "step-000004" / "model.safetensors")
     assert all(torch.equal(weights[name], weight) for name, weight in loop.model.named_parameters())
+
+
+def test_best_weights_that_are_damaged_do_not_become_the_model(tmp_path: Path) -> None:
+    spec = TRAIN.model_copy(update={"patience_evals": 2, "select": "best"})
+    with joined("cpu") as world:
+        loop = tiny_loop(TinyJob(folder=tmp_path, train=spec), world)
+        losses = iter([3.0, 2.0, 2.5, 2.4])
+
+        def look(max_rows: int | None) -> Any:
+            if loop.position.step == 8:
+                path = tmp_path / "checkpoints" / "step-000004" / "model.safetensors"
+                path.write_bytes(path.read_bytes()[:-1] + b"!")
+            return next(losses), {}
+
+        loop._look_at = look  # type: ignore[method-assign, assignment]
+        with pytest.raises(ContractError, match=r"step-000004/model.safetensors is damaged"):
+            loop.run()
 
 
 def test_a_learning_rate_of_0_changes_no_weight(tmp_path: Path) -> None:

@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tasks.core.errors import ContractError
+from tasks.modeling import train
 from tasks.modeling.batches import IGNORED, make_batch
+from tasks.modeling.held_out import held_out_figures
+from tasks.modeling.job import PretrainJob, ReplayJob
 from tasks.modeling.model import build_model
 from tasks.modeling.objectives import (
     CausalSpec,
@@ -25,7 +28,7 @@ from tasks.modeling.objectives import (
 )
 from tasks.modeling.objectives.fill_in_the_middle import rearrange
 from tasks.modeling.objectives.masked import choose
-from tasks.modeling.objectives.masked_next_sentence import IS_NEXT, IS_OTHER, targets_of_pairs
+from tasks.modeling.objectives.masked_next_sentence import IS_NEXT, IS_OTHER, passage_of, targets_of_pairs
 from tasks.modeling.objectives.span_corruption import corrupt, noise_spans, random_parts, shift
 from tasks.modeling.objectives.text_infilling import infill, place_spans, span_lengths
 from tasks.modeling.specs import ModelSpec
@@ -233,6 +236,33 @@ def test_half_of_the_pairs_are_adjacent_and_the_label_says_which(text: TokenText
     assert seen[IS_NEXT] / sum(seen.values()) == pytest.approx(0.5, abs=0.1)
 
 
+class Label:
+    """Random numbers of which the single one, which chooses the kind of a pair, is given."""
+
+    def __init__(self, seed: int, value: float) -> None:
+        self._random, self._value = np.random.default_rng(seed), value
+
+    def random(self, *size: int) -> Any:
+        return self._random.random(*size) if size else self._value
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._random, name)
+
+
+@pytest.mark.parametrize("num_documents", [40, 4])
+def test_length_does_not_tell_what_follows(text: TokenText, num_documents: int) -> None:
+    part = replace(text, documents=text.documents[:num_documents])
+    every = [passage_of(part, piece) for piece in part.pieces(61)]
+    pairs = [passage for passage in every if len(passage.starts) > 1]
+    num_whole = 0
+    for seed, passage in enumerate(pairs * 5):
+        other, following = (PAIRS._pair(part, passage, every, Label(seed, value)) for value in (0.0, 1.0))
+        assert (other.labels[0], following.labels[0]) == (IS_OTHER, IS_NEXT)
+        assert len(other.ids) == len(following.ids)
+        num_whole += len(following.ids) == passage.piece.num_tokens + 3
+    assert num_whole > 0.9 * 5 * len(pairs), "what has room is not shortened"
+
+
 def test_the_loss_is_the_masked_loss_plus_the_next_sentence_loss(text: TokenText) -> None:
     model = model_for(PAIRS, "bert", text).eval()
     rows = PAIRS.rows(text)
@@ -265,6 +295,13 @@ def test_each_pair_counts_by_its_targets(text: TokenText) -> None:
 def test_pairs_need_two_documents(text: TokenText) -> None:
     with pytest.raises(ContractError, match=r"need two documents.*set pretrain.objective.kind to masked"):
         PAIRS.rows(replace(text, documents=text.documents[:1]))
+
+
+def test_a_language_of_one_document_has_no_figures_of_pairs(text: TokenText, caplog: pytest.LogCaptureFixture) -> None:
+    documents = [*text.documents[:20], replace(text.documents[20], lang="de")]
+    figures = held_out_figures(model_for(PAIRS, "bert", text), PAIRS, replace(text, documents=documents), "fp32")
+    assert {name.partition("/")[2] for name in figures} == {"", "en", "zh"}
+    assert "no figures of the validation text in de: 1 documents" in caplog.text
 
 
 # -- span corruption ------------------------------------------------------------------------------------------------
@@ -320,6 +357,15 @@ def test_every_way_to_part_is_as_likely() -> None:
 def test_rows_that_need_more_sentinels_than_there_are_are_refused() -> None:
     with pytest.raises(ValueError, match=r"rows of 512 tokens need 29 sentinels, but num_sentinels is 12"):
         SPANS.check(ModelSpec(family="t5", context_tokens=512))
+
+
+def test_rows_of_an_earlier_corpus_lie_in_one_batch_with_the_new_ones(text: TokenText, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = replace(text, documents=text.documents[:3])
+    assert SPANS.rows(old).target_tokens != SPANS.rows(text).target_tokens
+    monkeypatch.setattr(train, "_text", lambda *_: old)
+    mixed = train._rows(PretrainJob.model_construct(objective=SPANS, replay=ReplayJob(corpus_dir=Path("old"), share=0.5)), text)
+    batch = make_batch(mixed, np.arange(mixed.num_rows), CPU)
+    assert batch.num_targets == int((batch.targets_BT != IGNORED).sum())
 
 
 # -- text infilling -------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from tasks.modeling.model import build_model
 from tasks.modeling.muon import _POLYNOMIALS, Muon, orthogonal
 from tasks.modeling.optim import build_optimizer, set_learning_rate
 from tasks.modeling.specs import AdamWSpec, CosineSchedule, MuonSpec
+from tasks.tuning.ia3 import Ia3Spec
 from tasks.tuning.lora import LoraSpec
 from tests.modeling.training import MODEL, SPECIAL, TinyJob, cut_off, train_tiny
 
@@ -50,6 +51,15 @@ def test_of_an_adapted_model_only_the_adapter_is_trained() -> None:
     assert adapters
     assert all("lora_" in name for name in adapters)
     assert groups(model, build_optimizer(model, MUON)) == [(2e-2, 0.1, adapters)]
+
+
+def test_scales_are_vectors_whose_neutral_value_is_1() -> None:
+    model = Ia3Spec(kind="ia3").prepare(build_model(MODEL, 64, SPECIAL, 0), 0).model
+    scales = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert scales
+    assert all(".ia3_l." in name for name in scales)
+    for spec in (AdamWSpec(kind="adamw", learning_rate=1e-2), MUON):
+        assert groups(model, build_optimizer(model, spec)) == [(1e-2, 0.0, scales)]
 
 
 def test_where_only_vectors_are_trained_there_is_no_muon() -> None:

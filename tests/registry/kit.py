@@ -8,7 +8,7 @@ import atexit
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from tasks.core.fingerprint import fingerprint
 from tasks.core.run import Run, StageRecord, running
 from tasks.core.site import Site
 from tasks.core.store import Manifest, Store, content_digest, list_files
+from tasks.core.tracking import champion
 from tasks.core.tracking.client import experiment_id, mlflow_client
 from tasks.registry import RegisterSpec, register_model
 
@@ -89,9 +90,12 @@ def cached_model(seed: int, family: str) -> Path:
 
 
 def commit(site: Site, kind: type[A], name: str, spec: dict[str, Any], **facts: Any) -> A:
-    """Commits what was written to `partial(site, kind, name)` as an artifact."""
+    """Commits what was written to `partial(site, kind, name)` as an artifact; one that is there already stays."""
     store, number = Store(site.store_dir), fingerprint([kind.kind(), name])
     folder = store.partial(kind.kind(), number)
+    if (there := store.folder(kind.kind(), number)).exists():
+        shutil.rmtree(folder)
+        return store.load(kind, there)
     files = list_files(folder)
     manifest = Manifest(
         kind=kind.kind(),
@@ -149,9 +153,23 @@ class KnownRun:
 
 
 def register(site: Site, chain: Chain, name: str = "toy", **settings: Any) -> StageRecord:
-    """Registers the chain's model within an MLflow run."""
+    """Registers the chain's model within an MLflow run, judged against the champion of the moment."""
+    return register_as_judged(site, judged_again(site, chain, name), name, **settings)
+
+
+def register_as_judged(site: Site, chain: Chain, name: str = "toy", **settings: Any) -> StageRecord:
+    """Registers the chain's model with the report it has, whoever is champion by now."""
     with running(Run(site, "toy-recipe", tracker=KnownRun(_mlflow_run(site)))):
         return register_model.outcome(RegisterSpec(name=name, **settings), *chain.inputs, site=site)
+
+
+def judged_again(site: Site, chain: Chain, name: str = "toy") -> Chain:
+    """Returns the chain with a report that compares with the champion; a model that is champion keeps the one it has."""
+    current = champion(site, name)
+    if current is None or current.digest in (chain.tuned.digest, chain.report.champion_digest):
+        return chain
+    report = _report(site, f"{chain.tuned.digest[:8]}-{str(current.digest)[:8]}", chain.base, chain.tuned, current.digest)
+    return replace(chain, report=report)
 
 
 def _mlflow_run(site: Site) -> str:
@@ -169,7 +187,7 @@ def make_chain(
     corpus = _corpus(site, seed)
     conversations = _conversations(site, seed)
     quality = _quality(site, seed, corpus)
-    report = _report(site, seed, base, tuned)
+    report = _report(site, str(seed), base, tuned)
     return Chain(base, tuned, report, make_verdict(site, f"verdict-{seed}", tuned, passed), quality, corpus, conversations)
 
 
@@ -285,11 +303,11 @@ def document(place: int, seed: int) -> dict[str, Any]:
     return row | {"split": "train", "num_chars": 100 * seed + place}
 
 
-def _report(site: Site, seed: int, base: Checkpoint, tuned: Checkpoint) -> EvalReport:
-    (partial(site, EvalReport, f"report-{seed}") / "comparison.json").write_text(json.dumps({"seed": seed}))
+def _report(site: Site, name: str, base: Checkpoint, tuned: Checkpoint, champion_digest: str | None = None) -> EvalReport:
+    (partial(site, EvalReport, f"report-{name}") / "comparison.json").write_text(json.dumps({"name": name}))
     facts: dict[str, Any] = {
         "metrics": {"tuned/answer_loss": Interval(mean=2.5, low=2.4, high=2.6, num_items=20)},
         "differences": {"base/answer_loss": Interval(mean=-0.5, low=-0.6, high=-0.4, num_items=20)},
-        "champion_digest": None,
+        "champion_digest": champion_digest,
     }
-    return commit(site, EvalReport, f"report-{seed}", {}, base_digest=base.digest, tuned_digest=tuned.digest, **facts)
+    return commit(site, EvalReport, f"report-{name}", {}, base_digest=base.digest, tuned_digest=tuned.digest, **facts)

@@ -148,6 +148,20 @@ def test_a_model_that_merges_is_registered_whole_unless_its_adapter_is_asked_for
     assert (alone / "adapter" / "base.json").read_bytes() == (adapter_of(chain.tuned.path) / "base.json").read_bytes()
 
 
+def test_a_version_of_the_whole_model_does_not_say_that_it_is_an_adapter(site: Site) -> None:
+    chain = make_chain(site, 1, method=METHODS["lora"])
+    register(site, chain)
+    with pytest.raises(
+        ContractError, match=r"as its model with registry\.holds = model, and adapter is asked for; .*another name"
+    ):
+        register(site, chain, holds="adapter")
+    assert "It is an adapter" not in mlflow_client(site).get_model_version("toy", "1").description
+    register(site, chain, "other", holds="adapter")
+    assert not (download(site, champion(site, "other")) / "artifacts" / "model").exists()
+    with pytest.raises(ContractError, match=r"as its adapter with registry\.holds = adapter, and model is asked for"):
+        register(site, chain, "other")
+
+
 def test_a_model_without_an_adapter_is_said_so(site: Site) -> None:
     chain = make_chain(site, 1)
     with pytest.raises(ContractError, match=r"keeps no adapter: set registry\.holds to model"):

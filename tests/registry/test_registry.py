@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from tasks.contracts import Champion, Checkpoint
-from tasks.core.errors import ContractError, TransientError
+from tasks.core.errors import ContractError, GateError, TransientError
 from tasks.core.site import Site, service_environment
 from tasks.core.store import Store
 from tasks.core.tracking import (
     aliased_digests,
     aliases,
     champion,
+    download,
     find_version,
     served_folder,
     set_tags,
@@ -25,7 +26,7 @@ from tasks.core.tracking import (
 )
 from tasks.core.tracking.client import experiment_id, mlflow_client
 from tasks.registry import ChampionSpec, RegisterSpec, register_model, resolve_champion, upload
-from tests.registry.kit import Chain, make_chain, make_verdict, register
+from tests.registry.kit import Chain, judged_again, make_chain, make_verdict, register, register_as_judged
 
 SPEC = RegisterSpec(name="toy")
 
@@ -112,6 +113,29 @@ def test_a_version_taken_back_is_not_promoted_again(site: Site) -> None:
     assert not register(site, second).artifact.is_champion
     assert aliases(site, "toy")["champion"] == 1
     assert register(site, second).result == "reused"
+
+
+def test_a_model_that_was_judged_before_the_champion_came_stays_candidate(site: Site) -> None:
+    first, second = make_chain(site, 1), make_chain(site, 2)
+    register(site, first)
+    against = rf"judged against no champion, and the champion is model {first.tuned.digest[:12]} by now\. Run again"
+    with pytest.raises(GateError, match=against):
+        register_as_judged(site, second)
+    assert aliases(site, "toy") == {"champion": 1, "candidate": 2}
+    judged = judged_again(site, second)
+    assert register_as_judged(site, judged).artifact.is_champion
+    assert register_as_judged(site, judged).result == "reused"
+
+
+def test_a_version_keeps_the_form_it_has_and_another_name_gets_its_own(site: Site, chain: Chain) -> None:
+    register(site, chain)
+    asked = r"toy version 1 holds this model with registry\.answer_tokens = 128, and 64 is asked for"
+    with pytest.raises(ContractError, match=asked):
+        register(site, chain, answer_tokens=64)
+    register(site, chain, "other", answer_tokens=64)
+    folder = download(site, champion(site, "other"))
+    assert '"default": 64' in (folder / "MLmodel").read_text()
+    assert (folder / "card.md").read_text().startswith("# other\n")
 
 
 def test_artifacts_of_different_runs_are_refused(site: Site, chain: Chain) -> None:

@@ -7,20 +7,28 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows import runner
+from flows.runner import TrackerObserver
+from tasks.contracts import Interval, Scores
+from tasks.core.errors import RecipeError, TransientError
+from tasks.core.run import Run, StageRecord
 from tasks.core.site import Site
 from tasks.core.store import process_identity
-from tasks.core.tracking import RunTracker, deliver_pending, reap
+from tasks.core.tracking import RegisteredVersion, RunTracker, aliases, deliver_pending, reap, registered_answers
 from tasks.core.tracking.client import experiment_id, mlflow_client, shown
 from tasks.core.tracking.deliver import Delivery, _read_events
 from tasks.core.tracking.spool import Spool, spool_dir
+from tasks.core.wheels import fetch_wheel
 
 DEAD = "http://127.0.0.1:9"  # the discard port: nothing listens
 
@@ -91,6 +99,27 @@ def test_a_run_arrives_whole(site: Site, tmp_path: Path) -> None:
     client = mlflow_client(site)
     assert [item.path for item in client.list_artifacts(run.info.run_id, "check")] == ["check/report.html"]
     assert list(spool_dir(site).iterdir()) == [], "a delivered spool leaves nothing"
+
+
+def test_models_that_one_stage_scores_and_attempts_of_one_stage_stand_apart(site: Site) -> None:
+    def scores(role: str, loss: float) -> Scores:
+        interval = Interval(mean=loss, low=loss, high=loss, num_items=1)
+        facts = {"role": role, "model_digest": role, "metrics": {"answer_loss": interval}}
+        return Scores(uri=str(site.root), fingerprint=role[0] * 64, digest=role[0] * 64, **facts)
+
+    tracker = RunTracker.start(site, "scored")
+    observer = TrackerObserver(tracker)
+    observer.finished(StageRecord("pretrain", "failed", 9.0, error="preempted"))
+    observer.finished(StageRecord("pretrain", "built", 2.0))
+    for role, loss in (("base", 4.0), ("tuned", 1.0)):
+        observer.finished(StageRecord("score_model", "built", loss, scores(role, loss), role=role))
+    assert tracker.close("FINISHED", wait_s=60)
+    found = the_run(site).data
+    assert found.metrics["stage_seconds/pretrain"] == 2.0
+    for role, loss in (("base", 4.0), ("tuned", 1.0)):
+        name = f"score_model-{role}"
+        assert found.metrics[f"{name}/metrics/answer_loss/mean"] == found.metrics[f"stage_seconds/{name}"] == loss
+        assert found.tags[f"textmill.digest.{name}"] == role[0] * 16
 
 
 def test_a_killed_run_is_killed_in_mlflow(site: Site) -> None:
@@ -217,6 +246,58 @@ def test_whole_lines_only(tmp_path: Path) -> None:
 def test_a_password_is_not_shown() -> None:
     assert shown("postgresql://me:secret@host/db") == "postgresql://***@host/db"
     assert shown("http://host:5000") == "http://host:5000"
+    assert shown("asked http://me:p@ss@host/api of http://host/@") == "asked http://***@host/api of http://host/@"
+
+
+def test_links_and_logs_show_no_password(site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    secret = site.model_copy(update={"mlflow_uri": "http://me:p@ss@127.0.0.1:9/", "tracker_wait_s": 0.0})
+    assert runner._mlflow_server(secret) == "http://127.0.0.1:9"
+    monkeypatch.setattr(runner, "_publish_links", lambda *_: None)
+    with runner._tracked(Run(secret)):
+        pass
+    assert "MLflow at http://***@127.0.0.1:9/ did not take everything" in caplog.text
+    assert "ss@" not in caplog.text
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Lets nobody in."""
+
+    def do_GET(self) -> None:
+        self.send_response(self.server.status)
+        self.end_headers()
+        self.wfile.write(b"You are not authenticated.")
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_wrong_credentials_are_the_recipe_s_fault_and_nothing_is_lost(site: Site, status: int) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        server.status = status
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        closed = site.model_copy(update={"mlflow_uri": f"http://me:secret@127.0.0.1:{server.server_address[1]}"})
+        with pytest.raises(RecipeError, match=r"//\*\*\*@127.*did not let us in.*TEXTMILL_MLFLOW_TOKEN") as refused:
+            aliases(closed, "toy")
+        write_spool(site, "waits", metric(1, loss=1.0))
+        assert deliver_pending(closed) == (0, 1)
+        server.shutdown()
+        thread.join()
+    assert "secret" not in str(refused.value)
+    assert deliver_pending(site) == (1, 0)
+
+
+def test_answers_that_take_too_long_are_a_passing_trouble(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.core.tracking.model._ANSWERS_LIMIT_S", 0.01)
+    version = RegisteredVersion("toy", 3, None, None, "")
+    with pytest.raises(TransientError, match=r"toy version 3.*did not answer 2 prompts within 0.01 s"):
+        registered_answers(site, version, ["a", "b"], 4)
+
+
+def test_a_wheel_that_takes_too_long_is_a_passing_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.core.wheels._PIP_LIMIT_S", 0.01)
+    with pytest.raises(TransientError, match=r"pip did not fetch a wheel of toy==1 within 0.01 s"):
+        fetch_wheel("toy", "1", "0" * 64, tmp_path)
 
 
 def test_loading_the_tracker_imports_no_mlflow() -> None:

@@ -21,6 +21,7 @@ from tasks.tuning.curvature import diagonal_fisher
 from tasks.tuning.ewc import penalty
 from tasks.tuning.noise import add_noise
 from tasks.tuning.old_text import old_rows
+from tests.architectures import tiny_of, writer
 from tests.modeling.kit import Old
 from tests.modeling.training import tiny_rows
 from tests.tuning.kit import tiny
@@ -151,7 +152,7 @@ def test_noise_is_there_while_training_only_and_within_its_bound() -> None:
     model = tiny("llama")
     ids, embed = torch.arange(20)[None], model.get_input_embeddings()
     plain = embed(ids).detach()
-    handle = add_noise(model, 5.0)
+    (handle,) = add_noise(model, 5.0)
     model.train()
     torch.manual_seed(0)
     noise = (embed(ids) - plain).detach()
@@ -163,6 +164,19 @@ def test_noise_is_there_while_training_only_and_within_its_bound() -> None:
     assert torch.equal(embed(ids), plain)
     handle.remove()
     assert torch.equal(model.train().get_input_embeddings()(ids), plain)
+
+
+@pytest.mark.parametrize("architecture", ["t5", "bart"])
+def test_what_encoder_and_decoder_read_is_noisy_too(architecture: str) -> None:
+    model, ids = tiny_of(architecture, writer(architecture)), torch.arange(20)[None]
+    stacks = (model.base_model.encoder, model.base_model.decoder)
+    plain = [stack.get_input_embeddings()(ids) for stack in stacks]
+    handles = add_noise(model, 5.0)
+    model.train()
+    assert not any(torch.equal(stack.get_input_embeddings()(ids), one) for stack, one in zip(stacks, plain, strict=True))
+    for handle in handles:
+        handle.remove()
+    assert all(torch.equal(stack.get_input_embeddings()(ids), one) for stack, one in zip(stacks, plain, strict=True))
 
 
 @pytest.mark.slow

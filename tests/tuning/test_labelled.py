@@ -15,7 +15,8 @@ from tasks.core.errors import ContractError, RecipeError, TransientError
 from tasks.core.site import Site
 from tasks.core.tables import read_rows
 from tasks.modeling.folds import deal_out, mean_and_spread, value_strata
-from tasks.modeling.heads import framing_tokenizer, head_facts, load_headed, load_with_new_head
+from tasks.modeling.heads import framing_tokenizer, head_facts, load_headed, load_with_new_head, save_headed
+from tasks.modeling.labelled_predict import predict
 from tasks.modeling.labelled_rows import LabelledExample, LabelledRows, labelled_rows, require_known
 from tasks.modeling.labels import BalancedWeights, GivenWeights, HeadFacts
 from tasks.modeling.loop import Loop
@@ -28,6 +29,7 @@ from tasks.tuning.labelled_train import fold_parts
 from tasks.tuning.layer_decay import LayerDecaySpec
 from tasks.tuning.lora import LoraSpec
 from tasks.tuning.some_layers import FreezeSpec
+from tests.architectures import tiny_of
 from tests.tuning.labelled_kit import ToyBaseSpec, ToyLabelledSpec, toy_base, toy_labelled
 
 TRAIN = TrainSpec(batch_rows=8, num_epochs=3, eval_every_steps=6, checkpoint_every_steps=6, select="best")
@@ -259,6 +261,32 @@ def test_a_word_is_labelled_at_its_first_token(shared_site: Site, encoder: Check
     example = labelled_rows([item], tokenizer, facts, 60, "drop", "train").examples[0]
     assert [target for target in example.targets if target != -100] == [1, 0]
     assert list(example.targets[:3]) == [-100, 1, -100]  # [CLS], x, y
+
+
+def test_a_word_without_a_token_shifts_no_label(encoder: Checkpoint, tmp_path: Path) -> None:
+    tokenizer = framing_tokenizer(encoder.path / "model")
+    facts = HeadFacts(task="token_classification", label_names=("no", "yes"))
+    model = load_with_new_head(encoder.path / "model", tokenizer, facts, 3, None).model
+    save_headed(model, tokenizer, 64, tmp_path)
+
+    def said(*words: str) -> Any:
+        item = {"id": "a", "text": None, "text_pair": None, "words": words, "labels": ["no"] * len(words), "value": None}
+        return predict(tmp_path, [item], "cpu")[0][0]
+
+    words = ["files", "and", "the", "model", "reads", *["text"] * 80]
+    plain, holed = said(*words), said(*words[:2], "", *words[2:])
+    assert {"no", "yes"} == set(plain.labels[:5])
+    assert plain.labels[-1] is None
+    assert holed.labels == (*plain.labels[:2], None, *plain.labels[2:])
+    assert holed.scores == (*plain.scores[:2], 0.0, *plain.scores[2:])
+    assert holed.loss == plain.loss
+
+
+def test_every_dropout_is_set_whatever_its_name(tmp_path: Path) -> None:
+    tiny_of("t5", "AutoModelForSeq2SeqLM", pad_token_id=0).save_pretrained(tmp_path)
+    tokenizer = type("Tokenizer", (), {"pad_token_id": 0})
+    model = load_with_new_head(tmp_path, tokenizer, FACTS, 0, 0.25).model
+    assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.25}
 
 
 @pytest.mark.parametrize(

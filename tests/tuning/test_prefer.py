@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from tasks.contracts import SPLITS, Checkpoint, Preferences
@@ -174,6 +175,11 @@ def test_what_does_not_fit_is_refused(base: Checkpoint, preferences: Preferences
     refused(ContractError, "has no validation pairs", items_by_split={"train": 3, "validation": 0})
     without_rate = SPEC.model_copy(update={"optim": SPEC.optim.model_copy(update={"learning_rate": None})})
     refused(RecipeError, "prefer.optim.learning_rate is off", without_rate)
+
+
+def test_a_loss_that_is_no_likelihood_is_no_recipe() -> None:
+    with pytest.raises(ValidationError, match=r"train\.z_loss would change; set it off"):
+        PreferSpec(train=TrainSpec(batch_rows=8, num_epochs=1, z_loss=1e-4))
 
 
 def test_the_chain_keeps_the_base_that_is_judged_against_and_what_is_held_out(

@@ -15,9 +15,10 @@ from tasks.modeling.batches import Example, ExampleRows, Ids, make_batch
 from tasks.modeling.chat import fit, mark_answers
 from tasks.modeling.infer import Reader
 from tasks.modeling.model import token_losses
-from tasks.modeling.specs import AdamWSpec, BudgetSpec, TrainSpec
+from tasks.modeling.specs import AdamWSpec, BudgetSpec, MuonSpec, TrainSpec
 from tasks.tuning import FullSpec, LoraSpec, TuneSpec, tune
 from tasks.tuning.conversation_rows import read_messages
+from tasks.tuning.labelled import TuneLabelledSpec
 from tasks.tuning.prepared import Method
 from tasks.tuning.rates import peak_of, peak_rate, rate_warning
 from tests.modeling.kit import Old
@@ -51,6 +52,15 @@ def test_a_base_that_records_no_rate_asks_for_one() -> None:
 def test_a_rate_outside_of_a_tenth_to_a_fifth_is_warned_of(rate: float | None, warned: bool) -> None:
     assert (rate_warning(FULL, rate, 2e-3) is not None) == warned
     assert rate_warning(LORA, rate, 2e-3) is None
+
+
+@pytest.mark.parametrize(("rate", "warned"), [({}, True), ({"matrix_learning_rate": 2e-3}, False)])
+def test_matrices_that_muon_tunes_at_a_rate_of_pretraining_are_warned_of(rate: dict[str, float], warned: bool) -> None:
+    muon = MuonSpec(kind="muon", **rate)
+    for spec in (TuneSpec(method=FULL, optim=muon), TuneLabelledSpec(method=FULL, optim=muon)):
+        found = spec.forewarnings(2e-3)
+        assert ["matrix_learning_rate 0.01 is a rate of pretraining" in text for text in found] == [True] * warned
+    assert TuneLabelledSpec(method=LORA, optim=muon).forewarnings(2e-3) == []
 
 
 def test_the_base_s_rate_is_in_its_manifest(base: Checkpoint) -> None:

@@ -232,6 +232,29 @@ def test_qlora_is_refused_before_any_work_without_cuda() -> None:
         QloraSpec(kind="qlora").check_site(Site(device="cpu"))
 
 
+def test_qlora_is_refused_where_weights_are_cut_over_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    QloraSpec(kind="qlora").check_site(Site(device="cuda", num_processes=2, sharding="ddp"))
+    with pytest.raises(RecipeError, match=r"qlora needs whole weights in each process; set TEXTMILL_SHARDING to ddp"):
+        QloraSpec(kind="qlora").check_site(Site(device="cuda", num_processes=2, sharding="fsdp2"))
+
+
+def test_each_process_reads_a_base_in_four_bits_onto_its_own_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import transformers
+
+    asked: dict[str, Any] = {}
+
+    def read(folder: Path, **options: Any) -> Any:
+        asked.update(options)
+        return tiny("llama")
+
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(transformers, "BitsAndBytesConfig", dict)
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", read)
+    QloraSpec(kind="qlora").load(tmp_path)
+    assert asked["device_map"] == {"": torch.device("cuda", 1)}
+
+
 def test_an_adapter_knows_its_base(tmp_path: Path) -> None:
     base, other, adapter = tmp_path / "base", tmp_path / "other", tmp_path / "adapter"
     PLAIN.prepare(tiny("llama"), 0).finish(adapter)

@@ -2,9 +2,10 @@
 
 In: what a run measured and made. Out: MLflow runs whose status is true, and answers about registered versions. Invariants:
 importing this imports no MLflow; a tracker that is down never stops or blocks a run, the spool is delivered later;
-registry calls raise `TransientError` where MLflow does not answer.
+registry calls raise `TransientError` where MLflow does not answer, `RecipeError` where it lets nobody in.
 """
 
+from tasks.core.tracking.client import shown
 from tasks.core.tracking.deliver import deliver_pending, reap
 from tasks.core.tracking.model import TRIAL, base_folder, corpus_profile, download, registered_answers, served_folder
 from tasks.core.tracking.registry import (
@@ -21,6 +22,7 @@ from tasks.core.tracking.registry import (
     find_alias,
     find_version,
     last_with_corpus,
+    moving_aliases,
     set_alias,
     set_tags,
     version_by_digest,
@@ -48,11 +50,13 @@ __all__ = [
     "find_alias",
     "find_version",
     "last_with_corpus",
+    "moving_aliases",
     "reap",
     "registered_answers",
     "served_folder",
     "set_alias",
     "set_tags",
+    "shown",
     "version_by_digest",
     "versions",
 ]

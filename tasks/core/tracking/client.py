@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import filelock
 
-from tasks.core.errors import StageError, TransientError
+from tasks.core.errors import RecipeError, StageError, TransientError
 from tasks.core.site import Site, service_environment
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _HTTP = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
 _OUR_FAULT = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED")
+_NOT_LET_IN = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED")
 
 
 def mlflow_client(site: Site) -> "MlflowClient":
@@ -67,9 +68,9 @@ def _client(uri: str) -> "MlflowClient":
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def shown(uri: str) -> str:
-    """Returns an address without the password in it."""
-    return re.sub(r"//[^/@]*@", "//***@", uri)
+def shown(text: str) -> str:
+    """Returns an address, or a text with addresses, without the passwords in it."""
+    return re.sub(r"//[^/\s]*@", "//***@", text)
 
 
 def is_missing(error: Exception) -> bool:
@@ -89,6 +90,7 @@ def answering(site: Site) -> Iterator[None]:
 
     Raises:
         TransientError: MLflow did not answer.
+        RecipeError: It did not let us in.
         StageError: It refused what was asked.
     """
     from mlflow.exceptions import MlflowException
@@ -96,8 +98,13 @@ def answering(site: Site) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
+        if getattr(error, "error_code", "") in _NOT_LET_IN:
+            raise RecipeError(
+                f"MLflow at {shown(site.tracking_uri)} did not let us in ({_first_line(error)}). Correct its credentials: "
+                "mlflow_token in textmill.toml or TEXTMILL_MLFLOW_TOKEN, or user and password in mlflow_uri; what is built stays."
+            ) from error
         if is_refusal(error):
-            raise StageError(f"MLflow at {shown(site.tracking_uri)} refused: {error}") from error
+            raise StageError(f"MLflow at {shown(site.tracking_uri)} refused: {shown(str(error))}") from error
         raise TransientError(
             f"MLflow at {shown(site.tracking_uri)} does not answer ({_first_line(error)}). Start it (`textmill ui`), or correct "
             "mlflow_uri in textmill.toml or TEXTMILL_MLFLOW_URI; what is built stays, run again afterwards."
@@ -105,7 +112,7 @@ def answering(site: Site) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    return shown((str(error).splitlines() or [type(error).__name__])[0])[:300]
 
 
 def experiment_id(site: Site, name: str = EXPERIMENT) -> str:

@@ -20,7 +20,7 @@ import psutil
 
 from tasks.core.site import Site
 from tasks.core.store import process_alive, write_durably
-from tasks.core.tracking.client import experiment_id, is_missing, is_refusal, mlflow_client
+from tasks.core.tracking.client import experiment_id, is_missing, is_refusal, mlflow_client, shown
 from tasks.core.tracking.send import Sender
 from tasks.core.tracking.spool import Spool, spool_dir
 
@@ -75,7 +75,7 @@ class Delivery:
         except Exception as error:
             if not _hopeless(error):
                 raise
-            _log.warning("left out of the MLflow run: %s (%s: %s)", events[0]["kind"], type(error).__name__, error)
+            _log.warning("left out of the MLflow run: %s (%s)", events[0]["kind"], _described(error))
         self.ended = self.ended or events[0]["kind"] == "end"
 
 
@@ -111,7 +111,7 @@ def _follow(spool: Spool, site: Site, stop: threading.Event) -> bool:
                 deliver_pending(site, stop=stop)
         except Exception as error:
             moved, backoff_s = False, min(2 * backoff_s, _MAX_BACKOFF_S)
-            _log.warning("MLflow did not take an event, trying again in %.1f s: %s: %s", backoff_s, type(error).__name__, error)
+            _log.warning("MLflow did not take an event, trying again in %.1f s: %s", backoff_s, _described(error))
         if not moved and not is_running(process):
             orphaned_s = orphaned_s or time.monotonic()
             _mark_killed(spool)
@@ -168,7 +168,7 @@ def _deliver_ended(spool: Spool, site: Site) -> bool | None:
         _log.warning("%s is no spool that can be delivered: %s", spool.path, error)
         return None
     except Exception as error:
-        _log.warning("MLflow did not take %s: %s", spool.path.name, error)
+        _log.warning("MLflow did not take %s: %s", spool.path.name, shown(str(error)))
         return False
     spool.lock.unlink(missing_ok=True)
     return True
@@ -192,12 +192,12 @@ def reap(site: Site) -> list[str]:
 
 
 def _identity(tags: dict[str, str]) -> dict[str, Any]:
-    started = tags.get("textmill.started", "")
+    ticks = tags.get("textmill.start_ticks", "")
     return {
         "host": tags.get("textmill.host", ""),
         "boot_id": tags.get("textmill.boot_id", ""),
         "pid": int(tags["textmill.pid"]),
-        "started": float(started) if started else None,
+        "start_ticks": float(ticks) if ticks else None,
     }
 
 
@@ -278,6 +278,10 @@ def _groups(events: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         yield [event]
     if metrics:
         yield metrics
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {shown(str(error))}"
 
 
 def _hopeless(error: Exception) -> bool:

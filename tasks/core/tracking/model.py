@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from tasks.core.errors import ContractError, StageError
+from tasks.core.errors import ContractError, StageError, TransientError
 from tasks.core.site import Site, service_environment
 from tasks.core.store import write_durably
 from tasks.core.text import text_safe
@@ -99,19 +99,26 @@ def registered_answers(site: Site, version: RegisteredVersion, prompts: list[str
 
     Raises:
         StageError: It does not load or does not answer; the message ends with what the process said.
+        TransientError: It takes too long.
     """
     with tempfile.TemporaryDirectory() as name:
         job, out = Path(name, "job.json"), Path(name, "answers.json")
         job.write_text(json.dumps({"uri": version.uri, "prompts": prompts, "max_new_tokens": max_new_tokens}), encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, "-c", _ASK, str(job), str(out)],
-            cwd=name,
-            env=_environment(site),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_ANSWERS_LIMIT_S,
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", _ASK, str(job), str(out)],
+                cwd=name,
+                env=_environment(site),
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_ANSWERS_LIMIT_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise TransientError(
+                f"{version}, loaded by mlflow.pyfunc, did not answer {len(prompts)} prompts within {_ANSWERS_LIMIT_S:g} s; run "
+                "again when this machine is less busy"
+            ) from None
         if done.returncode != 0:
             raise StageError(f"{version} does not answer when loaded by mlflow.pyfunc: {text_safe(done.stderr[-2_000:])}")
         answers: list[str] = json.loads(out.read_text(encoding="utf-8"))

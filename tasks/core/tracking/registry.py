@@ -4,8 +4,12 @@ In: a site and a registered name. Out: frozen values. Invariants: a version is k
 (tag `textmill.digest`); reading never makes anything.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+import filelock
 
 from tasks.core.site import Site
 from tasks.core.text import text_safe
@@ -119,6 +123,15 @@ def aliased_digests(site: Site) -> set[str]:
         names = [model.name for model in mlflow_client(site).search_registered_models(max_results=1_000)]
     found = {version.digest for name in names for version in versions(site, name) if version.aliases}
     return {digest for digest in found if digest}
+
+
+@contextmanager
+def moving_aliases(site: Site, name: str) -> Iterator[None]:
+    """Holds the right to move a name's aliases, which one process of a state folder has at a time."""
+    path = site.root / "serving" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.UnixFileLock(path):
+        yield
 
 
 def set_alias(site: Site, version: RegisteredVersion, alias: str) -> None:

@@ -122,7 +122,7 @@ def _start_tags(event: dict[str, Any]) -> dict[str, str]:
         "textmill.host": str(process["host"]),
         "textmill.boot_id": str(process["boot_id"]),
         "textmill.pid": str(process["pid"]),
-        "textmill.started": str(process["started"] or ""),
+        "textmill.start_ticks": str(process.get("start_ticks") or ""),
     }
     if commit := event["tags"].get("textmill.git_commit"):
         ours["mlflow.source.git.commit"] = commit

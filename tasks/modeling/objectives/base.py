@@ -52,13 +52,21 @@ class Objective(Spec):
         """Says what of the model does not fit.
 
         Raises:
-            ValueError: The family, or a size.
+            ValueError: The family, or the length of a row.
         """
         if model.family not in self.families:
             raise ValueError(
                 f"objective {getattr(self, 'kind', '')!r} does not train a {model.family}: "
                 f"set model.family to one of {', '.join(self.families)}"
             )
+        self.check_rows(model.context_tokens)
+
+    def check_rows(self, context_tokens: int) -> None:
+        """Says whether rows of so many tokens do not fit, whatever model reads them.
+
+        Raises:
+            ValueError: They do not.
+        """
 
     def rows(self, text: "TokenText") -> "Rows":
         """Returns the rows to learn from."""

@@ -1,7 +1,7 @@
 """Masked tokens and next sentences together, as BERT was trained (Devlin et al., arXiv:1810.04805).
 
 In: text. Out: rows of `[CLS] A [SEP] B [SEP]`, masked; B follows A in its document, or comes from another one. Invariants: of
-both kinds there is about one half; a false B is as long as the true one, so that length tells nothing.
+both kinds there is about one half; both are as long, so that length tells nothing.
 """
 
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 IS_NEXT, IS_OTHER = 0, 1  # the classes of transformers' next-sentence head
 _EDGES = 3
+_MOST_DRAWN = 16  # pieces that are looked at for one with room for a false B
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,14 @@ class MaskedNextSentenceSpec(Masking):
         cls, sep = text.roles["cls"], text.roles["sep"]
         ids = text.ids(passage.piece)
         cut = int(passage.starts[random.integers(1, len(passage.starts))])
-        first, second, label = ids[:cut], ids[cut:], IS_NEXT
-        first, first_targets = self.hide(text, first, passage.piece.lang, random)
-        lang = passage.piece.lang
+        other, start = _elsewhere(passage, every, len(ids) - cut, random)
+        # Drawn, and cut by, for both kinds of pairs: where no piece has room for a false B, the true one is shortened alike.
+        length = min(len(ids) - cut, other.piece.num_tokens - start)
+        first, first_targets = self.hide(text, ids[:cut], passage.piece.lang, random)
         if random.random() < 0.5:
-            other = _of_another_document(passage, every, random)
-            start = int(other.starts[random.integers(len(other.starts))])
-            second, label, lang = text.ids(other.piece)[start : start + len(second)], IS_OTHER, other.piece.lang
+            second, label, lang = text.ids(other.piece)[start : start + length], IS_OTHER, other.piece.lang
+        else:
+            second, label, lang = ids[cut : cut + length], IS_NEXT, passage.piece.lang
         second, second_targets = self.hide(text, second, lang, random)
         labels = np.full(len(first) + len(second) + _EDGES, IGNORED)
         labels[0] = label
@@ -129,6 +131,21 @@ def passage_of(text: "TokenText", piece: "Piece") -> Passage:
     from tasks.modeling.boundaries import sentence_starts
 
     return Passage(piece, sentence_starts([text.token_bytes[id] for id in text.ids(piece)]))
+
+
+def _elsewhere(passage: Passage, every: list[Passage], num_tokens: int, random: "np.random.Generator") -> tuple[Passage, int]:
+    """Returns a piece of another document and a sentence's start in it that `num_tokens` follow.
+
+    Where none of those drawn has so many: the longest of them, from its beginning.
+    """
+    drawn = []
+    for _ in range(_MOST_DRAWN):
+        other = _of_another_document(passage, every, random)
+        starts = other.starts[other.starts + num_tokens <= other.piece.num_tokens]
+        if len(starts):
+            return other, int(starts[random.integers(len(starts))])
+        drawn.append(other)
+    return max(drawn, key=lambda one: one.piece.num_tokens), 0
 
 
 def _of_another_document(passage: Passage, every: list[Passage], random: "np.random.Generator") -> Passage:

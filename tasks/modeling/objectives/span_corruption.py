@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from tasks.modeling.objectives.base import Objective
-from tasks.modeling.specs import Family, ModelSpec
+from tasks.modeling.specs import Family
 
 if TYPE_CHECKING:
     from tasks.modeling.batches import Ids, Rows
@@ -36,17 +36,16 @@ class SpanCorruptionSpec(Objective):
         """Returns T5's sentinels."""
         return {f"sentinel_{number}": f"<extra_id_{number}>" for number in range(self.num_sentinels)}
 
-    def check(self, model: ModelSpec) -> None:
-        """Says what of the model does not fit; a full row must not need more sentinels than there are.
+    def check_rows(self, context_tokens: int) -> None:
+        """Says whether a full row needs more sentinels than there are.
 
         Raises:
-            ValueError: The family, or the length of a row.
+            ValueError: It does.
         """
-        super().check(model)
-        num_needed = self.spans(self.piece_tokens(model.context_tokens))[1] + 1
+        num_needed = self.spans(self.piece_tokens(context_tokens))[1] + 1
         if num_needed > self.num_sentinels:
             raise ValueError(
-                f"rows of {model.context_tokens} tokens need {num_needed} sentinels, but num_sentinels is {self.num_sentinels}: "
+                f"rows of {context_tokens} tokens need {num_needed} sentinels, but num_sentinels is {self.num_sentinels}: "
                 f"set objective.num_sentinels to {num_needed} or more, or a smaller model.context_tokens"
             )
 

@@ -1,0 +1,92 @@
+"""The servers beside a run: where they listen, how they are asked, and what `textmill ui` leaves as it is."""
+
+import os
+import threading
+import urllib.request
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from flows import servers, ui
+from flows.__main__ import _keep_from_proxies
+from tasks.core.site import Site
+from tests.chain import ROOT
+
+
+@pytest.mark.parametrize(("temporary", "host"), [(True, "127.0.0.1"), (False, "0.0.0.0")])
+def test_the_server_of_a_run_is_on_loopback_whatever_the_site_says(
+    site: Site, temporary: bool, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[str, str]] = []
+
+    def spawn(site: Site, name: str, command: list[str], url: str, *_: object) -> servers.Server:
+        started.append((command[command.index("--host") + 1], url))
+        return servers.Server(name, None, "", url, Path())
+
+    monkeypatch.setattr(servers, "spawn", spawn)
+    servers.prefect_server(site.model_copy(update={"host": "0.0.0.0"}), 4201, temporary=temporary)
+    assert started == [(host, f"http://{host}:4201")]
+
+
+@pytest.mark.parametrize(
+    ("known", "after"),
+    [("", "127.0.0.1,10.0.0.7"), ("corp.example, 127.0.0.1", "corp.example,127.0.0.1,10.0.0.7"), ("*", "*")],
+)
+def test_loopback_is_asked_without_a_proxy(known: str, after: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, known)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it would keep the proxies of its first request
+    with HTTPServer(("127.0.0.1", 0), Quiet) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        _keep_from_proxies("127.0.0.1", "10.0.0.7")
+        assert (os.environ["no_proxy"], os.environ["NO_PROXY"]) == (after, after)
+        assert servers.answers(url)
+        assert httpx.get(url).status_code == 200, "and so does Prefect's client"
+        server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Answers and logs nothing."""
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+def schedules(project: str) -> dict[str, Any]:
+    return {one["name"]: one["schedules"] for one in yaml.safe_load(project)["deployments"] if "schedules" in one}
+
+
+def test_only_a_new_deployment_is_given_the_schedule_of_the_file() -> None:
+    project = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
+    (nightly,) = schedules(project)["corpus-nightly"]
+    assert nightly["active"] is False
+    fresh = ui._without_schedules(project, {"model/corpus-nightly"})
+    assert yaml.safe_load(fresh) == yaml.safe_load(project)
+    known = ui._without_schedules(project, {"corpus/corpus-nightly"})
+    assert schedules(known) == {}
+    assert len(yaml.safe_load(known)["deployments"]) == 6
+
+
+@pytest.mark.slow
+def test_what_a_person_did_to_a_schedule_is_there_after_the_next_start(prefect_api: str) -> None:
+    ui.make_pool()
+    ui.deploy_all(ROOT)
+    found = {one["name"]: one for one in httpx.post(f"{prefect_api}/deployments/filter", json={}, timeout=60).json()}
+    (nightly,) = found["corpus-nightly"]["schedules"]
+    assert nightly["active"] is False
+    httpx.patch(
+        f"{prefect_api}/deployments/{found['corpus-nightly']['id']}/schedules/{nightly['id']}", json={"active": True}, timeout=60
+    ).raise_for_status()
+    hourly = [{"schedule": {"interval": 3600}, "active": False}]
+    httpx.post(f"{prefect_api}/deployments/{found['demo']['id']}/schedules", json=hourly, timeout=60).raise_for_status()
+    ui.deploy_all(ROOT)
+    after = {one["name"]: one["schedules"] for one in httpx.post(f"{prefect_api}/deployments/filter", json={}, timeout=60).json()}
+    assert [(one["id"], one["active"]) for one in after["corpus-nightly"]] == [(nightly["id"], True)]
+    assert [one["schedule"]["interval"] for one in after["demo"]] == [3600]
