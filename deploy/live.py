@@ -102,6 +102,11 @@ def _entry(server: Server, folder: Path) -> str:
     return f"{server.url}/invocations (POST {json.dumps({'dataframe_records': [record]})})"
 
 
+def _column(server: Server, folder: Path) -> str | None:
+    """Returns the column that a model which labels reads, `text` or `words`; none of one that answers."""
+    return next(iter(scoring.trial_questions(folder)[0]["record"])) if server.labels else None
+
+
 def _wait_until_moved(site: Site, model: str, target: Target, server: Server) -> None:
     """Returns when another version is meant."""
     while True:
@@ -135,6 +140,7 @@ def _announced(site: Site, model: str, target: Target, server: Server) -> Iterat
         "model": server.model,
         "engine": server.engine,
         "labels": server.labels,
+        "column": _column(server, target.folder),
         "version": _number(target),
         "process": process_identity(),
     }
@@ -211,20 +217,29 @@ def open_chat(site: Site, model: str) -> Iterator[Ask]:
     """
     record = live_record(site, model)
     if record is not None:
-        yield _asking(record["url"], record["model"], record["engine"], labels=record["labels"])
+        column = record.get("column", "text" if record["labels"] else None)  # an earlier release noted none
+        yield _asking(record["url"], record["model"], record["engine"], column)
         return
     target = resolve(site, model)
     with served(target.folder, site, name=target.name) as server:
-        yield _asking(server.url, server.model, server.engine, labels=server.labels)
+        yield _asking(server.url, server.model, server.engine, _column(server, target.folder))
 
 
-def _asking(url: str, model: str, engine: str, *, labels: bool) -> Ask:
+def _asking(url: str, model: str, engine: str, column: str | None) -> Ask:
     """Returns the way to ask a server: within one conversation, or one text after the other for its labels."""
-    if labels:
-        return lambda text, max_tokens: json.dumps(scoring.label_at(url, [{"text": text}])[0], ensure_ascii=False)
+    if column is not None:
+        return _labelling(url, column)
     if engine == scoring.ENGINE:
         return _conversation(lambda messages, max_tokens: scoring.answer_at(url, messages, max_tokens, _ANSWER_LIMIT_S))
     return _conversation(lambda messages, max_tokens: ask_at(url, model, messages, max_tokens, _ANSWER_LIMIT_S))
+
+
+def _labelling(url: str, column: str) -> Ask:
+    def ask(text: str, max_tokens: int) -> str:
+        record = {column: text.split() if column == "words" else text}
+        return json.dumps(scoring.label_at(url, [record])[0], ensure_ascii=False)
+
+    return ask
 
 
 def _conversation(answer_to: Callable[[list[dict[str, str]], int], str]) -> Ask:

@@ -17,7 +17,7 @@ from tasks.core.site import Site
 from tasks.evaluation import CompareTuningsSpec
 from tasks.evaluation.label_specs import DEFAULT_METRICS
 from tasks.evaluation.tunings import CellSpec
-from tasks.modeling.labels import FIGURES, Criterion
+from tasks.modeling.labels import Criterion, figures_of
 
 _OPENING, _CLOSING, _QUOTES = "[{(", "]})", "'\""
 
@@ -134,8 +134,9 @@ def choose_criterion(recipe: AnyRecipe, asked: str | None) -> Criterion:
     Raises:
         RecipeError: The recipe's tunings have no such figure on their validation items.
     """
-    known: tuple[Criterion, ...] = ("loss", *(FIGURES[recipe.labelled.task] if isinstance(recipe, LabelledRecipe) else ()))
-    default = recipe.gate.metric if isinstance(recipe, LabelledRecipe) else None
+    # How many labels there are is known once they are read; two have all figures.
+    known: tuple[Criterion, ...] = ("loss", *(figures_of(recipe.labelled.task, 2) if isinstance(recipe, LabelledRecipe) else ()))
+    default = recipe.asked.metric if isinstance(recipe, LabelledRecipe) else None
     wanted = asked or default or next((name for name in DEFAULT_METRICS if name in known), "loss")
     for name in known:
         if name == wanted:

@@ -59,7 +59,7 @@ class Planner:
     def __call__(self, stage: Stage[Any], spec: Spec, inputs: tuple[Any, ...]) -> Any:
         """Notes what `stage` would do and returns its artifact or what stands for it."""
         result = self._plan(stage, spec, inputs)
-        if stage.name == self._until:
+        if stage.ends(self._until, spec):
             raise Stopped(stage.name)
         return result
 

@@ -1,7 +1,7 @@
 """Reading a recipe: a shipped preset's name or a TOML file, and `--set a.b=value` overrides.
 
 Out: a validated recipe of either kind. Invariants: a preset holds only differences (`extends` names its parent); a misspelt key
-or an unknown kind fails with its path; "off" in TOML is None in Python.
+or an unknown kind fails with its path; overrides of different fields may stand in any order; "off" in TOML is None in Python.
 """
 
 import difflib
@@ -29,7 +29,7 @@ def load_recipe(preset: str, overrides: Sequence[str] = ()) -> Recipe | Labelled
 
     Args:
         preset: Name of a shipped preset, or path to a TOML file.
-        overrides: `a.b=value` with `value` in TOML; a bare word is a string.
+        overrides: `a.b=value` with `value` in TOML; a bare word is a string. Of one field the last one holds.
 
     Raises:
         RecipeError: The preset is unknown, or a key, kind or value is wrong; the message has its path.
@@ -37,8 +37,8 @@ def load_recipe(preset: str, overrides: Sequence[str] = ()) -> Recipe | Labelled
     path = preset_path(preset)
     tree = _read_tree(path, ())
     tree = _merge(_defaults(_class_of(tree)), _expanded(tree))
-    for override in overrides:
-        tree = _merge(tree, _parse_override(override))
+    for key, value in sorted(map(_parse_override, overrides), key=_turn):
+        tree = _merge(tree, _nested(key, value))
     return parse_recipe(with_paths(cast(Tree, _off_to_none(tree)), Path.cwd()), str(path))
 
 
@@ -139,17 +139,29 @@ def _merge(base: Tree, changes: Tree) -> Tree:
     return merged
 
 
-def _parse_override(text: str) -> Tree:
+def _parse_override(text: str) -> tuple[str, Any]:
     key, sign, value = text.partition("=")
     if not sign or not key:
         raise RecipeError(f"--set {text!r} is not of the form a.b=value")
     try:
-        parsed: Any = tomllib.loads(f"value = {value}")["value"]
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        parsed = value
-    for part in reversed(key.strip().split(".")):
-        parsed = {part: parsed}
-    return cast(Tree, parsed)
+        return key.strip(), value
+
+
+def _turn(override: tuple[str, Any]) -> tuple[bool, int]:
+    """Orders overrides: kinds first, outer ones before inner ones, for a part of a new kind forgets what was set in it before."""
+    key, value = override
+    where = key.split(".")
+    if isinstance(value, dict) and "kind" in value:
+        where.append("kind")
+    return (False, len(where)) if where[-1] == "kind" else (True, 0)
+
+
+def _nested(key: str, value: Any) -> Tree:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return cast(Tree, value)
 
 
 def _off_to_none(value: Any) -> Any:

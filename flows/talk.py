@@ -7,6 +7,7 @@ import click
 from rich.console import Console
 
 from tasks.core.site import current_site
+from tasks.core.tracking import aliases
 
 
 def chat_with(model: str, prompt: str | None, max_tokens: int) -> None:
@@ -40,5 +41,8 @@ def roll_back(name: str, to: int | None, reason: str) -> None:
     """Takes the live version back and says what is live now."""
     from deploy.rollout import rollback
 
-    done = rollback(current_site(), name, to, reason)
-    Console().print(f"{name}: version {done.version} is live again", highlight=False)
+    site = current_site()
+    was_live = aliases(site, name).get("live")
+    done = rollback(site, name, to, reason)
+    said = "stays live, and is champion again" if done.version == was_live else "is live again"
+    Console().print(f"{name}: version {done.version} {said}", highlight=False)

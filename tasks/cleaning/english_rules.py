@@ -12,6 +12,7 @@ import re
 import string
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ _NO_MARKS = string.digits + "-/@\\^|~"
 _MARKS = dict.fromkeys(",:;!?()[]{}<>_#*&'\"`", 1)
 _PREFIX_CHARS = _MARKS | dict.fromkeys("%=", 1) | dict.fromkeys(set(string.ascii_letters) - set("UCA") | set(_NO_MARKS), 0)
 _SUFFIX_CHARS = _MARKS | dict.fromkeys(_NO_MARKS + "=", 0)
+_PREFIX_WINDOW = 4  # the longest prefix but for dots has 3 characters, and one looks ahead
 _SUFFIX_WINDOW = 8  # the longest suffix but for dots has 5 characters and looks 2 further back
 _ASCII_INFIX = re.compile(
     r"""[-+*^.,:<>=/~](?:(?<=\.)\.+|(?<=[0-9][-+*^])(?=[0-9-])|(?<=[a-z'"`,]\.)(?=[A-Z'"`,])|(?<=[A-Za-z],)(?=[A-Za-z])"""
@@ -39,20 +41,25 @@ class EnglishRules:
         self.exceptions: dict[str, tuple[str, ...]] = {run: tuple(words) for run, words in rules["exceptions"].items()}
         self._rules = rules
 
-    def prefix_chars(self, run: str) -> int:
-        """Characters of the mark before a run; none of an empty run."""
-        known = _PREFIX_CHARS.get(run[:1])
+    def prefix_chars(self, run: str, start: int, end: int) -> int:
+        """Characters of the mark before a part of a run; none of an empty part."""
+        head = run[start : min(end, start + _PREFIX_WINDOW)]
+        known = _PREFIX_CHARS.get(head[:1])
         if known is not None:
             return known
-        found = self._prefix.match(run)
+        if head.startswith(".."):
+            return _num_dots(run, range(start, end))
+        found = self._prefix.match(head)
         return found.end() if found else 0
 
-    def suffix_chars(self, run: str) -> int:
-        """Characters of the mark or unit after a run; none of an empty run."""
-        known = _SUFFIX_CHARS.get(run[-1:])
+    def suffix_chars(self, run: str, start: int, end: int) -> int:
+        """Characters of the mark or unit after a part of a run; none of an empty part."""
+        tail = run[max(start, end - _SUFFIX_WINDOW) : end]
+        known = _SUFFIX_CHARS.get(tail[-1:])
         if known is not None:
             return known
-        tail = run if run.endswith("..") else run[-_SUFFIX_WINDOW:]
+        if tail.endswith(".."):
+            return _num_dots(run, range(end - 1, start - 1, -1))
         if tail.isascii() and tail.isalpha():
             return 0
         found = self._suffix.search(tail)
@@ -68,7 +75,8 @@ class EnglishRules:
 
     def is_cut(self, run: str) -> bool:
         """Whether any rule but an exception cuts the run."""
-        return bool(self.prefix_chars(run) or self.suffix_chars(run) or any(True for _ in self.infixes(run)))
+        ends = self.prefix_chars(run, 0, len(run)) or self.suffix_chars(run, 0, len(run))
+        return bool(ends or any(True for _ in self.infixes(run)))
 
     @cached_property
     def _prefix(self) -> re.Pattern[str]:
@@ -85,6 +93,11 @@ class EnglishRules:
     @cached_property
     def _address(self) -> re.Pattern[str]:
         return re.compile(self._rules["address"])
+
+
+def _num_dots(run: str, places: range) -> int:
+    """Dots of a run that come first at these places."""
+    return sum(1 for _ in takewhile(lambda place: run[place] == ".", places))
 
 
 @lru_cache

@@ -25,6 +25,7 @@ class Runs(dict[str, tuple[str, ...]]):
         super().__init__()
         self._rules = EnglishRules(rules_file())
         self._exceptions = self._rules.exceptions
+        self._longest = max(map(len, self._exceptions))
         self._expressions = frozenset(tuple(self._cut(run, _NONE)) for run in self._exceptions if self._rules.is_cut(run))
         sizes: defaultdict[str, set[int]] = defaultdict(set)
         for words in self._expressions:
@@ -58,21 +59,25 @@ class Runs(dict[str, tuple[str, ...]]):
         """Returns the marks before a run from the left, what is left, and the marks after it from the right."""
         before: list[str] = []
         after: list[str] = []
-        while run and run not in exceptions:
-            num_before = self._rules.prefix_chars(run)
-            if num_before and run[num_before:] in exceptions:
-                return [*before, run[:num_before]], run[num_before:], after
-            num_after = self._rules.suffix_chars(run[num_before:])
-            if num_after and run[:-num_after] in exceptions:
-                return before, run[:-num_after], [*after, run[-num_after:]]
+        start, end = 0, len(run)  # places, not slices: a long run of marks would be copied for each of them
+        while start < end and not self._is_among(exceptions, run, start, end):
+            num_before = self._rules.prefix_chars(run, start, end)
+            if num_before and self._is_among(exceptions, run, start + num_before, end):
+                return [*before, run[start : start + num_before]], run[start + num_before : end], after
+            num_after = self._rules.suffix_chars(run, start + num_before, end)
+            if num_after and self._is_among(exceptions, run, start, end - num_after):
+                return before, run[start : end - num_after], [*after, run[end - num_after : end]]
             if not num_before and not num_after:
                 break
             if num_before:
-                before.append(run[:num_before])
+                before.append(run[start : start + num_before])
             if num_after:
-                after.append(run[-num_after:])
-            run = run[num_before : len(run) - num_after]
-        return before, run, after
+                after.append(run[end - num_after : end])
+            start, end = start + num_before, end - num_after
+        return before, run[start:end], after
+
+    def _is_among(self, exceptions: Mapping[str, tuple[str, ...]], run: str, start: int, end: int) -> bool:
+        return end - start <= self._longest and run[start:end] in exceptions
 
     def _cut_at_infixes(self, run: str) -> Iterator[str]:
         start = 0

@@ -15,7 +15,7 @@ from typing import Any
 
 from tasks.cleaning.prose import prose
 
-_IDENTIFIER = re.compile(r"\S*(?:://|@|[/\\_=<>{}|$])\S*")
+_IDENTIFIER = re.compile(r"(?<!\S)\S*[@/\\_=<>{}|$]\S*")  # looks back: a word is tried from its start alone
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
 _KANA_HANGUL = re.compile("[\u3040-\u30ff\uac00-\ud7af\u1100-\u11ff]")
 _LATIN = re.compile("[A-Za-z]")

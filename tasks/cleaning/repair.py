@@ -8,7 +8,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-_TRAILING = re.compile(r"[ \t\u3000]+$", re.MULTILINE)
+_SPACES = " \t\u3000"
 GAPS = re.compile(r"\n{3,}")
 # What ftfy leaves: bidirectional overrides, zero-width characters and the byte order mark inside a text.
 _INVISIBLE = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\x7f-\x84\x86-\x9f]")
@@ -20,7 +20,8 @@ def repair(text: str) -> str:
 
     fixed = ftfy.fix_text(text, _config())
     fixed = _INVISIBLE.sub("", fixed)
-    return GAPS.sub("\n\n", _TRAILING.sub("", fixed)).strip("\n")
+    fixed = "\n".join(line.rstrip(_SPACES) for line in fixed.split("\n"))  # a pattern is quadratic on spaces inside a line
+    return GAPS.sub("\n\n", fixed).strip("\n")
 
 
 @lru_cache

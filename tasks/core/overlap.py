@@ -10,7 +10,7 @@ N-gram overlap as in Brown et al. 2020 (arXiv 2005.14165, appendix C: 13-grams, 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Annotated, Literal
 
 import numpy as np
@@ -122,11 +122,13 @@ class Reference:
                     for item in grams.owners(gram):
                         spans[text, item].append((place, place + size, gram))
         whole = self._whole_answers(units, bounds)
-        for text, item in sorted(spans.keys() | whole.keys()):
-            ngrams, answer = spans.get((text, item), []), whole.get((text, item))
-            first, last = answer or _first_run(ngrams)
-            shared = _excerpt(plain[text], first - int(bounds[text]), last - int(bounds[text]))
-            yield Match(text, item, "answer" if answer else "ngram", len({gram for _, _, gram in ngrams}), shared)
+        for text, pairs in groupby(sorted(spans.keys() | whole.keys()), key=lambda pair: pair[0]):
+            places = unit_spans(plain[text])
+            for _, item in pairs:
+                ngrams, answer = spans.get((text, item), []), whole.get((text, item))
+                first, last = answer or _first_run(ngrams)
+                shared = _excerpt(plain[text], places[first - int(bounds[text]) : last - int(bounds[text])])
+                yield Match(text, item, "answer" if answer else "ngram", len({gram for _, _, gram in ngrams}), shared)
 
     def _whole_answers(self, units: Hashes, bounds: Places) -> dict[tuple[int, int], tuple[int, int]]:
         """Returns where an item's answer stands in a text; its first units are looked up, the rest is compared."""
@@ -213,6 +215,5 @@ def _first_run(spans: Sequence[tuple[int, int, int]]) -> tuple[int, int]:
     return first, last
 
 
-def _excerpt(text: str, first: int, last: int) -> str:
-    spans = unit_spans(text)
-    return text_safe(text[spans[first][0] : spans[last - 1][1]], _EXCERPT_CHARS)
+def _excerpt(text: str, units: Sequence[tuple[int, int]]) -> str:
+    return text_safe(text[units[0][0] : units[-1][1]], _EXCERPT_CHARS)

@@ -1,14 +1,27 @@
 """Splits: which part a group of items lies in, by the hash of its name.
 
 In: names of groups, shares. Out: the part of each group. Invariants: where a group lies depends on its name and the seed alone,
-so items that are added move no other; no part stays empty while there are groups enough.
+so items that are added move no other, unless they join two groups; no part stays empty while there are groups enough.
 """
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import TypeVar
 
+from tasks.core.union_find import UnionFind
+
 S = TypeVar("S", bound=str)
+
+
+def joined_groups(groups: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """Returns the group of each item; groups that share a key are one, under the name of the first."""
+    place = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    sets = UnionFind(len(place))
+    first: dict[str, str] = {}
+    for group, key in zip(groups, keys, strict=True):
+        sets.join(place[first.setdefault(key, group)], place[group])
+    names = list(place)
+    return [names[sets.find(place[group])] for group in groups]
 
 
 def split_groups(groups: Iterable[str], shares: Sequence[tuple[S, float]], rest: S, seed: int) -> dict[str, S]:

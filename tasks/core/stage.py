@@ -106,6 +106,7 @@ class Stage(Generic[A]):
         holds: For an effect: whether the world still is as the stored artifact says.
         passes: For an optional stage: whether the spec asks for nothing, so that its first input is the answer.
         by_origin: Whether inputs that hold the same but were made in another way are other inputs.
+        base_first: Whether it is asked about the base, and then about the model made of it, where a run until here ends.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Stage(Generic[A]):
     always_runs: bool = field(default=False)
     passes: Callable[[Spec], bool] | None = field(default=None)
     by_origin: bool = field(default=False)
+    base_first: bool = field(default=False)
 
     def __call__(self, spec: Spec, *inputs: Artifact) -> A:
         """Runs the stage as a Prefect task of the current run and returns its artifact."""
@@ -128,9 +130,13 @@ class Stage(Generic[A]):
             return cast(A, run.planner(self, spec, inputs))
         state = self._task(spec, *inputs, return_state=True)
         artifact: A = state.result()
-        if run.until == self.name:
+        if self.ends(run.until, spec):
             raise Stopped(self.name)
         return artifact
+
+    def ends(self, until: str | None, spec: Spec) -> bool:
+        """Says whether a run until `until` ends here."""
+        return until == self.name and not (self.base_first and getattr(spec, "role", None) == "base")
 
     def build(self, spec: Spec, *inputs: Artifact, site: Site | None = None) -> A:
         """Answers from the store or builds, without Prefect."""
@@ -302,6 +308,7 @@ def stage(
     always_runs: bool = False,
     passes: Callable[[Any], bool] | None = None,
     by_origin: bool = False,
+    base_first: bool = False,
 ) -> Callable[[Callable[..., A]], Stage[A]]:
     """Makes a function a stage; its signature is checked here, when its module is imported.
 
@@ -314,6 +321,7 @@ def stage(
         always_runs: Never answered from the store (a `require` step, which only raises or not).
         passes: Says of a spec whether it asks for nothing: then the first input is the answer, and nothing is read or written.
         by_origin: The result tells how inputs were made (time, method): equal weights of two trainings are two inputs.
+        base_first: A chain asks it about the base (`spec.role`), then about the model made of it; `--until` means the latter.
 
     Raises:
         TypeError: The signature is not a Spec, then Artifacts (the last one may take many: `*runs`), then the keyword-only `ctx:
@@ -332,6 +340,7 @@ def stage(
             always_runs=always_runs,
             passes=passes,
             by_origin=by_origin,
+            base_first=base_first,
         )
 
     return decorate

@@ -18,7 +18,7 @@ from tasks.evaluation.specs import BootstrapSpec, ScoreSpec
 from tasks.evaluation.speed import read_speed
 
 
-@stage(version=6, retry=CHILD, packages=("torch", "transformers", "numpy"))
+@stage(version=7, retry=CHILD, packages=("torch", "transformers", "numpy"), base_first=True)
 def score_model(
     spec: ScoreSpec, model: Checkpoint, corpus: CleanCorpus, conversations: Conversations, *, ctx: StageContext
 ) -> Scores:
@@ -26,7 +26,7 @@ def score_model(
     return _score(spec, model.path / "model", model.digest, corpus, conversations, ctx)
 
 
-@stage(version=6, retry=CHILD, packages=("torch", "transformers", "numpy"))
+@stage(version=7, retry=CHILD, packages=("torch", "transformers", "numpy"))
 def score_champion(
     spec: ScoreSpec, champion: Champion, corpus: CleanCorpus, conversations: Conversations, *, ctx: StageContext
 ) -> Scores:

@@ -132,14 +132,19 @@ def _form(value: dict[str, Any]) -> str:
 
 def _asked(value: dict[str, Any], form: str) -> list[Turn]:
     """Returns the turns of an item, without the answer where the form keeps it apart."""
+    turns, system = _asked_turns(value, form), value.get("system")
+    is_there = bool(turns) and turns[0] == ("system", system)
+    return [("system", system), *turns] if system and not is_there else turns
+
+
+def _asked_turns(value: dict[str, Any], form: str) -> list[Turn]:
     match form:
         case "messages":
             return turns_of(value.get("messages"))
         case "sharegpt":
-            turns = turns_of(value.get("conversations"))
-            return [("system", value["system"]), *turns] if value.get("system") else turns
+            return turns_of(value.get("conversations"))
         case "alpaca":
-            return [("user", _alpaca(value.get("instruction"), value.get("input")))]
+            return [*_history(value.get("history")), ("user", _alpaca(value.get("instruction"), value.get("input")))]
         case _:
             prompt = value.get("prompt")
             return turns_of(prompt) if _are_messages(prompt) else [("user", _unwrapped(prompt))]
@@ -151,6 +156,18 @@ def _answered(value: dict[str, Any], form: str) -> list[Turn]:
     keys = ("output",) if form == "alpaca" else ("response", "completion")
     answer = next((value[key] for key in keys if value.get(key) is not None), None)
     return turns_of(answer) if _are_messages(answer) else [("assistant", answer)]
+
+
+def _history(history: Any) -> Iterator[Turn]:
+    """Yields the earlier turns of an alpaca item: pairs of what was asked and answered.
+
+    Raises:
+        Refused: It holds something else.
+    """
+    for pair in _list(history or []):
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise Refused("broken_turns")
+        yield from zip(("user", "assistant"), pair, strict=True)
 
 
 def _are_messages(value: Any) -> bool:

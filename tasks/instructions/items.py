@@ -9,6 +9,8 @@ from typing import Any
 from tasks.core.text import normalized
 from tasks.instructions.turns import Message
 
+Asked = tuple[tuple[str, str], ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -34,6 +36,11 @@ class Item:
         """What the user says, in the form in which prompts are compared: letters and digits only."""
         said = " ".join(message["content"] for message in self.messages if message["role"] == "user")
         return "".join(char for char in normalized(said) if char.isalnum())
+
+    @property
+    def asked(self) -> Asked:
+        """What the last answer answers, in the form in which items are told apart: 5 < 3 is another question than 5 > 3."""
+        return tuple((message["role"], normalized(message["content"])) for message in self.messages[:-1])
 
     @property
     def answer(self) -> str:

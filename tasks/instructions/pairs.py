@@ -11,8 +11,10 @@ from typing import Any
 
 from tasks.core.rows import Refused, object_of
 from tasks.instructions.forms import conversation, filled, names, opening, turns_of
-from tasks.instructions.items import Item
+from tasks.instructions.items import Asked, Item
 from tasks.instructions.turns import Message, read_messages, require_answered
+
+Question = tuple[Asked, frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,9 @@ class Preference:
     is_good: bool | None = None
 
     @property
-    def question(self) -> tuple[str, frozenset[str]]:
-        """What was to be decided: the prompt and its answers."""
-        return self.item.prompt, frozenset({self.item.answer, self.rejected or self.item.answer})
+    def question(self) -> Question:
+        """What was to be decided: what was asked, and the answers to it."""
+        return self.item.asked, frozenset({self.item.answer, self.rejected or self.item.answer})
 
     @property
     def verdict(self) -> str | bool | None:

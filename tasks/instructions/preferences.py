@@ -11,16 +11,16 @@ from collections.abc import Iterator, Sequence
 from tasks.contracts import Preferences, Split
 from tasks.core.errors import ContractError
 from tasks.core.rows import Refused
-from tasks.core.splits import split_groups
+from tasks.core.splits import joined_groups, split_groups
 from tasks.core.stage import DISK, StageContext, stage
 from tasks.instructions.apart import Apart
 from tasks.instructions.forms import read_values, to_item
 from tasks.instructions.items import Item
-from tasks.instructions.pairs import Preference, to_pair, to_verdict
+from tasks.instructions.pairs import Preference, Question, to_pair, to_verdict
 from tasks.instructions.sets import InstructionSet, PreferencesSpec
 
 
-@stage(version=2, name="preferences", retry=DISK)
+@stage(version=3, name="preferences", retry=DISK)
 def read_preferences(spec: PreferencesSpec, *, ctx: StageContext) -> Preferences:
     """Reads every set, drops what cannot be used with its reason, and splits the rest.
 
@@ -38,10 +38,11 @@ def read_preferences(spec: PreferencesSpec, *, ctx: StageContext) -> Preferences
             f"no {spec.kind} training item is left of {reader.num_seen} items: {dict(+reader.dropped)}; mend the sets, or kind"
         )
     shares: list[tuple[Split, float]] = [("validation", spec.validation_share)]
-    split_of = split_groups({one.item.group for one in kept}, shares, "train", spec.seed)
+    groups = joined_groups([one.item.group for one in kept], [one.item.prompt for one in kept])
+    split_of = split_groups(set(groups), shares, "train", spec.seed)
     parts: dict[Split, list[Preference]] = {"train": [], "validation": [], "test": heldout}
-    for found in kept:
-        parts[split_of[found.item.group]].append(found)
+    for found, group in zip(kept, groups, strict=True):
+        parts[split_of[group]].append(found)
     with (ctx.dir / "preferences.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(one.row(split), ensure_ascii=False) + "\n" for split, ones in parts.items() for one in ones)
     every = [one for ones in parts.values() for one in ones]
@@ -83,7 +84,7 @@ class _Reader:
     def decided(self, found: Iterator[Preference]) -> list[Preference]:
         """Returns one of each decision; decisions that contradict each other all go."""
         ones = list(found)
-        verdicts: defaultdict[tuple[str, frozenset[str]], set[str | bool | None]] = defaultdict(set)
+        verdicts: defaultdict[Question, set[str | bool | None]] = defaultdict(set)
         for one in ones:
             verdicts[one.question].add(one.verdict)
         clear = [one for one in ones if len(verdicts[one.question]) == 1]

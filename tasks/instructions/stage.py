@@ -1,7 +1,8 @@
 """Instructions: reads tuning and held-out data, keeps them apart, and writes one file of conversations.
 
 In: instruction sets. Out: `Conversations`. Invariants: each item seen is kept or dropped with a reason; no group, prompt,
-answer or long run of a held-out item stands in the training data; the held-out items are read first and never changed.
+answer or long run of a held-out item stands in the training data; no prompt stands in two splits; the held-out items are read
+first and never changed.
 """
 
 import json
@@ -13,16 +14,16 @@ from dataclasses import replace
 from tasks.contracts import Conversations, Split
 from tasks.core.errors import ContractError
 from tasks.core.rows import Refused
-from tasks.core.splits import split_groups
+from tasks.core.splits import joined_groups, split_groups
 from tasks.core.stage import DISK, StageContext, stage
 from tasks.instructions.apart import Apart
 from tasks.instructions.forms import read_values, to_item
-from tasks.instructions.items import Item
+from tasks.instructions.items import Asked, Item
 from tasks.instructions.sets import InstructionSet, InstructionsSpec
 from tasks.instructions.turns import Message
 
 
-@stage(version=4, name="instructions", retry=DISK)
+@stage(version=5, name="instructions", retry=DISK)
 def read_conversations(spec: InstructionsSpec, *, ctx: StageContext) -> Conversations:
     """Reads every set, drops what cannot be used with its reason, and splits the rest.
 
@@ -37,14 +38,13 @@ def read_conversations(spec: InstructionsSpec, *, ctx: StageContext) -> Conversa
     if not kept:
         raise ContractError(f"no training conversation is left of {reader.num_seen} items: {dict(reader.dropped)}")
     shares: list[tuple[Split, float]] = [("validation", spec.validation_share)]
-    splits = split_groups({item.group for item in kept}, shares, "train", spec.seed)
-    train = [item for item in kept if splits[item.group] == "train"]
-    validation = [item for item in kept if splits[item.group] == "validation"]
-    parts: dict[Split, list[Item]] = {
-        "train": _with_shuffled_answers(train, spec.seed) if spec.shuffle_answers else train,
-        "validation": validation,
-        "test": heldout,
-    }
+    groups = joined_groups([item.group for item in kept], [item.prompt for item in kept])
+    splits = split_groups(set(groups), shares, "train", spec.seed)
+    parts: dict[Split, list[Item]] = {"train": [], "validation": [], "test": heldout}
+    for item, group in zip(kept, groups, strict=True):
+        parts[splits[group]].append(item)
+    if spec.shuffle_answers:
+        parts["train"] = _with_shuffled_answers(parts["train"], spec.seed)
     _write(ctx, parts)
     _write_weights(spec, ctx)
     return ctx.commit(
@@ -80,7 +80,7 @@ class _Reader:
         self.dropped: Counter[str] = Counter()
         self.apart = Apart(spec)
         self._spec = spec
-        self._seen: set[tuple[str, str]] = set()
+        self._seen: set[tuple[Asked, str]] = set()
 
     def items(self, sets: Sequence[InstructionSet]) -> Iterator[Item]:
         """Yields the items of the sets that are kept."""
@@ -94,10 +94,10 @@ class _Reader:
 
     def _accepted(self, item: Item) -> Item:
         self.apart.require(item)
-        if (item.prompt, item.answer) in self._seen:
+        if (item.asked, item.answer) in self._seen:
             raise Refused("duplicate")
         self.apart.take(item.id)
-        self._seen.add((item.prompt, item.answer))
+        self._seen.add((item.asked, item.answer))
         return item
 
 

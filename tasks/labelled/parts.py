@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from tasks.contracts import SPLITS, Split
-from tasks.core.splits import split_groups
-from tasks.core.union_find import UnionFind
+from tasks.core.splits import joined_groups, split_groups
 from tasks.labelled.forms import Item
 from tasks.labelled.sets import LabelledSpec
 
@@ -69,20 +68,10 @@ def _set_apart(spec: LabelledSpec, parts: Parts) -> Parts:
         shares.append(("validation", spec.validation_share))
     if not spec.heldout:
         shares.append(("test", spec.test_share))
-    items = _joined(parts["train"])
+    groups = joined_groups([item.group for item in parts["train"]], [item.key for item in parts["train"]])
+    items = [replace(item, group=group) for item, group in zip(parts["train"], groups, strict=True)]
     split_of = split_groups({item.group for item in items}, shares, "train", spec.seed)
     found: Parts = {split: [] for split in ("train", *(split for split, _ in shares))}
     for item in items:
         found[split_of[item.group]].append(item)
     return found
-
-
-def _joined(items: Sequence[Item]) -> list[Item]:
-    """Makes groups that share an input one, which has the name of the first."""
-    place = {group: number for number, group in enumerate(dict.fromkeys(item.group for item in items))}
-    sets = UnionFind(len(place))
-    first: dict[str, str] = {}
-    for item in items:
-        sets.join(place[first.setdefault(item.key, item.group)], place[item.group])
-    names = list(place)
-    return [replace(item, group=names[sets.find(place[item.group])]) for item in items]

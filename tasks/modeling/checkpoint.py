@@ -191,7 +191,8 @@ def latest(root: Path) -> Path | None:
 
 
 def load(folder: Path, model: Any, optimizer: torch.optim.Optimizer) -> Position:
-    """Loads a whole checkpoint into a model and its optimiser."""
+    """Loads a whole checkpoint into a model and its optimiser, which keeps nothing of later steps."""
+    optimizer.state.clear()  # what a weight has no moments of there, it has none of: before its first update there are none
     load_weights(folder, model)
     _load_moments(folder, model, optimizer)
     return Position.model_validate_json((folder / _POSITION).read_bytes())

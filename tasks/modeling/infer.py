@@ -82,7 +82,22 @@ class Reader:
         return ExampleRows(examples, tokens_of_row(self.context_tokens, longest), self.special.pad)
 
     def generate(self, questions: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
-        """Returns the ids of greedy answers, padded, to questions as `question` gives them."""
+        """Returns the ids of greedy answers, padded, to questions as `question` gives them; each ends where its context does."""
+        rooms = [max(0, min(max_new_tokens, self._room(question, max_new_tokens))) for question in questions]
+        answers: list[list[int]] = [[] for _ in questions]
+        for most in sorted(set(rooms) - {0}):  # a call has one limit for all it is asked
+            chosen = [number for number, own in enumerate(rooms) if own == most]
+            for number, ids in zip(chosen, self._answers([questions[number] for number in chosen], most), strict=True):
+                answers[number] = ids
+        longest = max(map(len, answers))
+        return [ids + [self.special.pad] * (longest - len(ids)) for ids in answers]
+
+    def _room(self, question: Sequence[int], otherwise: int) -> int:
+        """Returns how many tokens can be written after a question: the last one is never read."""
+        positions = num_positions(self.model)
+        return otherwise if positions is None else positions - len(question) + 1
+
+    def _answers(self, questions: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
         num_asked = max(len(question) for question in questions)
         return self._generated(questions, max_new_tokens, "left")[:, num_asked:].tolist()
 
@@ -130,8 +145,11 @@ class TwoPartReader(Reader):
         row_tokens = tokens_of_row(self.context_tokens, max(example.num_tokens for example in examples))
         return answered_rows(examples, self.model.config, room(examples, self.model.config, row_tokens), self.special)
 
-    def generate(self, questions: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
-        """Returns what the decoder writes after the token that opens it."""
+    def _room(self, question: Sequence[int], otherwise: int) -> int:
+        """Returns how many tokens the decoder can write, which reads the one that opens it and not its last one."""
+        return num_positions(self.model) or otherwise
+
+    def _answers(self, questions: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
         return self._generated(questions, max_new_tokens, "right")[:, 1:].tolist()
 
 
@@ -182,7 +200,7 @@ def example_nats(reader: Reader, examples: Sequence[Scored], tell: Tell | None =
 def greedy_answers(
     reader: Reader, questions: Sequence[Sequence[int]], max_new_tokens: int, tell: Tell | None = None
 ) -> list[str]:
-    """Returns the greedy answer to each question, cut at `max_new_tokens` tokens.
+    """Returns the greedy answer to each question, cut at `max_new_tokens` tokens, or where the context ends.
 
     Args:
         questions: Ids as `Reader.question` gives them.

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from tasks.core import child
+from tasks.core.store import write_durably
 from tasks.modeling.anomalies import diverged, find_anomaly
 from tasks.modeling.parallel import World
 from tasks.modeling.records import read_records
@@ -140,4 +141,4 @@ class Journal:
             for record in read_records(self._path)
             if record["step"] < step or (record["step"] == step and record.keys() & {"train_loss", "num_anomalies"})
         ]
-        self._path.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+        write_durably(self._path, "".join(json.dumps(record) + "\n" for record in kept))

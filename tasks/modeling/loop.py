@@ -221,7 +221,6 @@ class Loop:
         back = max(saved for saved in checkpoint.steps(self._checkpoints) if self.spec.is_due(saved, self.num_steps))
         folder = checkpoint.checkpoint_folder(self._checkpoints, back)
         checkpoint.check(folder)
-        self.optimizer.state.clear()  # before its first update an optimiser has none
         self._load(folder)
         self.position = self.position.model_copy(update={"num_passed_batches": passed + step - back + 1})
         world.wait()

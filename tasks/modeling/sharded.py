@@ -49,4 +49,4 @@ def _room(stored: TensorStorageMetadata, weight: Tensor | None) -> Tensor:
     dtype = stored.properties.dtype
     if weight is not None and stored.size == weight.shape:
         return torch.empty_like(weight.detach(), dtype=dtype)
-    return torch.empty(stored.size, dtype=dtype)
+    return torch.empty(stored.size, dtype=dtype, device=None if weight is None else weight.device)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.contracts import Checkpoint, CleanCorpus, Conversations, EvalReport, QualityReport, Verdict
+from tasks.contracts import Checkpoint, CleanCorpus, Conversations, EvalReport, Preferences, QualityReport, Verdict
 from tasks.core.artifact import Artifact
 from tasks.core.store import read_manifest
 from tasks.core.text import one_line
@@ -22,7 +22,12 @@ _SCORED_ON = "Held-out documents and instructions, which select nothing; interva
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Everything the chain found out about a model."""
+    """Everything the chain found out about a model.
+
+    Attributes:
+        answering: What learned from preferences, where the model is one that did.
+        preferences: What it learned from.
+    """
 
     base: Checkpoint
     tuned: Checkpoint
@@ -31,6 +36,13 @@ class Findings:
     quality: QualityReport
     corpus: CleanCorpus
     conversations: Conversations
+    answering: Checkpoint | None = None
+    preferences: Preferences | None = None
+
+    @property
+    def instructed(self) -> Checkpoint:
+        """What came out of the tuning on instructions."""
+        return self.answering or self.tuned
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -49,9 +61,14 @@ def model_card(name: str, purpose: str, found: Findings, *, alone: bool = False)
         _warnings(found),
         _limits(found),
         _usage(name, found, alone=alone),
-        recipe_section((found.corpus, found.conversations, found.base, found.tuned)),
+        recipe_section(_made(found)),
     ]
     return "\n".join("\n".join(lines) + "\n" for lines in sections)
+
+
+def _made(found: Findings) -> list[Artifact]:
+    made = (found.corpus, found.conversations, found.base, found.answering, found.preferences, found.tuned)
+    return [one for one in made if one is not None]
 
 
 def _model(found: Findings) -> list[str]:
@@ -63,10 +80,15 @@ def _model(found: Findings) -> list[str]:
         ("context", f"{config.get('max_position_embeddings', 'unknown')} tokens"),
         ("vocabulary", f"{config.get('vocab_size', 'unknown')} entries"),
         ("pretraining", pretraining(found.base)),
-        ("tuning", f"{found.tuned.method}, {found.tuned.num_tokens:,} tokens in {found.tuned.num_steps:,} steps"),
+        ("tuning", _training(found.instructed)),
+        *([] if found.answering is None else [("learning from preferences", _training(found.tuned))]),
         ("base model", f"`{found.base.digest[:16]}`"),
     ]
     return ["## What it is", "", *table(("", ""), rows)]
+
+
+def _training(made: Checkpoint) -> str:
+    return f"{made.method}, {made.num_tokens:,} tokens in {made.num_steps:,} steps"
 
 
 def pretraining(base: Checkpoint) -> str:
@@ -78,23 +100,40 @@ def pretraining(base: Checkpoint) -> str:
     return trained if base.licence is None else f"{trained}, from {given}"
 
 
+def corpus_use(found: Findings) -> str:
+    """Says what the corpus was used for."""
+    if found.base.method != "adopted":
+        return "pretraining"
+    is_replayed = bool(read_manifest(found.instructed.path).spec.get("replay"))
+    return "scoring and replay in tuning" if is_replayed else "scoring"
+
+
 def _data(found: Findings) -> list[str]:
     languages = ", ".join(f"{cell(name)} {count:,}" for name, count in sorted(found.corpus.documents_by_language.items()))
     corpus, quality = found.corpus, found.quality
     kept = f"{corpus.num_documents:,} documents after cleaning and deduplication ({languages}), {corpus.num_bytes:,} bytes."
     held = f"Held-out items: {_contamination(corpus)}."
     checks = f"Quality: {quality.num_checks} checks, {len(quality.failures)} critical and {len(quality.warnings)} warnings."
+    use = corpus_use(found)
+    what = "Pretraining" if use == "pretraining" else f"General text, for {use}"
     return [
         "## Data",
         "",
-        f"Pretraining: {kept} {held} {checks}",
+        f"{what}: {kept} {held} {checks}",
         "",
         *table(("source", "licence", "split", "documents"), _sources(found.corpus)),
         "",
         "Tuning and held-out instructions:",
         "",
-        *table(("set", "licence", "items"), _instruction_sets(found.conversations)),
+        *table(("set", "licence", "items"), _sets(found.conversations)),
+        *_preference_sets(found.preferences),
     ]
+
+
+def _preference_sets(preferences: Preferences | None) -> list[str]:
+    if preferences is None:
+        return []
+    return ["", "Pairs of answers, learned from and held out:", "", *table(("set", "licence", "items"), _sets(preferences))]
 
 
 def _contamination(corpus: CleanCorpus) -> str:
@@ -115,19 +154,18 @@ def _sources(corpus: CleanCorpus) -> list[tuple[str, str, str, str]]:
     return sorted((*(str(row[key]) for key in keys), f"{row['count_all']:,}") for row in counted)  # type: ignore[misc]
 
 
-def _instruction_sets(conversations: Conversations) -> list[tuple[str, str, str]]:
-    spec = read_manifest(conversations.path).spec
+def _sets(items: Conversations | Preferences) -> list[tuple[str, str, str]]:
+    spec = read_manifest(items.path).spec
     licences = {one["name"]: one.get("licence", "") for part in ("train", "heldout") for one in spec.get(part) or ()}
-    return [
-        (name, licences.get(name, "not stated"), f"{count:,}") for name, count in sorted(conversations.items_by_source.items())
-    ]
+    return [(name, licences.get(name, "not stated"), f"{count:,}") for name, count in sorted(items.items_by_source.items())]
 
 
 def scores_section(report: EvalReport, note: str) -> list[str]:
     """Returns the section of figures and differences."""
     metrics = [(name, str(value), f"{value.num_items:,}") for name, value in sorted(report.metrics.items())]
     differences = [(f"tuned - {name}", str(value), f"{value.num_items:,}") for name, value in sorted(report.differences.items())]
-    head = ("figure", "mean [95% interval]", "items")
+    confidence = read_manifest(report.path).spec["bootstrap"]["confidence"]
+    head = ("figure", f"mean [{100 * confidence:g}% interval]", "items")
     return ["## Scores", "", note, "", *table(head, metrics), "", *table(head, differences)]
 
 

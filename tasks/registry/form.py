@@ -1,14 +1,16 @@
-"""What form a version has: the whole model or its adapter alone, and how long it answers unless a caller says otherwise.
+"""What form a version has: the whole model or its adapter alone, how long it answers unless a caller says otherwise, and how many
+questions it carries.
 
 In: what a recipe asks for, and a version of the same checkpoint. Out: nothing, or an error. Invariant: what a version holds is
 read from its own `MLmodel`, so that those of earlier releases are known too.
 """
 
+import json
 from dataclasses import dataclass
 
 from tasks.core.errors import ContractError
 from tasks.core.site import Site
-from tasks.core.tracking import RegisteredVersion, download
+from tasks.core.tracking import TRIAL, RegisteredVersion, download
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,21 @@ def check_form(version: RegisteredVersion, asked: Form, site: Site) -> None:
         raise _refused(version, f"holds this model as its {has.holds}", "holds", has.holds, asked.holds)
     if has.answer_tokens not in (None, asked.answer_tokens):
         raise _refused(version, "holds this model", "answer_tokens", has.answer_tokens, asked.answer_tokens)
+
+
+def check_trial(version: RegisteredVersion, asked: int, possible: int, site: Site) -> None:
+    """Checks that the version of a labelled model carries as many trial questions as are asked for, or as its test items allow.
+
+    Args:
+        asked: What `registry.trial_items` says.
+        possible: How many of them the test items give.
+
+    Raises:
+        ContractError: It carries another number, and a version does not change.
+    """
+    has = len(json.loads((download(site, version) / TRIAL).read_text(encoding="utf-8")))
+    if not possible <= has <= asked:
+        raise _refused(version, "holds this model", "trial_items", has, asked)
 
 
 def _refused(version: RegisteredVersion, what: str, key: str, has: object, asked: object) -> ContractError:

@@ -6,6 +6,7 @@ goes back to it, can tell whether what is served is what was judged.
 """
 
 import json
+from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from tasks.core.site import Site
 from tasks.core.stage import NETWORK, StageContext, stage
 from tasks.core.tables import read_rows
 from tasks.core.tracking import TRIAL, set_tags, version_by_digest
+from tasks.registry.form import check_trial
 from tasks.registry.labelled_card import LabelFindings, labelled_card
 from tasks.registry.names import ModelName
 from tasks.registry.upload import Package, describe, upload
@@ -61,7 +63,7 @@ def is_registered(
     return still_registered(artifact, spec.name, tuned, verdict, quality, site)
 
 
-@stage(version=1, retry=NETWORK, holds=is_registered)
+@stage(version=2, retry=NETWORK, holds=is_registered)
 def register_labelled(
     spec: RegisterLabelledSpec,
     base: Checkpoint,
@@ -77,7 +79,7 @@ def register_labelled(
     """Registers the tuned model as candidate, and as champion where the verdict says so.
 
     Raises:
-        ContractError: The verdict or the reports are about another model.
+        ContractError: The verdict or the reports are about another model, or the name holds this model with other trial items.
         GateError: Another version became champion since the model was compared with it.
         TransientError: MLflow does not answer.
     """
@@ -88,7 +90,12 @@ def register_labelled(
     check_same_model(same_model(base, tuned, report, verdict) | checked)
     found = LabelFindings(base, tuned, scores, report, verdict, quality, labelled)
     card = labelled_card(spec.name, spec.purpose, found)
-    version = version_by_digest(ctx.site, spec.name, tuned.digest) or upload(spec.name, _package(spec, found), card, ctx)
+    questions = trial_questions(spec.trial_items, found)
+    version = version_by_digest(ctx.site, spec.name, tuned.digest)
+    if version is None:
+        version = upload(spec.name, _package(found, questions), card, ctx)
+    else:
+        check_trial(version, spec.trial_items, len(questions), ctx.site)
     describe(version, card, ctx)
     own = {"textmill.task": labelled.task, "textmill.labelled_digest": labelled.digest}
     set_tags(ctx.site, version, tags_of(base, tuned, report, verdict, found.warnings, ctx) | own)
@@ -96,7 +103,7 @@ def register_labelled(
     return commit_version(version, card, ctx)
 
 
-def _package(spec: RegisterLabelledSpec, found: LabelFindings) -> Package:
+def _package(found: LabelFindings, questions: Sequence[dict[str, Any]]) -> Package:
     return Package(
         base=found.base,
         tuned=found.tuned,
@@ -106,7 +113,7 @@ def _package(spec: RegisterLabelledSpec, found: LabelFindings) -> Package:
         model_type=found.labelled.task.replace("_", "-"),
         signature=lambda: _signature(found.labelled),
         requirements=("pandas",),
-        files={TRIAL: json.dumps(trial_questions(spec.trial_items, found), ensure_ascii=False, indent=1)},
+        files={TRIAL: json.dumps(questions, ensure_ascii=False, indent=1)},
     )
 
 

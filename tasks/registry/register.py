@@ -10,14 +10,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tasks.contracts import Checkpoint, CleanCorpus, Conversations, EvalReport, ModelVersion, QualityReport, Verdict
-from tasks.core.artifact import Spec
+from tasks.contracts import (
+    Checkpoint,
+    CleanCorpus,
+    Conversations,
+    EvalReport,
+    ModelVersion,
+    Preferences,
+    QualityReport,
+    Verdict,
+)
+from tasks.core.artifact import Artifact, Spec
 from tasks.core.site import Site
 from tasks.core.stage import NETWORK, StageContext, stage
+from tasks.core.store import Store, read_manifest
 from tasks.core.tracking import CORPUS_DIGEST, RegisteredVersion, set_tags, version_by_digest
 from tasks.modeling.adapted import is_adapted
 from tasks.registry.bases import SCRIPT, chat_signature, kind_of, register_base
-from tasks.registry.card import Findings, model_card
+from tasks.registry.card import Findings, corpus_use, model_card
 from tasks.registry.form import Form, check_form
 from tasks.registry.names import ModelName
 from tasks.registry.upload import Package, describe, upload
@@ -68,7 +78,7 @@ def is_registered(
     return still_registered(artifact, spec.name, tuned, verdict, quality, site)
 
 
-@stage(version=4, name="register", retry=NETWORK, holds=is_registered)
+@stage(version=5, name="register", retry=NETWORK, holds=is_registered)
 def register_model(
     spec: RegisterSpec,
     base: Checkpoint,
@@ -89,7 +99,7 @@ def register_model(
         GateError: Another version became champion since the model was compared with it.
         TransientError: MLflow does not answer.
     """
-    found = Findings(base, tuned, report, verdict, quality, corpus, conversations)
+    found = Findings(base, tuned, report, verdict, quality, corpus, conversations, *_before_preferences(tuned, ctx.site))
     check_same_model(same_model(base, tuned, report, verdict) | {"the checked corpus": (quality.corpus_digest, corpus.digest)})
     alone = spec.holds == "adapter" or is_adapted(tuned.path / "model")
     form = Form("adapter" if alone else "model", spec.answer_tokens)
@@ -107,12 +117,26 @@ def register_model(
     return commit_version(version, card, ctx)
 
 
+def _before_preferences(tuned: Checkpoint, site: Site) -> tuple[Checkpoint | None, Preferences | None]:
+    """Returns what a model that learned from preferences was before, and those; nothing of another one."""
+    inputs = read_manifest(tuned.path).inputs
+    if "preferences" not in inputs:
+        return None, None
+    store = Store(site.store_dir)
+    return store.find(Checkpoint, inputs["base"].fingerprint), store.find(Preferences, inputs["preferences"].fingerprint)
+
+
+def _used(found: Findings) -> tuple[tuple[Artifact, str], ...]:
+    pairs = () if found.preferences is None else ((found.preferences, "learning from preferences"),)
+    return (found.corpus, corpus_use(found)), (found.conversations, "tuning"), *pairs
+
+
 def _package(spec: RegisterSpec, found: Findings, on: RegisteredVersion | None, form: Form) -> Package:
     return Package(
         base=found.base,
         tuned=found.tuned,
         report=found.report,
-        used=((found.corpus, "pretraining"), (found.conversations, "tuning")),
+        used=_used(found),
         script=SCRIPT,
         model_type=kind_of(found.tuned),
         signature=lambda: chat_signature(spec.answer_tokens),

@@ -39,7 +39,7 @@ class ChatModel(PythonModel):  # type: ignore[misc]
         Args:
             context: Not used; the model is loaded already.
             model_input: Prompts, as said above.
-            params: `max_new_tokens`, the longest answer in tokens.
+            params: `max_new_tokens`, the longest answer in tokens; it ends before, where the context does.
         """
         max_new_tokens = int((params or {}).get("max_new_tokens", 128))
         return [self._answer(messages, max_new_tokens) for messages in _conversations(model_input)]
@@ -55,9 +55,12 @@ class ChatModel(PythonModel):  # type: ignore[misc]
         inputs = inputs.to(self.model.device)
         num_prompt_tokens = inputs["input_ids"].shape[1]
         context_tokens = getattr(config, "max_position_embeddings", getattr(config, "n_positions", None))
-        if context_tokens is not None and num_prompt_tokens >= context_tokens - self.num_virtual_tokens:
+        if context_tokens is not None:
             room = context_tokens - self.num_virtual_tokens
-            raise ValueError(f"the prompt has {num_prompt_tokens} tokens, the model's context {room}: shorten it")
+            if num_prompt_tokens >= room:
+                raise ValueError(f"the prompt has {num_prompt_tokens} tokens, the model's context {room}: shorten it")
+            # The last token is never read, and what two parts write stands alone.
+            max_new_tokens = min(max_new_tokens, room if config.is_encoder_decoder else room - num_prompt_tokens + 1)
         with torch.inference_mode():
             output = self.model.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens)
         answer = output[0] if config.is_encoder_decoder else output[0, num_prompt_tokens:]

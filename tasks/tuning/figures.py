@@ -1,4 +1,3 @@
-# ruff: noqa: TID253  (runs in tuning children only; holds no Spec)
 """What a tuning cost and what it keeps, for comparing methods.
 
 In: a finished training. Out: `extra/figures.json`, which become facts of the checkpoint. Invariant: nothing here enters a
@@ -6,12 +5,8 @@ digest.
 """
 
 import json
-import resource
 import statistics
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from tasks.modeling.job import METRICS_NAME, TrainResult
 from tasks.modeling.records import read_records
@@ -20,23 +15,22 @@ from tasks.tuning.job import FIGURES_NAME
 _BYTES_A_WEIGHT = 4  # weights are trained and kept in fp32
 
 
-def measure(
-    model: Any, result: TrainResult, learning_rate: float, seconds: float, adapter: Path, extra: Path
-) -> dict[str, float]:
+def measure(result: TrainResult, learning_rate: float, seconds: float, adapter: Path, extra: Path) -> dict[str, float]:
     """Returns the figures of a tuning.
 
     `kept_bytes` are those of the adapter, or of the weights that were trained where there is none; `seconds` are those of the
-    last attempt; `tokens_per_s` is the median step's, in targets; `train_validation_gap` is validation minus training loss, in
-    nats a target, of the weights that are kept, both looked at in one way: the losses of the steps hold penalties, noise, dropout
-    and old text as well.
+    last attempt, `peak_memory_bytes` those of its loop; `tokens_per_s` is the median step's, in targets; `train_validation_gap`
+    is validation minus training loss, in nats a target, of the weights that are kept, both looked at in one way: the losses of
+    the steps hold penalties, noise, dropout and old text as well.
     """
-    speeds = [record["tokens_per_s"] for record in read_records(extra / METRICS_NAME) if "tokens_per_s" in record]
+    records = read_records(extra / METRICS_NAME)
+    speeds, memory = ([record[name] for record in records if name in record] for name in ("tokens_per_s", "peak_memory_bytes"))
     return {
         "learning_rate": learning_rate,
         "trained_share": result.num_trained_parameters / result.num_parameters,
         "kept_bytes": float(_num_bytes(adapter) or _BYTES_A_WEIGHT * result.num_trained_parameters),
         "seconds": round(seconds, 3),
-        "peak_memory_bytes": float(_peak_memory(next(model.parameters()).device)),
+        "peak_memory_bytes": float(memory[-1]),
         "tokens_per_s": statistics.median(speeds),
         "train_validation_gap": result.validation_loss - result.judged["loss"],
     }
@@ -44,13 +38,6 @@ def measure(
 
 def _num_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Returns the largest memory so far: the device's, or this process's."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def write_figures(extra: Path, figures: dict[str, float]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tasks.contracts import Split
+from tasks.core.store import write_durably
 from tasks.core.tables import read_rows
 from tasks.modeling.adapted import ADAPTER, bind
 from tasks.modeling.batches import IGNORED, SpreadRows
@@ -111,8 +112,8 @@ def fold_figures(job: TuneLabelledJob, items: Items, world: World) -> dict[str, 
             rest, held = parts[number]
             figures = _judged(job, items | {"train": rest}, held, world, folder)
             if world.leads:
+                write_durably(done, json.dumps(figures))
                 shutil.rmtree(folder / "checkpoints")
-                done.write_text(json.dumps(figures), encoding="utf-8")
             world.wait()
         found.append(json.loads(done.read_text(encoding="utf-8")))
         if world.leads:
@@ -186,7 +187,7 @@ def _keep(job: TuneLabelledJob, training: _Training, result: TrainResult, folds:
         bind(adapter, job.base_dir, job.base_digest)
     result = result.model_copy(update={"num_parameters": num_parameters(tuned)})
     seconds = time.monotonic() - start
-    figures = measure(prepared.model, result, job.optim.peak, seconds, adapter, execution.extra)
+    figures = measure(result, job.optim.peak, seconds, adapter, execution.extra)
     write_figures(execution.extra, figures | folds)
     save_headed(tuned, training.tokenizer, _longest(job, tuned, training.tokenizer), execution.model)
     write_result(execution, result)

@@ -94,7 +94,7 @@ def keep(job: TuningJob, prepared: Prepared, special: SpecialIds, result: TrainR
         bind(adapter, job.base_dir, job.base_digest)
     result = result.model_copy(update={"num_parameters": num_parameters(prepared.model if tuned is None else tuned)})
     seconds = time.monotonic() - start
-    write_figures(execution.extra, measure(prepared.model, result, job.optim.peak, seconds, adapter, execution.extra))
+    write_figures(execution.extra, measure(result, job.optim.peak, seconds, adapter, execution.extra))
     if tuned is None:
         put_together(job.base_dir, adapter, execution.model)
         shutil.rmtree(adapter)

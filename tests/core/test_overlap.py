@@ -83,3 +83,21 @@ def test_items_that_nothing_can_find_are_counted():
 @pytest.mark.parametrize("copies", [1, 5])
 def test_an_ngram_counts_once_however_often_it_stands_there(copies):
     assert found("which river runs through the. " * copies)[0][2] == 1
+
+
+def test_a_text_that_is_a_benchmark_is_split_once_not_once_for_each_item():
+    items = [ReferenceItem(str(number), "a", (" ".join(f"q{number}w{word}" for word in range(6)),)) for number in range(2_000)]
+    filler = " ".join(f"f{number}" for number in range(150_000))
+    text = f"{filler} {'. '.join(item.texts[0] for item in items)}"
+    assert found(text, items) == [(item.id, "ngram", 2, item.texts[0]) for item in items]
+
+
+def test_excerpts_are_those_of_their_own_text():
+    matches = Reference(ITEMS, RULES).matches(
+        ["用 ls 命令；so which river runs through the town", "", "x, which river runs through the"]
+    )
+    assert [(match.text, match.item, match.excerpt) for match in matches] == [
+        (0, 0, "which river runs through the"),
+        (0, 1, "用 ls 命令"),
+        (2, 0, "which river runs through the"),
+    ]

@@ -337,6 +337,18 @@ def test_the_role_of_a_model_is_part_of_what_a_stage_is_shown_as(site: Site) -> 
     assert watcher.names == ["scale-base", "scale-tuned", "scale"]
 
 
+def test_a_run_until_a_stage_ends_when_it_was_asked_about_the_tuned_model() -> None:
+    class RoleSpec(ScaleSpec):
+        role: str
+
+    twice = dataclasses.replace(scale, base_first=True)
+    assert [twice.ends("scale", RoleSpec(role=role)) for role in ("base", "tuned")] == [False, True]
+    assert scale.ends("scale", RoleSpec(role="base")), "it is asked about nothing else"
+    assert twice.ends("scale", ScaleSpec())
+    assert not scale.ends("count", ScaleSpec())
+    assert not scale.ends(None, ScaleSpec())
+
+
 _FULL = """
 import resource, signal
 from tests.core.toys import CountSpec, count, scale, ScaleSpec

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from tasks.cleaning import DedupSpec, dedup, ordered
+from tasks.cleaning import DedupSpec, clusters, dedup, ordered
 from tasks.cleaning.clusters import buckets, join_similar, signatures
 from tasks.cleaning.shingles import jaccard, shingle_sets
 from tasks.cleaning.splits import assign_splits
@@ -91,6 +91,17 @@ def test_candidates_below_the_threshold_are_not_joined():
     found = UnionFind(3)
     join_similar(found, same_key, sets.__getitem__, threshold=0.8)
     assert [found.find(number) for number in range(3)] == [0, 1, 0]  # 9/11 is joined, 7/13 is not
+
+
+def test_a_bucket_of_one_template_costs_a_bounded_number_of_comparisons(monkeypatch):
+    monkeypatch.setattr(clusters, "_MAX_LEADERS", 10)
+    sets = [np.arange(100 * number, 100 * number + 50, dtype=np.uint64) for number in range(300)]
+    sets[205] = sets[200]  # within the last ten, though two hundred came before
+    asked = []
+    found = UnionFind(len(sets))
+    join_similar(found, np.zeros((300, 1), dtype=np.uint64), lambda number: asked.append(number) or sets[number], threshold=0.8)
+    assert [number for number in range(300) if found.find(number) != number] == [205]
+    assert len(asked) <= 2 * 10 * 300
 
 
 def test_exact_copies_by_normalised_text(site, tmp_path):

@@ -385,6 +385,15 @@ def test_a_page_cannot_read_files_or_grow_without_end():
     assert len(page_text(growing)) < 100
 
 
+def test_a_page_of_conditions_without_end_is_quarantined(site, tmp_path):
+    put(tmp_path / "deep.man", ".TH A 1\n" + ".if n " * 2_000 + "x")
+    write_jsonl(tmp_path / "rows.jsonl", [{"id": "row", "text": ".if n " * 100 + "x\n" + ".if n y\n" * 200, "format": "roff"}])
+    corpus = read(site, tmp_path / "*")
+    assert quarantine(corpus) == [(1, "broken_roff")]
+    assert texts(corpus) == ["x" + " y" * 200]
+    assert corpus.num_records == 2
+
+
 # formats by content
 
 

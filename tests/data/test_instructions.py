@@ -206,6 +206,45 @@ def test_validation_is_by_group_and_never_empty(site, tmp_path):
     assert smallest.items_by_split == {"train": 1, "validation": 1, "test": 0}
 
 
+def test_answers_to_one_prompt_lie_in_one_split(site, tmp_path):
+    rows = [
+        alpaca(number, id=f"{number}/{answer}", output=f"{answer} of {number}") for number in range(40) for answer in range(3)
+    ]
+    rows += [alpaca(number, id=f"g{number}", group=f"g{number // 2}", output="by group") for number in range(40)]
+    kept = lines(build(site, tmp_path, rows, validation_share=0.3))
+    assert len(kept) == len(rows)
+    splits = {}
+    for row in kept:
+        splits.setdefault(row["messages"][0]["content"], set()).add(row["split"])
+    assert {len(found) for found in splits.values()} == {1}
+    assert {"train", "validation"} == {row["split"] for row in kept}
+
+
+def test_what_differs_by_a_sign_or_by_what_came_before_is_no_duplicate(site, tmp_path):
+    def said(*turns, system="S"):
+        roles = ("user", "assistant") * 2
+        turns = [{"role": role, "content": text} for role, text in zip(roles, turns, strict=False)]
+        return {"messages": [{"role": "system", "content": system}, *turns]}
+
+    rows = [said("2*2", "4"), said("2+2", "4"), said("2+2", "4", system="T"), said("2+2", "four", "sure?", "yes")]
+    rows += [said("2+2", "vier", "sure?", "yes"), said("2+2 ", "4")]
+    found = build(site, tmp_path, [*rows, *(alpaca(number) for number in range(3))])
+    assert found.dropped_by_reason == {"duplicate": 1}
+
+
+def test_history_and_system_of_an_item_are_read(site, tmp_path):
+    item = {"instruction": "And in 2020?", "output": "A", "system": "Be brief.", "history": [["Q1", "A1"], ["Q2", "A2"]]}
+    found = lines(build(site, tmp_path, [item, *({"prompt": f"Q{n}", "response": "A", "system": "S"} for n in range(3))]))
+    messages = next(row["messages"] for row in found if len(row["messages"]) > 3)
+    assert [message["content"] for message in messages] == ["Be brief.", "Q1", "A1", "Q2", "A2", "And in 2020?", "A"]
+    assert [message["role"] for message in messages] == ["system", *("user", "assistant") * 3]
+    assert sum(row["messages"][0] == {"role": "system", "content": "S"} for row in found) == 3
+    there = {"messages": [{"role": "system", "content": "S"}, *FORMS[0]["messages"][1:]], "system": "S"}
+    assert len(lines(build(site, tmp_path, [there, alpaca(1)]))) == 2
+    broken = [alpaca(1, history=[["Q1"]]), alpaca(2, history="Q"), there | {"system": "T"}]
+    assert build(site, tmp_path, [*broken, alpaca(3)]).dropped_by_reason == {"broken_turns": 3}
+
+
 def test_added_items_move_no_other(site, tmp_path):
     few = {row["id"]: row["split"] for row in lines(build(site, tmp_path, [alpaca(number) for number in range(60)]))}
     many = {row["id"]: row["split"] for row in lines(build(site, tmp_path, [alpaca(number) for number in range(90)]))}
@@ -373,7 +412,7 @@ REAL = {
     "alpaca_zh_demo.json": (992, {"duplicate": 8}),
     "debian_translate_en_zh_messages.jsonl.gz": (812, {"too_long": 1}),
     "dolly_hhrlhf_train_small.jsonl": (998, {"too_long": 2}),
-    "glaive_toolcall_en_demo.json": (257, {"duplicate": 41, "too_long": 2}),
+    "glaive_toolcall_en_demo.json": (263, {"duplicate": 35, "too_long": 2}),
     "glaive_toolcall_zh_demo.json": (255, {"broken_turns": 2, "duplicate": 43}),
     "identity.json": (91, {}),
     "linux_command_zh_sft.json": (614, {}),

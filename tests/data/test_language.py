@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.cleaning.language import identify
+from tasks.cleaning.language import _said, identify
 
 WANTED = ("zh", "en")
 
@@ -38,3 +38,13 @@ def test_a_text_half_chinese_half_english_is_surely_one_of_the_two():
 
 def test_a_text_without_letters_is_no_language():
     assert identify("1234 5678 --- 9999", WANTED) == ("unknown", 0.0)
+
+
+def test_text_without_spaces_costs_no_more_than_its_length():
+    assert all(identify("我们在系统中使用命令行工具" * 2_000 + str(number), WANTED) == ("zh", 1.0) for number in range(50))
+
+
+def test_identifiers_do_not_decide():
+    assert (
+        _said("plain words of english prose /usr/bin a@b.c x_y=z http://a.b/c end") == "plain words of english prose         end"
+    )

@@ -150,6 +150,13 @@ def test_contradictions_all_go(site, tmp_path):
     assert build(site, tmp_path, both, "unpaired").dropped_by_reason == {"conflict": 2}
 
 
+def test_questions_that_differ_by_a_sign_contradict_nothing(site, tmp_path):
+    rows = [
+        {"prompt": f"Is 5 {sign} 3?", "chosen": yes, "rejected": no} for sign, yes, no in ((">", "Yes", "No"), ("<", "No", "Yes"))
+    ]
+    assert build(site, tmp_path, [*rows, *map(pair, range(4))]).dropped_by_reason == {}
+
+
 def test_equal_sides_can_be_an_error(site, tmp_path):
     with pytest.raises(ContractError, match="both answers of item train/2 are equal"):
         build(site, tmp_path, [pair(1), pair(2, chosen="A", rejected="A")], equal_sides="fail")

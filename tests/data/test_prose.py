@@ -1,5 +1,7 @@
 """Prose: code and mark-up are taken out of what quality rules see."""
 
+import pytest
+
 from tasks.cleaning.prose import code_lines, is_structure, prose
 
 PAGE = (
@@ -33,3 +35,26 @@ def test_lines_of_code_by_number():
 
 def test_structure_is_told_from_prose():
     assert [is_structure(line) for line in ("", "# head", "- item", "a | b", "----", "A line of prose.")] == [True] * 5 + [False]
+
+
+@pytest.mark.parametrize("line", ["---", " *** \t", "|:-|", " --", "\t -- ", "- - -", "   ", "\t   \t", "=====", "\t|--"])
+def test_a_rule_is_no_prose(line):
+    assert is_structure(line)
+    assert prose(f"`code` before\n{line}\nafter\n{line}") == "code before\nafter"
+
+
+@pytest.mark.parametrize("line", ["--", "--\t", "\t--", "--x", "-=:", ":\t:::", "=-: "])
+def test_what_is_nearly_a_rule_is_prose(line):
+    assert not is_structure(line)
+    assert prose(f"`code` before\n{line}\nafter") == f"code before\n{line}\nafter"
+
+
+def test_cells_are_parted_by_one_space():
+    assert prose("`a`  |\t b || c | | d  e\n |") == "a b  c  d  e"
+
+
+@pytest.mark.parametrize("gap", [" ", "\t", "- ", "   \t"])
+def test_spaces_cost_no_more_than_their_length(gap):
+    spaces = gap * (300_000 // len(gap))
+    assert prose(f"`x`\n{spaces}y\nz{spaces}y").startswith("x\n")
+    assert not is_structure(f"{spaces}y") or gap == "- "

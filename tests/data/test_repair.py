@@ -44,6 +44,11 @@ def test_repairing_twice_changes_nothing():
     assert repair(repair(text)) == repair(text)
 
 
+def test_spaces_inside_a_line_cost_no_more_than_their_length():
+    text = "a" + " " * 1_000_000 + "b"
+    assert repair(text + " \u3000\t") == text
+
+
 def test_real_chinese_text_keeps_every_han_character_and_mark(shared_data):
     changed = 0
     for name in ("chinese_poetry_sample", "linux_command_zh"):

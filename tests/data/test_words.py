@@ -53,6 +53,27 @@ def test_english_words_of_any_marks(theirs, run):
     assert word_tokenizer("en").split(run) == theirs.word_tokenize(run)
 
 
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        ("!", ["!"] * 200_000),
+        ("(", ["("] * 200_000),
+        ("\u3002", ["\u3002"] * 200_000),
+        ("..!", ["..", "!"] * 200_000),
+        (".", ["." * 200_000]),
+    ],
+)
+def test_a_long_run_of_marks_is_not_copied_for_each(run, words):
+    assert word_tokenizer("en").split(run * 200_000) == words
+
+
+@pytest.mark.parametrize(
+    "run", ["..", "x.." * 3, "..x....y...", "(..don't..)", "...)...", "US$..US$5..", "+1..+..+", "a.m...", "......"]
+)
+def test_english_words_of_dots(theirs, run):
+    assert word_tokenizer("en").split(run) == theirs.word_tokenize(run)
+
+
 def test_english_words_of_web_pages(theirs, pages):
     assert [word_tokenizer("en").word_tokenize(page) for page in pages] == [theirs.word_tokenize(page) for page in pages]
 

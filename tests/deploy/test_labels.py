@@ -8,7 +8,19 @@ from typing import Any
 import httpx
 import pytest
 
-from deploy.live import _entry, live_record, open_chat, start_detached, stop_detached
+from deploy import scoring
+from deploy.live import (
+    Target,
+    _announced,
+    _asking,
+    _column,
+    _entry,
+    live_record,
+    open_chat,
+    record_file,
+    start_detached,
+    stop_detached,
+)
 from deploy.rollout import DeployLabelledSpec, deploy_labelled, rollback
 from deploy.scoring import trial_questions, version_folder
 from deploy.serve import Server, served
@@ -84,6 +96,26 @@ def test_where_a_server_is_asked_is_said_with_the_columns_its_model_takes(
     (tmp_path / TRIAL).write_text(json.dumps([{"record": record, "expected": {}}]), encoding="utf-8")
     server = Server("http://127.0.0.1:1", NAME, "mlflow", labels=True, process=None, log=tmp_path)  # type: ignore[arg-type]
     assert _entry(server, tmp_path / "artifacts" / "model") == f"http://127.0.0.1:1/invocations (POST {shown})"
+
+
+@pytest.mark.parametrize(("record", "asked"), [({"text": ""}, {"text": "one two"}), ({"words": []}, {"words": ["one", "two"]})])
+def test_a_talk_asks_in_the_column_the_model_takes(
+    tmp_path: Path, record: dict[str, Any], asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "MLmodel").touch()
+    (tmp_path / TRIAL).write_text(json.dumps([{"record": record, "expected": {}}]), encoding="utf-8")
+    server = Server("http://127.0.0.1:1", NAME, "mlflow", labels=True, process=None, log=tmp_path)  # type: ignore[arg-type]
+    monkeypatch.setattr(scoring, "label_at", lambda url, records: records)
+    ask = _asking(server.url, server.model, server.engine, _column(server, tmp_path / "artifacts" / "model"))
+    assert json.loads(ask("one two", 1)) == asked
+
+
+def test_a_running_server_says_which_column_its_model_takes(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "MLmodel").touch()
+    (tmp_path / TRIAL).write_text(json.dumps([{"record": {"words": ["one"]}, "expected": {}}]), encoding="utf-8")
+    server = Server("http://127.0.0.1:1", NAME, "mlflow", labels=True, process=None, log=tmp_path)  # type: ignore[arg-type]
+    with _announced(site, NAME, Target(tmp_path / "artifacts" / "model"), server):
+        assert json.loads(record_file(site, NAME).read_text())["column"] == "words"
 
 
 def test_a_labelled_folder_outside_the_registry_is_not_served(site: Site) -> None:

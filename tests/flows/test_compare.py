@@ -40,11 +40,21 @@ def test_every_combination_is_a_recipe_and_seeds_are_not_chosen_among(site: Site
     assert found.spec.criterion == "macro_f1"
 
 
+def test_a_grid_of_kinds_keeps_what_is_set_in_the_part(site: Site) -> None:
+    found = load_comparison("demo", [], ["tune.method.rank=4,8", "tune.method.kind=lora"], None, site)
+    assert [cell.recipe.tune.method.rank for cell in found.cells] == [4, 8]
+    with pytest.raises(RecipeError, match=r"--grid tune\.method\.kind=full: .*\n.*tune\.method\.full\.rank: no such key"):
+        load_comparison("demo", ["tune.method.rank=4"], ["tune.method.kind=lora,full"], None, site)
+
+
 def test_what_chooses_is_the_gate_s_figure_or_the_loss() -> None:
     labels = load_recipe("labels-toy")
     assert choose_criterion(load_recipe("demo"), None) == "loss"
     assert choose_criterion(load_recipe("labels-toy", ["gate.metric=accuracy"]), None) == "accuracy"
     assert choose_criterion(labels, "mcc") == "mcc"
+    assert choose_criterion(labels, "f1") == "f1"
+    assert choose_criterion(load_recipe("labels-toy", ["gate.metric=f1"]), None) == "f1"
+    assert choose_criterion(load_recipe("sst2"), None) == "accuracy", "what GLUE reports"
     with pytest.raises(RecipeError, match=r"'pearson' is no figure on the validation items.*loss, accuracy, macro_f1, mcc"):
         choose_criterion(labels, "pearson")
 

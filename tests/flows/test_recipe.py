@@ -243,3 +243,28 @@ def test_plan_counts_sharded_weights_by_device() -> None:
         pretrain_outlook(recipe, Site(num_processes=8, sharding=way), {}, []).memory.states for way in ("ddp", "fsdp2")
     )
     assert part == whole // 8
+
+
+def test_overrides_of_a_part_hold_in_any_order() -> None:
+    wanted = load_recipe("demo", ["tune.method.kind=lora", "tune.method.rank=4"])
+    assert wanted.tune.method.rank == 4
+    assert load_recipe("demo", ["tune.method.rank=4", "tune.method.kind=lora"]) == wanted
+    assert load_recipe("demo", ["tune.method.rank=4", "tune.method={kind='lora'}"]) == wanted
+    nested = ["tune.optim.schedule.kind=warmup_stable_decay", "tune.optim.kind=muon", "tune.optim.learning_rate=0.01"]
+    assert load_recipe("demo", nested) == load_recipe("demo", nested[::-1])
+    assert load_recipe("demo", ["tune.method.rank=4", "tune.method.kind=lora", "tune.method.rank=8"]).tune.method.rank == 8
+    with pytest.raises(RecipeError, match=r"tune\.method\.full\.rank: no such key"):
+        load_recipe("demo", ["tune.method.rank=4", "tune.method.kind=full"])
+
+
+@pytest.mark.parametrize(
+    ("preset", "until", "last"),
+    [
+        ("ci", "score_model", ["score_model", "score_model"]),
+        ("ci", "tune", ["fisher", "tune"]),
+        ("labels-toy", "score_majority", ["tune_labelled", "score_majority"]),
+        ("labels-toy", "score_labels", ["score_majority", "score_labels"]),
+    ],
+)
+def test_a_run_until_scoring_scores_what_was_tuned(preset: str, until: str, last: list[str], site: Site) -> None:
+    assert [step.stage for step in plan_recipe(load_recipe(preset), site, until)][-2:] == last

@@ -50,6 +50,19 @@ def test_looks_and_the_model_are_of_the_mean_and_the_training_is_as_without(tmp_
         assert torch.equal(weights[name], model.get_parameter(name))
 
 
+def test_where_the_first_look_was_best_no_later_mean_takes_its_place(tmp_path: Path) -> None:
+    """The weights of step 0 have no mean."""
+    spec = AVERAGED.model_copy(update={"select": "best"})
+    with joined("cpu") as world:
+        loop = tiny_loop(TinyJob(folder=tmp_path, train=spec), world)
+        before = {name: weight.detach().clone() for name, weight in loop.model.named_parameters()}
+        losses = iter(range(1, 100))
+        loop._look_at = lambda max_rows: (float(next(losses)), {})  # type: ignore[method-assign]
+        result = loop.run()
+    assert (result.selected_step, result.validation_loss) == (0, 1.0)
+    assert all(torch.equal(weight, before[name]) for name, weight in loop.model.named_parameters())
+
+
 def test_a_kill_changes_no_bit_and_the_best_mean_is_taken(tmp_path: Path) -> None:
     best = AVERAGED.model_copy(update={"select": "best"})
     result, model = train_tiny(TinyJob(folder=tmp_path / "whole", train=best))

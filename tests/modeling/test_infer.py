@@ -9,10 +9,12 @@ import torch
 
 from tasks.modeling.attention import packed_mask
 from tasks.modeling.batches import IGNORED, Example
-from tasks.modeling.infer import Reader, example_nats, greedy_answers, windows
+from tasks.modeling.infer import Reader, TwoPartReader, example_nats, greedy_answers, windows
 from tasks.modeling.model import build_model, save_model
 from tasks.modeling.specs import ModelSpec
 from tasks.modeling.words import SpecialIds, chat_ids
+from tasks.registry.served_model import ChatModel
+from tests.architectures import tiny_of, writer
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +76,39 @@ def test_an_answer_is_what_the_plain_model_likes_best(reader: Reader) -> None:
         ids.append(int(logits[0, -1].argmax()))
     answer: Any = reader.tokenizer.decode(ids[len(question) :], skip_special_tokens=True).strip()
     assert greedy_answers(reader, [question], 5) == [answer]
+
+
+@pytest.mark.parametrize(("architecture", "most"), [("gpt2", [6, 3, 1, 0]), ("bart", [16, 16, 16, 16])])
+def test_nothing_is_written_beyond_the_context(
+    architecture: str, most: list[int], tokenizer: Any, special: SpecialIds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_of(architecture, writer(architecture), max_position_embeddings=16)
+    monkeypatch.setattr(model.generation_config, "eos_token_id", None)
+    monkeypatch.setattr(model.generation_config, "forced_eos_token_id", None)
+    reader = (TwoPartReader if model.config.is_encoder_decoder else Reader)(
+        model, tokenizer, special, torch.device("cpu"), "fp32"
+    )
+    questions = [list(range(20, 20 + length)) for length in (11, 14, 16, 17)]
+    together = reader.generate(questions[: 4 if architecture == "gpt2" else 3], 40)
+    assert {len(ids) for ids in together} == {max(most)}
+    for question, ids, count in zip(questions, together, most, strict=False):
+        alone = reader.generate([question], 40)
+        assert (len(alone[0]), ids) == (count, alone[0] + [special.pad] * (max(most) - count))
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "bart"])
+def test_a_registered_model_writes_as_far_as_its_context_too(
+    architecture: str, tokenizer: Any, special: SpecialIds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_of(architecture, writer(architecture), max_position_embeddings=32)
+    monkeypatch.setattr(model.generation_config, "eos_token_id", None)
+    monkeypatch.setattr(model.generation_config, "forced_eos_token_id", None)
+    messages = [{"role": "user", "content": "the files"}]
+    reader = (TwoPartReader if model.config.is_encoder_decoder else Reader)(
+        model, tokenizer, special, torch.device("cpu"), "fp32"
+    )
+    served = ChatModel()
+    served.model, served.tokenizer, served.num_virtual_tokens = model, tokenizer, 0
+    monkeypatch.setattr(model.config, "eos_token_id", special.end_of_text)
+    (expected,) = greedy_answers(reader, [reader.question(messages)], 100)
+    assert served._answer(messages, 100).strip() == expected

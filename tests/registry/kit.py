@@ -310,4 +310,5 @@ def _report(site: Site, name: str, base: Checkpoint, tuned: Checkpoint, champion
         "differences": {"base/answer_loss": Interval(mean=-0.5, low=-0.6, high=-0.4, num_items=20)},
         "champion_digest": champion_digest,
     }
-    return commit(site, EvalReport, f"report-{name}", {}, base_digest=base.digest, tuned_digest=tuned.digest, **facts)
+    spec = {"bootstrap": {"confidence": 0.9}}
+    return commit(site, EvalReport, f"report-{name}", spec, base_digest=base.digest, tuned_digest=tuned.digest, **facts)

@@ -70,7 +70,7 @@ def make_label_chain(site: Site, seed: int = 0, task: str = "classification", *,
     return LabelChain(base, tuned, scores, report, verdict, toy_quality.build(ToyQualitySpec(), labelled, site=site), labelled)
 
 
-def register_labels(site: Site, chain: LabelChain, name: str = "toy-labels") -> StageRecord:
+def register_labels(site: Site, chain: LabelChain, name: str = "toy-labels", trial_items: int = 6) -> StageRecord:
     """Registers the chain's model within an MLflow run."""
     with running(Run(site, "toy-recipe", tracker=KnownRun(_mlflow_run(site)))):
-        return register_labelled.outcome(RegisterLabelledSpec(name=name, trial_items=6), *chain.inputs, site=site)
+        return register_labelled.outcome(RegisterLabelledSpec(name=name, trial_items=trial_items), *chain.inputs, site=site)

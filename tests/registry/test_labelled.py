@@ -62,6 +62,9 @@ def test_a_passed_model_becomes_champion_and_its_card_says_what_it_is(site: Site
     for text in ("| says | zh, en |", "ModernBertForSequenceClassification", "tuned/macro_f1", "few items of zh", "/invocations"):
         assert text in card
     assert register_labels(site, chain).result == "reused"
+    asked = r"toy-labels version 1 holds this model with registry\.trial_items = 6, and 4 is asked for"
+    with pytest.raises(ContractError, match=asked):
+        register_labels(site, chain, trial_items=4)
     other = make_label_chain(site, seed=1)
     with pytest.raises(ContractError, match="the scored model is "):
         register_labels(site, replace(chain, scores=other.scores))

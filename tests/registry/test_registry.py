@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.contracts import Champion, Checkpoint
+from tasks.contracts import Champion, Checkpoint, Preferences
 from tasks.core.errors import ContractError, GateError, TransientError
+from tasks.core.run import Run, running
 from tasks.core.site import Site, service_environment
 from tasks.core.store import Store
 from tasks.core.tracking import (
@@ -26,7 +27,18 @@ from tasks.core.tracking import (
 )
 from tasks.core.tracking.client import experiment_id, mlflow_client
 from tasks.registry import ChampionSpec, RegisterSpec, register_model, resolve_champion, upload
-from tests.registry.kit import Chain, judged_again, make_chain, make_verdict, register, register_as_judged
+from tests.registry.kit import (
+    Chain,
+    KnownRun,
+    _mlflow_run,
+    commit,
+    judged_again,
+    make_chain,
+    make_verdict,
+    partial,
+    register,
+    register_as_judged,
+)
 
 SPEC = RegisterSpec(name="toy")
 
@@ -235,3 +247,44 @@ def test_the_card_says_what_others_made(chain: Chain) -> None:
         continued
     )
     assert all("from scratch" not in card(one) for one in (given, continued))
+    assert all("\nPretraining: 3 documents after cleaning" in card(one) for one in (chain.base, continued))
+    assert "\nGeneral text, for scoring: 3 documents after cleaning" in card(given)
+    assert "Pretraining:" not in card(given)
+    assert "| figure | mean [90% interval] | items |" in card(given), "as the report was made"
+
+
+def rewrite(folder: Path, **parts: dict[str, object]) -> None:
+    manifest = folder / "manifest.json"
+    told = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(told | {name: told[name] | changes for name, changes in parts.items()}))
+
+
+def test_what_a_corpus_was_used_for_is_told_to_mlflow(site: Site, chain: Chain) -> None:
+    rewrite(chain.base.path, facts={"method": "adopted", "licence": "MIT"})
+    rewrite(chain.tuned.path, spec={"replay": {"share": 0.2}})
+    given = Store(site.store_dir).load(Checkpoint, chain.base.path)
+    with running(Run(site, "toy-recipe", tracker=KnownRun(_mlflow_run(site)))):
+        version = register_model.build(SPEC, *dataclasses.replace(chain, base=given).inputs, site=site)
+    used = {one.dataset.name: one.tags[0].value for one in mlflow_client(site).get_run(version.run_id).inputs.dataset_inputs}
+    assert used == {chain.corpus.address: "scoring and replay in tuning", chain.conversations.address: "tuning"}
+
+
+def test_the_card_tells_what_a_model_learned_before_preferences_and_from_which(site: Site, chain: Chain) -> None:
+    (partial(site, Preferences, "pairs") / "preferences.jsonl").write_text("{}\n")
+    counts = {"items_by_split": {"train": 4, "test": 1}, "items_by_source": {"better": 5}, "dropped_by_reason": {}}
+    sets = {"train": [{"name": "better", "licence": "CC0-1.0"}]}
+    pairs = commit(site, Preferences, "pairs", sets, form="paired", num_items_in=5, num_items=5, **counts)
+    inputs = {
+        name: {"kind": one.kind(), "fingerprint": one.fingerprint, "digest": one.digest}
+        for name, one in {"base": chain.tuned, "preferences": pairs}.items()
+    }
+    learned = make_chain(site, seed=2, base=chain.base)
+    rewrite(learned.tuned.path, inputs=inputs, facts={"method": "dpo, lora"})
+    tuned = Store(site.store_dir).load(Checkpoint, learned.tuned.path)
+    version = register(site, dataclasses.replace(learned, tuned=tuned)).artifact
+    card = (version.path / "card.md").read_text()
+    assert "| tuning | lora, 12,345 tokens in 10 steps |" in card
+    assert "| learning from preferences | dpo, lora, 12,345 tokens in 10 steps |" in card
+    assert "| better | CC0-1.0 | 5 |" in card
+    run = mlflow_client(site).get_run(version.run_id)
+    assert pairs.address in {item.dataset.name for item in run.inputs.dataset_inputs}

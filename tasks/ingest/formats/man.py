@@ -22,6 +22,7 @@ _SPACES = re.compile(r" {2,}")
 _GAPS = re.compile(r"\n{3,}")
 _BULLETS = frozenset("•o*-·")
 _FIRST_WIDE = "\u2e80"
+_MAX_CONDITIONS = 100
 
 _BREAKS = frozenset({"PP", "P", "LP", "Pp", "sp", "HP", "RS", "RE", "bp", "SY", "YS", "El", "ce"})
 _LINES = frozenset({"br", "ti", "in"})
@@ -32,15 +33,27 @@ _JOINED = frozenset({"BR", "BI", "IB", "IR", "RB", "RI"})
 _HEADINGS = {"SH": "## ", "Sh": "## ", "SS": "### ", "Ss": "### "}
 
 
+class BrokenRoffError(ValueError):
+    """A page nests deeper than any that people write."""
+
+
 def inner(source: Any, record: Record) -> Record:
-    """Returns the document of a page; a page that only names another one is quarantined."""
+    """Returns the document of a page; a page that only names another one, or nests without end, is quarantined."""
     if alias := _ALIAS.match(record.text):
         return Record(record.file, record.number, id=record.id, reason="alias", detail=alias[1])
-    return Record(record.file, record.number, page_text(record.text), record.id, record.lang, record.licence, "markdown")
+    try:
+        text = page_text(record.text)
+    except BrokenRoffError as error:
+        return Record(record.file, record.number, id=record.id, reason="broken_roff", detail=str(error))
+    return Record(record.file, record.number, text, record.id, record.lang, record.licence, "markdown")
 
 
 def page_text(source: str) -> str:
-    """Returns the text of a man page."""
+    """Returns the text of a man page.
+
+    Raises:
+        BrokenRoffError: A line holds too many conditions, one inside the other.
+    """
     page = _Page()
     for line in source.replace("\r\n", "\n").replace("\\\n", "").split("\n"):
         page.line(line)
@@ -65,6 +78,7 @@ class _Page:
         self._skipped_until: str | None = None
         self._skipped_depth = 0
         self._taken = False
+        self._conditions = 0  # that the line being read is the branch of
         self._table: list[str] | None = None
         self._next: Callable[[str], None] | None = None  # what becomes of the next line: a heading, the tag of an item
 
@@ -118,7 +132,14 @@ class _Page:
         if not taken:
             self._skipped_depth = max(0, rest.count("\\{") - rest.count("\\}"))
         elif content := rest.replace("\\{", "").strip().removesuffix("\\"):
-            self.line(content)
+            self._branch(content)
+
+    def _branch(self, line: str) -> None:
+        self._conditions += 1
+        if self._conditions > _MAX_CONDITIONS:
+            raise BrokenRoffError(f"more than {_MAX_CONDITIONS} conditions in one line")
+        self.line(line)
+        self._conditions -= 1
 
     def _macro(self, name: str, rest: str) -> None:
         words = [plain(word, self._strings) for word in arguments(rest)]
