@@ -172,7 +172,7 @@ def inspect_texts(name: str, overrides: tuple[str, ...], reason: str | None, cou
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.option("--keep-last", default=1, show_default=True, type=click.IntRange(0), help="Artifacts kept of each label and stage.")
 def gc(dry_run: bool, keep_last: int) -> None:
-    """Remove artifacts that no alias, no other artifact and no recent run refers to."""
+    """Remove what no alias points at, nothing kept was made from, and is not the newest of its recipe and stage."""
     _prepare()
     from flows.gc import collect
 
@@ -209,7 +209,7 @@ def serve(name: str, port: int | None) -> None:
 @click.option("--to", type=click.IntRange(1), help="Version to go back to; by default the one live before.")
 @click.option("--reason", default="", help="Written into the audit line.")
 def rollback(name: str, to: int | None, reason: str) -> None:
-    """Take the live version of NAME back; with --to the live one: a champion that never went live."""
+    """Take the live version of NAME back; where --to is that one, the champion, which never went live."""
     _prepare()
     from flows.talk import roll_back
 

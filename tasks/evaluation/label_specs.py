@@ -41,7 +41,7 @@ class LabelGateSpec(Spec):
 
     metric: Annotated[
         Criterion | None,
-        Field(description="Metric of the rules; none: macro_f1, of multi-label micro_f1, of a regression pearson."),
+        Field(description="Metric of the rules; none: macro_f1, of multi-label micro_f1, of scores pearson, of GLUE its own."),
     ] = None
     min_items: Annotated[int, Field(ge=1, description="Fewer test items than this give no verdict.")] = 100
     gain_over_base: Annotated[

@@ -93,7 +93,7 @@ class PreferencesSpec(_Sets):
 
     kind: Annotated[
         Literal["paired", "unpaired"],
-        Field(description="paired: two answers, the better one chosen (DPO); unpaired: one answer, good or bad (KTO)."),
+        Field(description="paired: two answers, the better one chosen; unpaired: one answer, good or bad. Recipes take pairs."),
     ]
     keep_out: Annotated[
         tuple[InstructionSet, ...],

@@ -95,7 +95,7 @@ def _warnings(result: TrainResult) -> list[str]:
 
 def _check(spec: PreferSpec, base: Checkpoint, preferences: Preferences) -> None:
     if spec.optim.learning_rate is None:
-        raise RecipeError("prefer.optim.learning_rate is off, and there is no rule to derive it by; set one, e.g. 2e-5")
+        raise RecipeError("preference.learn.optim.learning_rate is off, and there is no rule to derive it by; set one, e.g. 2e-5")
     if is_adapted(base.path / "model"):
         raise ContractError(
             f"{base.address} ({base.method}) has no plain form to train further; give the checkpoint it was tuned from"

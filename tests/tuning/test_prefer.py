@@ -174,7 +174,7 @@ def test_what_does_not_fit_is_refused(base: Checkpoint, preferences: Preferences
     refused(ContractError, "is unpaired, but dpo learns from pairs", form="unpaired")
     refused(ContractError, "has no validation pairs", items_by_split={"train": 3, "validation": 0})
     without_rate = SPEC.model_copy(update={"optim": SPEC.optim.model_copy(update={"learning_rate": None})})
-    refused(RecipeError, "prefer.optim.learning_rate is off", without_rate)
+    refused(RecipeError, "preference.learn.optim.learning_rate is off", without_rate)
 
 
 def test_a_loss_that_is_no_likelihood_is_no_recipe() -> None:
