@@ -163,8 +163,8 @@ def register_as_judged(site: Site, chain: Chain, name: str = "toy", **settings: 
         return register_model.outcome(RegisterSpec(name=name, **settings), *chain.inputs, site=site)
 
 
-def judged_again(site: Site, chain: Chain, name: str = "toy") -> Chain:
-    """Returns the chain with a report that compares with the champion; a model that is champion keeps the one it has."""
+def judged_again(site: Site, chain: Any, name: str = "toy") -> Any:
+    """Returns a chain with a report that compares with the champion; a model that is champion keeps the one it has."""
     current = champion(site, name)
     if current is None or current.digest in (chain.tuned.digest, chain.report.champion_digest):
         return chain

@@ -17,7 +17,7 @@ from tasks.registry import RegisterLabelledSpec, register_labelled
 from tasks.tuning.labelled import TuneLabelledSpec, tune_labelled
 from tests.evaluation.kit import ToyChampionSpec, toy_champion
 from tests.modeling.kit import in_process
-from tests.registry.kit import KnownRun, _mlflow_run
+from tests.registry.kit import KnownRun, _mlflow_run, judged_again
 from tests.tuning.labelled_kit import ToyBaseSpec, ToyLabelledSpec, toy_base, toy_labelled
 
 FEW = BootstrapSpec(num_resamples=100)
@@ -71,6 +71,7 @@ def make_label_chain(site: Site, seed: int = 0, task: str = "classification", *,
 
 
 def register_labels(site: Site, chain: LabelChain, name: str = "toy-labels", trial_items: int = 6) -> StageRecord:
-    """Registers the chain's model within an MLflow run."""
+    """Registers the chain's model within an MLflow run, judged against the champion of the moment."""
+    chain = judged_again(site, chain, name)
     with running(Run(site, "toy-recipe", tracker=KnownRun(_mlflow_run(site)))):
         return register_labelled.outcome(RegisterLabelledSpec(name=name, trial_items=trial_items), *chain.inputs, site=site)
