@@ -3,6 +3,7 @@
 import os
 import threading
 import urllib.request
+from collections.abc import Iterator
 from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -74,19 +75,28 @@ def test_only_a_new_deployment_is_given_the_schedule_of_the_file() -> None:
     assert len(yaml.safe_load(known)["deployments"]) == 6
 
 
-@pytest.mark.slow
-def test_what_a_person_did_to_a_schedule_is_there_after_the_next_start(prefect_api: str) -> None:
+@pytest.fixture
+def own_pool(prefect_api: str) -> Iterator[str]:
+    """A work pool on the session's server, which is gone afterwards with all that was deployed to it."""
     ui.make_pool()
+    yield prefect_api
+    for one in httpx.post(f"{prefect_api}/deployments/filter", json={}, timeout=60).json():
+        httpx.delete(f"{prefect_api}/deployments/{one['id']}", timeout=60).raise_for_status()
+    httpx.delete(f"{prefect_api}/work_pools/{ui.POOL}", timeout=60).raise_for_status()
+
+
+@pytest.mark.slow
+def test_what_a_person_did_to_a_schedule_is_there_after_the_next_start(own_pool: str) -> None:
     ui.deploy_all(ROOT)
-    found = {one["name"]: one for one in httpx.post(f"{prefect_api}/deployments/filter", json={}, timeout=60).json()}
+    found = {one["name"]: one for one in httpx.post(f"{own_pool}/deployments/filter", json={}, timeout=60).json()}
     (nightly,) = found["corpus-nightly"]["schedules"]
     assert nightly["active"] is False
     httpx.patch(
-        f"{prefect_api}/deployments/{found['corpus-nightly']['id']}/schedules/{nightly['id']}", json={"active": True}, timeout=60
+        f"{own_pool}/deployments/{found['corpus-nightly']['id']}/schedules/{nightly['id']}", json={"active": True}, timeout=60
     ).raise_for_status()
     hourly = [{"schedule": {"interval": 3600}, "active": False}]
-    httpx.post(f"{prefect_api}/deployments/{found['demo']['id']}/schedules", json=hourly, timeout=60).raise_for_status()
+    httpx.post(f"{own_pool}/deployments/{found['demo']['id']}/schedules", json=hourly, timeout=60).raise_for_status()
     ui.deploy_all(ROOT)
-    after = {one["name"]: one["schedules"] for one in httpx.post(f"{prefect_api}/deployments/filter", json={}, timeout=60).json()}
+    after = {one["name"]: one["schedules"] for one in httpx.post(f"{own_pool}/deployments/filter", json={}, timeout=60).json()}
     assert [(one["id"], one["active"]) for one in after["corpus-nightly"]] == [(nightly["id"], True)]
     assert [one["schedule"]["interval"] for one in after["demo"]] == [3600]
