@@ -35,11 +35,10 @@ screenshots: $(STAMP)
 stage-lock: $(STAMP)
 	$(BIN)/python -m tests.stage_lock
 
-# Packages are not compiled as they are installed, which takes two minutes of CPU: Python does it as it imports them.
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Textmill needs Python 3.11 or newer: make PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --disable-pip-version-check --no-compile -r requirements.lock
+	$(BIN)/pip install --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --disable-pip-version-check -q --no-deps --no-build-isolation -e .
 	touch $@
 
