@@ -22,11 +22,10 @@ from typing import Any
 from deploy import scoring
 from tasks.core.child import MARK, die_with_parent, stop
 from tasks.core.errors import ContractError, RecipeError, StageError, TransientError
-from tasks.core.site import Site
+from tasks.core.site import LOOPBACK, Site
 from tasks.core.text import text_safe
 
 START_LIMIT_S = 180.0
-LOOPBACK = "127.0.0.1"
 _POLL_S = 0.1
 _STOP_GRACE_S = 10.0
 # Pages of 256 tokens in the key-value cache. Left to itself, the engine takes 90% of the machine's free memory for it.

@@ -15,11 +15,11 @@ import click
 
 def _prepare() -> None:
     """Points Prefect, MLflow and the hub libraries at the state folder; before any of them is imported."""
-    from tasks.core.site import current_site, service_environment
+    from tasks.core.site import LOOPBACK, current_site, service_environment
 
     for name, value in service_environment(current_site()).items():
         os.environ.setdefault(name, value)
-    _keep_from_proxies("127.0.0.1", "localhost", "::1", current_site().host)
+    _keep_from_proxies(LOOPBACK, "localhost", "::1", current_site().host)
 
 
 def _keep_from_proxies(*hosts: str) -> None:

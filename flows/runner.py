@@ -7,7 +7,6 @@ Ctrl-C KILLED.
 
 import json
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -172,7 +171,7 @@ def _publish_links(run: Run, tracker: RunTracker) -> None:
 def _mlflow_server(site: Site) -> str | None:
     """Returns the address of MLflow's pages, for anyone to read: the server set, else that of the running `textmill ui`."""
     if site.tracking_uri.startswith("http"):
-        return re.sub("//[^/]*@", "//", site.tracking_uri.rstrip("/"))
+        return shown(site.tracking_uri.rstrip("/"), instead="")
     ui = running_ui(site)
     return str(ui["mlflow"]) if ui else None
 

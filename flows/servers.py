@@ -23,11 +23,10 @@ from typing import Any
 
 from tasks.core.child import MARK, die_with_parent, stop
 from tasks.core.errors import RecipeError, TransientError
-from tasks.core.site import Site
+from tasks.core.site import LOOPBACK, Site
 from tasks.core.store import process_alive
 from tasks.core.tracking.client import make_database
 
-LOOPBACK = "127.0.0.1"
 _START_S = 120.0
 _STOP_S = 15.0
 _TELLING = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING"}  # these have a log file, and no display to disturb

@@ -58,18 +58,24 @@ def buckets(keys: NDArray[np.uint64]) -> Iterator[list[int]]:
             yield order[start : start + size].tolist()
 
 
-def join_similar(found: UnionFind, keys: NDArray[np.uint64], get: Callable[[int], Hashes], threshold: float) -> None:
+def join_similar(found: UnionFind, keys: NDArray[np.uint64], get: Callable[[int], Hashes], threshold: float) -> int:
     """Joins candidates whose true similarity reaches the threshold.
 
     Within a bucket each document is compared with the first of each cluster seen there, so a bucket of copies costs one
     comparison a member, and with the last 200 of these alone, so a bucket of pages from one template costs no more than 200.
     Missed are copies that lie further apart in every bucket they share.
+
+    Returns:
+        How many first documents of clusters were left behind so, over all buckets.
     """
+    num_left = 0
     for bucket in buckets(keys):
         leaders: deque[int] = deque(maxlen=_MAX_LEADERS)
         for document in bucket:
             if not any(_joined(found, leader, document, get, threshold) for leader in leaders):
+                num_left += len(leaders) == _MAX_LEADERS
                 leaders.append(document)
+    return num_left
 
 
 def _joined(found: UnionFind, first: int, second: int, get: Callable[[int], Hashes], threshold: float) -> bool:

@@ -65,7 +65,7 @@ def dedup(spec: DedupSpec, corpus: FilteredCorpus, *, ctx: StageContext) -> Clea
     for done, total in sketch(corpus.path / "documents", spec.near, spec.repeated_lines, work, workers):
         ctx.progress(done, total, "pieces")
     found = read_sketches(corpus.path / "documents", spec.near, work)
-    documents, leaders = found.documents, _clusters(found, spec.near)
+    documents, leaders = found.documents, _clusters(found, spec.near, ctx)
     kept = _survivors(documents, leaders)
     splits = assign_splits(
         ((documents[leaders[number]].id, documents[number].lang) for number in kept.values()),
@@ -81,14 +81,20 @@ def dedup(spec: DedupSpec, corpus: FilteredCorpus, *, ctx: StageContext) -> Clea
     return ctx.commit(CleanCorpus, **facts)
 
 
-def _clusters(found: Sketches, near: NearDuplicates | None) -> list[int]:
+def _clusters(found: Sketches, near: NearDuplicates | None, ctx: StageContext) -> list[int]:
     """Returns for each document the first one of its cluster."""
     sets = UnionFind(len(found.documents))
     first_with: dict[bytes, int] = {}
     for number, document in enumerate(found.documents):
         sets.join(first_with.setdefault(document.text_digest, number), number)
     if near is not None and found.sets is not None:
-        join_similar(sets, found.keys, found.sets.__getitem__, near.threshold)
+        num_left = join_similar(sets, found.keys, found.sets.__getitem__, near.threshold)
+        if num_left:
+            ctx.log.warning(
+                "%d times a document had more candidates than are compared, as pages of one template have: near copies far apart "
+                "may be left; take the template out first (dedup.repeated_lines)",
+                num_left,
+            )
     return [sets.find(number) for number in range(len(found.documents))]
 
 

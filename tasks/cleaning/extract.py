@@ -36,7 +36,7 @@ _BLOCKS = _WIDE | {
     *("footer", "header", "hgroup", "hr", "html", "legend", "li", "main", "summary", "tbody", "td", "tfoot", "th", "thead", "tr"),
 }
 _CODE = frozenset({"code", "tt", "kbd", "samp"})
-_BESIDE_OTHERS = ("pre", "table", "ul", "ol", "dl", *_HEADINGS)  # in a cell: it lays a page out
+_PAGE_PARTS = ("pre", "table", "ul", "ol", "dl", *_HEADINGS)  # a cell that holds one lays a page out
 _PARAGRAPHS = ("p", "div", "blockquote")
 _MAX_LINK_DENSITY = 0.8
 _MIN_LINKS = 2
@@ -226,7 +226,7 @@ class _Writer:
 
 def _holds_blocks(cell: "HtmlElement") -> bool:
     """Says whether a cell holds more than a line; a single paragraph is how some tools write each cell."""
-    if next(cell.iter(*_BESIDE_OTHERS), None) is not None:
+    if next(cell.iter(*_PAGE_PARTS), None) is not None:
         return True
     return sum(next(part.iterdescendants(*_PARAGRAPHS), None) is None for part in cell.iter(*_PARAGRAPHS)) > 1
 

@@ -18,6 +18,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Sharding = Literal["ddp", "fsdp2"]
 DataEngine = Literal["local", "ray", "slurm"]
+LOOPBACK = "127.0.0.1"
 
 
 class Site(BaseSettings):
@@ -70,7 +71,7 @@ class Site(BaseSettings):
         str | None, Field(description="Prefect server; none: the running `textmill ui`, else a temporary one.")
     ] = None
     engine: Annotated[Literal["transformers", "vllm"], Field(description="Program that serves a model.")] = "transformers"
-    host: Annotated[str, Field(description="Address that servers bind to.")] = "127.0.0.1"
+    host: Annotated[str, Field(description="Address that `ui` and `serve` bind to; a run's own servers do not.")] = LOOPBACK
     serve_port: Annotated[int, Field(ge=0, le=65535, description="Port of the model server; 0: any free one.")] = 0
     retry_delay_s: Annotated[float | None, Field(ge=0, description="Seconds between attempts; none: by stage.")] = None
     lock_wait: Annotated[bool, Field(description="Wait for another run that builds the same artifact.")] = True

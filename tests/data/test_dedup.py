@@ -99,7 +99,8 @@ def test_a_bucket_of_one_template_costs_a_bounded_number_of_comparisons(monkeypa
     sets[205] = sets[200]  # within the last ten, though two hundred came before
     asked = []
     found = UnionFind(len(sets))
-    join_similar(found, np.zeros((300, 1), dtype=np.uint64), lambda number: asked.append(number) or sets[number], threshold=0.8)
+    num_left = join_similar(found, np.zeros((300, 1), dtype=np.uint64), lambda number: asked.append(number) or sets[number], 0.8)
+    assert num_left == 299 - 10
     assert [number for number in range(300) if found.find(number) != number] == [205]
     assert len(asked) <= 2 * 10 * 300
 

@@ -68,9 +68,9 @@ def _client(uri: str) -> "MlflowClient":
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def shown(text: str) -> str:
-    """Returns an address, or a text with addresses, without the passwords in it."""
-    return re.sub(r"//[^/\s]*@", "//***@", text)
+def shown(text: str, instead: str = "***@") -> str:
+    """Returns an address, or a text with addresses, without the users and passwords in it."""
+    return re.sub(r"//[^/\s]*@", f"//{instead}", text)
 
 
 def is_missing(error: Exception) -> bool:
