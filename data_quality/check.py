@@ -26,7 +26,7 @@ class RequireQualitySpec(Spec):
     """What is asked of the quality report: that no critical check failed."""
 
 
-@stage(version=3, name="check", retry=DISK, packages=("great-expectations", "pandas", "pyarrow", "scipy"))
+@stage(version=4, name="check", retry=DISK, packages=("great-expectations", "pandas", "pyarrow", "scipy"))
 def check(
     spec: CheckSpec, raw: RawCorpus, filtered: FilteredCorpus, corpus: CleanCorpus, baseline: Baseline, *, ctx: StageContext
 ) -> QualityReport:

@@ -5,6 +5,7 @@ that the table does not have is refused before anything runs; a rule names its t
 """
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
@@ -173,7 +174,7 @@ class RowCount(CheckBase, Bounded):
         """Returns the expectation, in rows."""
         settings = self.limits(factor=len(tables.get(self.against, ())))
         bound = self.within(f"rows of {self.table} / rows of {self.against}")
-        return self._rule("ExpectTableRowCountToBeBetween", settings, bound)
+        return replace(self._rule("ExpectTableRowCountToBeBetween", settings, bound), against=self.against)
 
 
 class Drift(ColumnCheck):

@@ -172,5 +172,5 @@ def _totals(
         "quarantined_share": sum(raw.quarantined.values()) / max(1, raw.num_records),
         "dropped_share": sum(filtered.drops_by_reason.values()) / max(1, filtered.num_documents_in),
         "duplicate_share": sum(corpus.removed_by_reason.values()) / max(1, corpus.num_documents_in),
-        "masked_per_mb": num_masked / max(1e-6, num_bytes / 1e6),
+        "masked_per_mb": num_masked / max(1e-6, filtered.num_bytes / 1e6),  # what was masked stood in what passed the filters
     }

@@ -16,6 +16,7 @@ class Rule:
 
     Attributes:
         artifact: What it is about, where a suite has checks of several artifacts.
+        against: Table with whose rows those of its own are compared, where it compares any.
         expectation: Name of a Great Expectations class.
         bound: What is asked for, for people.
         remedy: What to do when it fails.
@@ -29,6 +30,7 @@ class Rule:
     bound: str
     remedy: str
     artifact: str = ""
+    against: str = ""
 
 
 def figure(value: float) -> str:

@@ -5,6 +5,7 @@ table or column, an empty table, an exception inside a check, a check that gave 
 """
 
 import logging
+import math
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -79,7 +80,15 @@ def _validate_table(artifact: str, table: str, rules: list[Rule], tables: Tables
     if not rows:
         return [(rule, _broken(rule, f"table {table} is {'missing' if rows is None else 'empty'}")) for rule in rules]
     results = _run(artifact, table, rules, rows)
-    return [(rule, _result(rule, results[number], rows)) for number, rule in enumerate(rules) if number in results]
+    found = [(rule, _result(rule, results[number], rows)) for number, rule in enumerate(rules) if number in results]
+    return [
+        (rule, result if _has_other(rule, tables) else _broken(rule, f"table {rule.against} is empty")) for rule, result in found
+    ]
+
+
+def _has_other(rule: Rule, tables: Tables) -> bool:
+    """Says whether there is what a rule compares with: every number of rows is within a share of none."""
+    return not rule.against or bool(tables.get(rule.against))
 
 
 def _num_missing(column: str, rows: list[dict[str, Any]]) -> int:
@@ -151,7 +160,8 @@ def _rows_asked(rule: Rule) -> str:
 
 
 def _worst(rule: Rule, values: list[float], broken: int) -> str:
-    worst = min(values) if "min_value" in rule.settings else max(values)
+    low, high = rule.settings.get("min_value", -math.inf), rule.settings.get("max_value", math.inf)
+    worst = max(values, key=lambda value: max(low - value, value - high))
     shown = (
         f"{rule.settings['column']} is {figure(worst)}"
         if len(values) == 1

@@ -4,7 +4,6 @@ In: a change of what is live. Out: `<state>/audit.jsonl`. Invariant: no change w
 a kill came between line and change.
 """
 
-import getpass
 import json
 import os
 import socket
@@ -15,6 +14,7 @@ from typing import Any
 from tasks.core.site import Site
 from tasks.core.text import one_line
 from tasks.core.tracking import RegisteredVersion
+from tasks.core.tracking.send import user_name
 
 
 def audit_file(site: Site) -> Path:
@@ -28,7 +28,7 @@ def note(
     """Appends one line, on disk before this returns."""
     line: dict[str, Any] = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "who": f"{getpass.getuser()}@{socket.gethostname()}",
+        "who": f"{user_name()}@{socket.gethostname()}",
         "action": action,
         "name": new.name,
         "from": old.version if old else None,

@@ -31,7 +31,7 @@ Notify = Callable[[str], None]
 Ask = Callable[[str, int], str]
 
 _LOOK_S = 5.0
-_ANSWER_LIMIT_S = 600.0
+_MAX_UNHEALTHY_LOOKS = 6
 _POLL_S = 0.2
 _NAME = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:@(?P<alias>[\w.-]+)|:(?P<version>\d+))?")
 
@@ -77,7 +77,7 @@ def resolve(site: Site, model: str) -> Target:
 
 
 def serve_foreground(site: Site, model: str, notify: Notify = lambda text: None) -> None:
-    """Serves a model until Ctrl-C or SIGTERM, and goes over to the new version when its alias moves.
+    """Serves a model until Ctrl-C or SIGTERM; goes over to the new version when its alias moves, and starts anew what got sick.
 
     Raises:
         RecipeError: There is no such model, or the port is in use.
@@ -90,7 +90,7 @@ def serve_foreground(site: Site, model: str, notify: Notify = lambda text: None)
             notify(f"starting {target} ...")
             with served(target.folder, site, name=target.name, port=port) as server, _announced(site, model, target, server):
                 notify(f"{target} answers at {_entry(server, target.folder)}; Ctrl-C ends it")
-                _wait_until_moved(site, model, target, server)
+                _wait_until_moved(site, model, target, server, notify)
 
 
 def _entry(server: Server, folder: Path) -> str:
@@ -107,19 +107,22 @@ def _column(server: Server, folder: Path) -> str | None:
     return next(iter(scoring.trial_questions(folder)[0]["record"])) if server.labels else None
 
 
-def _wait_until_moved(site: Site, model: str, target: Target, server: Server) -> None:
-    """Returns when another version is meant."""
-    while True:
+def _wait_until_moved(site: Site, model: str, target: Target, server: Server, notify: Notify) -> None:
+    """Returns when another version is meant, or the server runs and serves no more."""
+    num_unhealthy = 0
+    while num_unhealthy < _MAX_UNHEALTHY_LOOKS:
         next_look_s = time.monotonic() + _LOOK_S
         while time.monotonic() < next_look_s:
             if not server.running():
                 raise StageError(f"the model server ended by itself; see {server.log}")
             time.sleep(_POLL_S)
+        num_unhealthy = 0 if healthy(server.url) else num_unhealthy + 1
         try:
             if _number(resolve(site, model)) != _number(target):
                 return
         except (TransientError, RecipeError):
             continue  # a registry that does not answer is no reason to stop answering
+    notify(f"{target} was not healthy {num_unhealthy} times in a row; see {server.log}")
 
 
 def _number(target: Target) -> int | None:
@@ -148,16 +151,27 @@ def _announced(site: Site, model: str, target: Target, server: Server) -> Iterat
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        if _noted(site, model) == record:  # a second server of the model may have put its own there
+            path.unlink(missing_ok=True)
 
 
 def live_record(site: Site, model: str) -> dict[str, Any] | None:
     """Returns the note of a server that really runs and answers."""
+    record = _running_record(site, model)
+    return record if record is not None and healthy(record["url"]) else None
+
+
+def _running_record(site: Site, model: str) -> dict[str, Any] | None:
+    record = _noted(site, model)
+    return record if record is not None and process_alive(record["process"]) else None
+
+
+def _noted(site: Site, model: str) -> dict[str, Any] | None:
     try:
         record: dict[str, Any] = json.loads(record_file(site, model).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    return record if process_alive(record["process"]) and healthy(record["url"]) else None
+    return record
 
 
 def start_detached(site: Site, model: str) -> str:
@@ -190,12 +204,12 @@ def start_detached(site: Site, model: str) -> str:
 
 
 def stop_detached(site: Site, model: str, wait_s: float = 30.0) -> bool:
-    """Stops the server of a model, if one runs, and says whether one did.
+    """Stops the server of a model, if one runs, healthy or not, and says whether one did.
 
     Raises:
         StageError: It did not end in time.
     """
-    record = live_record(site, model)
+    record = _running_record(site, model)
     if record is None:
         return False
     pid = int(record["process"]["pid"])
@@ -230,8 +244,8 @@ def _asking(url: str, model: str, engine: str, column: str | None) -> Ask:
     if column is not None:
         return _labelling(url, column)
     if engine == scoring.ENGINE:
-        return _conversation(lambda messages, max_tokens: scoring.answer_at(url, messages, max_tokens, _ANSWER_LIMIT_S))
-    return _conversation(lambda messages, max_tokens: ask_at(url, model, messages, max_tokens, _ANSWER_LIMIT_S))
+        return _conversation(lambda messages, max_tokens: scoring.answer_at(url, messages, max_tokens))
+    return _conversation(lambda messages, max_tokens: ask_at(url, model, messages, max_tokens))
 
 
 def _labelling(url: str, column: str) -> Ask:

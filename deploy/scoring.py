@@ -19,6 +19,7 @@ from tasks.core.tracking import TRIAL
 from tasks.modeling.architecture import is_encoder_decoder
 
 ENGINE = "mlflow"
+ANSWER_LIMIT_S = 600.0  # here and in the server, which by itself ends each request after a minute
 TOLERANCE = 1e-3  # of a probability, or of a value as a share of its size
 Record = dict[str, Any]
 
@@ -65,9 +66,10 @@ def scoring_command(folder: Path, site: Site, port: int) -> list[str]:
 
 
 def scoring_environment(site: Site) -> dict[str, str]:
-    """Returns what keeps the scoring server off the network, and lets it find the programs beside this Python."""
+    """Returns what keeps the scoring server off the network, names the programs beside this Python, and bounds a request."""
     beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return service_environment(site) | {"TRANSFORMERS_VERBOSITY": "error", "PATH": beside}
+    limit = {"MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": f"{ANSWER_LIMIT_S:.0f}"}
+    return service_environment(site) | limit | {"TRANSFORMERS_VERBOSITY": "error", "PATH": beside}
 
 
 def trial_questions(folder: Path) -> list[dict[str, Record]]:
@@ -76,17 +78,17 @@ def trial_questions(folder: Path) -> list[dict[str, Record]]:
     return found
 
 
-def label_at(url: str, records: list[Record], limit_s: float = 120.0) -> list[Record]:
+def label_at(url: str, records: list[Record], limit_s: float = ANSWER_LIMIT_S) -> list[Record]:
     """Returns what the scoring server at `url` says of records.
 
     Raises:
-        TransientError: It does not answer.
+        TransientError: It does not answer, or not in time.
         StageError: It answers with an error.
     """
     return _invoke(url, {"dataframe_records": records}, limit_s)
 
 
-def answer_at(url: str, messages: list[dict[str, str]], max_tokens: int, limit_s: float) -> str:
+def answer_at(url: str, messages: list[dict[str, str]], max_tokens: int, limit_s: float = ANSWER_LIMIT_S) -> str:
     """Returns the greedy answer of the scoring server at `url` to a conversation; raises as `label_at` does."""
     records = [{"messages": json.dumps(messages, ensure_ascii=False)}]
     return str(_invoke(url, {"dataframe_records": records, "params": {"max_new_tokens": max_tokens}}, limit_s)[0])
@@ -100,7 +102,10 @@ def _invoke(url: str, body: dict[str, Any], limit_s: float) -> list[Any]:
         response.raise_for_status()
         answers: list[Any] = response.json()["predictions"]
     except httpx.HTTPStatusError as error:
-        raise StageError(f"the scoring server at {url} refused: {text_safe(error.response.text, 500)}") from error
+        said = text_safe(error.response.text, 500)
+        if error.response.status_code == httpx.codes.GATEWAY_TIMEOUT:
+            raise TransientError(f"the scoring server at {url} did not answer in time: {said}") from error
+        raise StageError(f"the scoring server at {url} refused: {said}") from error
     except (httpx.HTTPError, KeyError, ValueError) as error:
         raise TransientError(f"the scoring server at {url} gave no answer: {type(error).__name__}: {error}") from error
     return answers

@@ -162,7 +162,7 @@ def engine_command(folder: Path, site: Site, port: int) -> list[str]:
     if site.engine == "vllm":
         command = ["vllm", "serve", str(folder), "--served-model-name", folder.name, "--seed", "0"]
         return [*command, "--host", site.host, "--port", str(port)]
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", "--continuous-batching"]
+    command = [sys.executable, "-m", "deploy.engine", "serve", "--continuous-batching"]
     if site.resolved_device == "cpu":
         command += ["--cb-num-blocks", str(_cache_pages(folder)), "--cb-max-batch-tokens", str(_BATCH_TOKENS)]
     return [*command, "--device", site.resolved_device, "--host", site.host, "--port", str(port), folder.name]
@@ -228,14 +228,14 @@ def healthy(url: str) -> bool:
         return False
 
 
-def ask(server: Server, messages: list[dict[str, str]], max_tokens: int, limit_s: float = 600.0) -> str:
+def ask(server: Server, messages: list[dict[str, str]], max_tokens: int, limit_s: float = scoring.ANSWER_LIMIT_S) -> str:
     """Returns the greedy answer of a server to a conversation; see `ask_at`."""
     if server.engine == scoring.ENGINE:
         return scoring.answer_at(server.url, messages, max_tokens, limit_s)
     return ask_at(server.url, server.model, messages, max_tokens, limit_s)
 
 
-def ask_at(url: str, model: str, messages: list[dict[str, str]], max_tokens: int, limit_s: float = 600.0) -> str:
+def ask_at(url: str, model: str, messages: list[dict[str, str]], max_tokens: int, limit_s: float = scoring.ANSWER_LIMIT_S) -> str:
     """Returns the greedy answer of the server at `url`.
 
     Args:

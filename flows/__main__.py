@@ -32,15 +32,21 @@ def _keep_from_proxies(*hosts: str) -> None:
 
 
 def _note_defect(error: Exception) -> str:
-    """Writes an unexpected error's traceback to a file and returns what to say of it."""
+    """Writes an unexpected error's traceback to a file, where that can be, and returns what to say of it."""
     import traceback
 
+    from tasks.core.errors import PipelineError
     from tasks.core.site import current_site
 
-    path = current_site().root / "logs" / "defect.txt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="replace")
-    return f"unexpected {type(error).__name__}: {error}\nThis is a defect of Textmill; please report it with {path}"
+    trace = "".join(traceback.format_exception(error))
+    told = f"unexpected {type(error).__name__}: {error}\nThis is a defect of Textmill; please report it with "
+    try:
+        path = current_site().root / "logs" / "defect.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(trace, encoding="utf-8", errors="replace")
+    except (OSError, PipelineError):  # a full disk, or settings that are wrong too
+        return f"{told}this:\n{trace}"
+    return f"{told}{path}"
 
 
 class _Group(click.Group):
@@ -171,12 +177,13 @@ def inspect_texts(name: str, overrides: tuple[str, ...], reason: str | None, cou
 @main.command()
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.option("--keep-last", default=1, show_default=True, type=click.IntRange(0), help="Artifacts kept of each label and stage.")
-def gc(dry_run: bool, keep_last: int) -> None:
+@click.option("--unfinished", is_flag=True, help="Remove too what a run began, did not end, and would go on from.")
+def gc(dry_run: bool, keep_last: int, unfinished: bool) -> None:
     """Remove what no alias points at, nothing kept was made from, and is not the newest of its recipe and stage."""
     _prepare()
     from flows.gc import collect
 
-    collect(dry_run, keep_last)
+    collect(dry_run, keep_last, unfinished)
 
 
 @main.command()

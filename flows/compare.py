@@ -1,7 +1,8 @@
 """A comparison: one recipe run for every combination of values of some of its fields.
 
 In: a preset, overrides and a grid, `a.b=value,value` a field. Out: cells, each a whole recipe, and what the comparison of them is
-asked. Invariants: every cell is checked before the first one runs; fields called `seed` are repeated over, never chosen among.
+asked. Invariants: every cell is checked before the first one runs; fields called `seed` are repeated over, never chosen among;
+losses choose only where they are in one unit.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,13 +12,14 @@ from itertools import product
 from flows.labelled_recipe import LabelledRecipe
 from flows.pipeline import AnyRecipe, tuning_of
 from flows.presets import load_recipe
+from flows.recipe import Recipe
 from flows.runner import require_reach
 from tasks.core.errors import RecipeError
 from tasks.core.site import Site
 from tasks.evaluation import CompareTuningsSpec
 from tasks.evaluation.label_specs import DEFAULT_METRICS
-from tasks.evaluation.tunings import CellSpec
-from tasks.modeling.labels import Criterion, figures_of
+from tasks.evaluation.tunings import CellSpec, TuningCriterion
+from tasks.modeling.labels import figures_of
 
 _OPENING, _CLOSING, _QUOTES = "[{(", "]})", "'\""
 
@@ -59,11 +61,12 @@ def load_comparison(preset: str, overrides: Sequence[str], grid: Sequence[str], 
         preset: As for `load_recipe`.
         overrides: As for `load_recipe`, for every cell alike.
         grid: `a.b=value,value`, one a field.
-        criterion: Figure on the validation split that chooses; none: that of the gate for labels, else the loss.
+        criterion: Figure on the validation split that chooses; none: that of the gate for labels where it is one, else the loss.
         site: Where it will run.
 
     Raises:
-        RecipeError: A field or value is wrong, two cells are the same recipe, or this machine cannot run one.
+        RecipeError: A field or value is wrong, two cells are the same recipe, what chooses means another thing in one of them, or
+            this machine cannot run one.
     """
     cells = tuple(_cells(preset, overrides, grid))
     _require_different(cells)
@@ -71,6 +74,10 @@ def load_comparison(preset: str, overrides: Sequence[str], grid: Sequence[str], 
         require_reach(tuning_of(cell.recipe), cell.recipe, None)
         cell.recipe.check_site(site)
     chosen_by = choose_criterion(cells[0].recipe, criterion)
+    for cell in cells:
+        choose_criterion(cell.recipe, chosen_by)
+    if chosen_by == "loss":
+        _require_one_unit([cell.recipe for cell in cells if not isinstance(cell.recipe, LabelledRecipe)])
     return Comparison(cells, CompareTuningsSpec(cells=tuple(cell.spec for cell in cells), criterion=chosen_by))
 
 
@@ -128,17 +135,31 @@ def _require_different(cells: Sequence[Cell]) -> None:
         seen.append(cell)
 
 
-def choose_criterion(recipe: AnyRecipe, asked: str | None) -> Criterion:
+def _require_one_unit(recipes: Sequence[Recipe]) -> None:
+    if any(recipe.tokenizer != recipes[0].tokenizer for recipe in recipes):
+        raise RecipeError("--grid varies the tokenizer, and a loss per token says nothing across tokenizers; leave tokenizer out")
+    losses = [recipe.preference.learn.loss if recipe.preference.kind == "pairs" else None for recipe in recipes]
+    if any(loss != losses[0] for loss in losses):
+        by = "" if None in losses else ", or choose --by preference_accuracy"
+        raise RecipeError(f"--grid varies what is learned from preferences, and its losses are not in one unit; leave it out{by}")
+
+
+def choose_criterion(recipe: AnyRecipe, asked: str | None) -> TuningCriterion:
     """Returns the figure that chooses.
 
     Raises:
         RecipeError: The recipe's tunings have no such figure on their validation items.
     """
-    # How many labels there are is known once they are read; two have all figures.
-    known: tuple[Criterion, ...] = ("loss", *(figures_of(recipe.labelled.task, 2) if isinstance(recipe, LabelledRecipe) else ()))
-    default = recipe.asked.metric if isinstance(recipe, LabelledRecipe) else None
-    wanted = asked or default or next((name for name in DEFAULT_METRICS if name in known), "loss")
+    known = _figures_on_validation(recipe)
+    of_gate = recipe.asked.metric if isinstance(recipe, LabelledRecipe) else None
+    wanted = asked or next((name for name in (of_gate, *DEFAULT_METRICS) if name in known), "loss")
     for name in known:
         if name == wanted:
             return name
     raise RecipeError(f"--by {wanted!r} is no figure on the validation items of {recipe.name}; there are: {', '.join(known)}")
+
+
+def _figures_on_validation(recipe: AnyRecipe) -> tuple[TuningCriterion, ...]:
+    if isinstance(recipe, LabelledRecipe):
+        return "loss", *figures_of(recipe.labelled.task, 2)  # how many labels there are is known once they are read
+    return ("loss", "preference_accuracy") if recipe.preference.kind == "pairs" else ("loss",)

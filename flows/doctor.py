@@ -4,6 +4,7 @@ In: the installation, the state folder. Out: a table of findings; runs whose pro
 MLflow, and what waits for MLflow is sent. Invariant: no secret is shown.
 """
 
+import difflib
 import os
 import platform
 import shutil
@@ -19,13 +20,16 @@ from rich.table import Table
 
 from flows.servers import prefect_api, running_ui, wait_for_prefect
 from flows.watch import reap_prefect
+from tasks.core.child import EVENTS, MARK
 from tasks.core.errors import TransientError
-from tasks.core.site import Site, current_site
+from tasks.core.site import CONFIG, Site, current_site
 from tasks.core.store import Store
 from tasks.core.tracking import deliver_pending, reap, shown
 
 Level = Literal["ok", "note", "problem"]
 _MIN_FREE_BYTES = 5e9
+# Variables beside those of the settings: of children, of deploy/compose.yaml, of the tests.
+_OTHERS = (CONFIG, MARK, EVENTS, "TEXTMILL_MODEL", "TEXTMILL_SHARED_DATA", "TEXTMILL_TEST_CHAIN")
 _STYLE = {"ok": "green", "note": "yellow", "problem": "red"}
 
 
@@ -84,8 +88,17 @@ def _package(requirement: Requirement) -> Finding:
 def _settings(site: Site) -> Iterator[Finding]:
     for name, value in site.model_dump().items():
         yield Finding("ok", f"TEXTMILL_{name.upper()}", shown(str(value)))
+    yield from _misspelt()
     ui = running_ui(site)
     yield Finding("ok" if ui else "note", "textmill ui", f"{ui['prefect']} and {ui['mlflow']}" if ui else "not running")
+
+
+def _misspelt() -> Iterator[Finding]:
+    known = {*_OTHERS, *(f"TEXTMILL_{name.upper()}" for name in Site.model_fields)}
+    for name in sorted({name.upper() for name in os.environ} - known):
+        if name.startswith("TEXTMILL_"):
+            near = difflib.get_close_matches(name, known, n=1)
+            yield Finding("problem", name, "no such setting" + (f"; did you mean {near[0]}?" if near else ""))
 
 
 def _store(site: Site) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.inspect import find_artifact
-from flows.plan import found_artifacts
+from flows.plan import found_artifacts, require_stage
 from flows.presets import load_recipe
 from tasks.cleaning.pii import MARKS
 from tasks.contracts import FilteredCorpus
@@ -62,7 +62,9 @@ def cleaned_corpus(name: str, overrides: Sequence[str] = ()) -> FilteredCorpus:
         if manifest.kind != FilteredCorpus.kind():
             raise RecipeError(f"{name!r} is a {manifest.kind}; inspect wants what `clean` makes: {FilteredCorpus.kind()}/...")
         return store.load(FilteredCorpus, folder)
-    found = found_artifacts(load_recipe(name, overrides), site, "clean").get("clean")
+    recipe = load_recipe(name, overrides)
+    require_stage(recipe, "clean")
+    found = found_artifacts(recipe, site, "clean").get("clean")
     if not isinstance(found, FilteredCorpus):
         raise RecipeError(f"{name!r} is not cleaned yet; run first: textmill run {name} --until clean")
     return found

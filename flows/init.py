@@ -5,6 +5,8 @@ overwritten.
 """
 
 import json
+import os
+from hashlib import sha256
 from pathlib import Path
 
 from tasks.core.errors import RecipeError
@@ -88,8 +90,12 @@ def write_recipe(path: Path, data: Path, instructions: Path | None) -> None:
 
 
 def _name(path: Path) -> str:
-    letters = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in path.stem.lower())
-    return letters.strip("-")[:40] or "corpus"
+    """Returns a name as recipes take it; where letters of the path's are lost, others of the same rest get another one."""
+    stem = path.stem.lower()
+    letters = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in stem).strip("-")
+    name = letters[:40] or "corpus"
+    is_whole = letters == name and all(letter.isascii() for letter in stem)
+    return name if is_whole else f"{name}-{sha256(os.fsencode(path.stem)).hexdigest()[:6]}"
 
 
 def _toml(path: Path) -> str:

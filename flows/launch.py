@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from flows.display import TerminalObserver, summary_table
 from flows.labelled_recipe import LabelledRecipe
-from flows.pipeline import AnyRecipe, chains_of, stages_of
+from flows.pipeline import LAST_STAGES, AnyRecipe, chains_of, stages_of
 from flows.presets import load_recipe
 from flows.runner import require_reach
 from flows.servers import prefect_api, wait_for_prefect
@@ -38,6 +38,8 @@ def launch(preset: str, overrides: Sequence[str], until: str | None, part: str, 
     if until is not None:
         require_choice("--until", until, list(stages_of(recipe)))
     require_reach(chains_of(recipe)[part], recipe, until)
+    if keep_serving:
+        _require_roll_out(recipe, until or LAST_STAGES[chains_of(recipe)[part]])
     site = current_site()
     console = Console()
     console.print(
@@ -52,6 +54,12 @@ def launch(preset: str, overrides: Sequence[str], until: str | None, part: str, 
             console.print(summary_table(recipe.name, observer.records))
     _show_outcome(console, site, observer, recipe, keep_serving)
     console.print(f"[bold green]done[/] in {time.monotonic() - start:.1f} s", highlight=False)
+
+
+def _require_roll_out(recipe: AnyRecipe, last: str) -> None:
+    wanted = LAST_STAGES[chains_of(recipe)["pipeline"]]
+    if last != wanted:
+        raise RecipeError(f"--keep-serving needs what {wanted} rolls out, and this run ends after {last}; leave one of them out")
 
 
 def require_choice(option: str, value: str, choices: list[str]) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from flows.pipeline import AnyRecipe
-from flows.plan import found_artifacts
+from flows.plan import found_artifacts, require_stage
 from flows.presets import load_recipe
 from flows.recipe import Recipe
 from tasks.contracts import Checkpoint, Conversations, Tokenizer
@@ -36,6 +36,8 @@ def show_mask(preset: str, overrides: Sequence[str], count: int) -> None:
     from tasks.modeling.words import load_tokenizer
 
     recipe = load_recipe(preset, overrides)
+    for stage in ("instructions", "tokenizer"):
+        require_stage(recipe, stage)
     found = found_artifacts(recipe, current_site(), "tokenizer")
     conversations, made = _artifacts(preset, found)
     tokenizer, console = load_tokenizer(made.path), Console()

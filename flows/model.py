@@ -39,7 +39,7 @@ def build_tuned(recipe: Recipe, corpus: Corpus) -> Tuned:
     base = pretrain(recipe.pretrain, corpus.tokens, corpus.tokenizer, corpus.given)
     fisher = estimate_fisher(recipe.tune.fisher, base, corpus.tokens)
     answering = tune(recipe.tune, base, corpus.conversations, corpus.tokens, fisher)
-    tuned = recipe.preference.build(answering, recipe.instructions.heldout)
+    tuned = recipe.preference.build(answering, recipe.instructions)
     asked = (corpus.clean, corpus.conversations)
     base_scores = score_model(ScoreSpec(role="base", settings=recipe.evaluate), base, *asked)
     scores = score_model(ScoreSpec(role="tuned", settings=recipe.evaluate), tuned, *asked)

@@ -20,6 +20,7 @@ from flows.presets import load_recipe
 from flows.recipe import Recipe
 from flows.runner import flat_params, require_reach
 from tasks.core.artifact import Artifact, Spec
+from tasks.core.errors import RecipeError
 from tasks.core.run import Run, running
 from tasks.core.site import Site, current_site
 from tasks.core.source import code_hash
@@ -137,6 +138,16 @@ def plan_recipe(recipe: AnyRecipe, site: Site, until: str | None = None) -> list
 def found_artifacts(recipe: AnyRecipe, site: Site, until: str) -> dict[str, Artifact]:
     """Returns the artifacts that a run of `recipe` would reuse, by stage, up to that of `until`."""
     return _planned(recipe, site, until).found
+
+
+def require_stage(recipe: AnyRecipe, stage: str) -> None:
+    """Checks that a run of `recipe` has a stage whose artifact is to be looked at.
+
+    Raises:
+        RecipeError: It has none.
+    """
+    if stage not in stages_of(recipe):
+        raise RecipeError(f"recipe {recipe.name} has no stage {stage}: there is nothing to inspect")
 
 
 def _planned(recipe: AnyRecipe, site: Site, until: str | None) -> Planner:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from tasks.contracts import Checkpoint
 from tasks.core.artifact import Part
 from tasks.core.site import Site
-from tasks.instructions import InstructionSet, PreferencesSpec, read_preferences
+from tasks.instructions import InstructionsSpec, PreferencesSpec, read_preferences
 from tasks.tuning.prefer import PreferSpec, prefer
 
 
@@ -28,7 +28,7 @@ class NoPreference(Part):
     def check_site(self, site: Site) -> None:
         """Any machine can do it."""
 
-    def build(self, tuned: Checkpoint, heldout: tuple[InstructionSet, ...]) -> Checkpoint:
+    def build(self, tuned: Checkpoint, instructions: InstructionsSpec) -> Checkpoint:
         """Returns the tuned model."""
         return tuned
 
@@ -56,10 +56,14 @@ class PairedPreference(Part):
         self.learn.pinned(site)
         self.learn.method.check_site(site)
 
-    def build(self, tuned: Checkpoint, heldout: tuple[InstructionSet, ...]) -> Checkpoint:
+    def build(self, tuned: Checkpoint, instructions: InstructionsSpec) -> Checkpoint:
         """Reads the pairs and teaches the model to prefer the better answers."""
-        kept_out = (*self.pairs.keep_out, *heldout)
-        return prefer(self.learn, tuned, read_preferences(self.pairs.model_copy(update={"keep_out": kept_out})))
+        return prefer(self.learn, tuned, read_preferences(self.apart_from(instructions)))
+
+    def apart_from(self, instructions: InstructionsSpec) -> PreferencesSpec:
+        """Returns what to read of the pairs: the held-out instructions are kept out, their slots filled as there."""
+        kept_out = (*self.pairs.keep_out, *instructions.heldout)
+        return self.pairs.model_copy(update={"keep_out": kept_out, "slots": instructions.slots | self.pairs.slots})
 
 
 Preference = Annotated[NoPreference | PairedPreference, Field(discriminator="kind")]

@@ -66,7 +66,8 @@ def _class_of(tree: Tree) -> type[Recipe] | type[LabelledRecipe]:
 
 def _expanded(tree: Tree) -> Tree:
     """Returns the tree with the recipe of a pretrained base whole: what it `extends`, over a recipe's own defaults."""
-    own = tree.get("base", {}).get("recipe")
+    base = tree.get("base")
+    own = base.get("recipe") if isinstance(base, dict) else None
     if not isinstance(own, dict) or "extends" not in own:
         return tree
     parent = _merge(_defaults(Recipe), _read_tree(preset_path(str(own["extends"])), ()))
@@ -95,10 +96,10 @@ def preset_path(preset: str) -> Path:
         RecipeError: Neither a shipped name nor a file.
     """
     shipped = RECIPES_DIR / f"{preset}.toml"
-    if shipped.exists():
+    if _is_file(shipped):
         return shipped
     path = Path(preset)
-    if path.suffix == ".toml" and path.is_file():
+    if path.suffix == ".toml" and _is_file(path):
         return path
     near = difflib.get_close_matches(preset, presets(), n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -111,11 +112,28 @@ def preset_path(preset: str) -> Path:
 def _read_tree(path: Path, seen: tuple[Path, ...]) -> Tree:
     tree = read_toml(path, seen)
     parent = tree.pop("extends", None)
-    tree = with_paths(tree, path.parent)
+    tree = _with_base_beside(with_paths(tree, path.parent), path.parent)
     if parent is None:
         return tree
     beside = path.parent / str(parent)
-    return _merge(_read_tree(beside if beside.is_file() else preset_path(str(parent)), (*seen, path)), tree)
+    return _merge(_read_tree(beside if _is_file(beside) else preset_path(str(parent)), (*seen, path)), tree)
+
+
+def _with_base_beside(tree: Tree, folder: Path) -> Tree:
+    """Returns the tree with the file that the recipe of its base extends as seen from `folder`."""
+    match tree:
+        case {"base": {"recipe": {"extends": str() as parent} as own} as base}:
+            beside = folder / parent
+            if beside.suffix == ".toml" and _is_file(beside):
+                return tree | {"base": base | {"recipe": own | {"extends": str(beside.absolute())}}}
+    return tree
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than any file's
+        return False
 
 
 def _defaults(model: type[BaseModel]) -> Tree:

@@ -137,12 +137,16 @@ class Recipe(Part):
         self.preference.check_site(site)
 
     def forewarnings(self, base_rate: float | None = None) -> list[str]:
-        """Returns what should be known of the tuning before it runs.
+        """Returns what should be known of the trainings before they run.
 
         Args:
             base_rate: Peak of the base's learning rate, where it was derived; none: what the recipe says.
         """
-        return self.tune.forewarnings(base_rate or self.pretrain.peak, has_two_parts=self.pretrain.objective.has_two_parts)
+        has_two_parts = self.pretrain.objective.has_two_parts
+        return [
+            *self.pretrain.forewarnings(),
+            *self.tune.forewarnings(base_rate or self.pretrain.peak, has_two_parts=has_two_parts),
+        ]
 
 
 def reaches(stage: str, last: str | None, stages: Sequence[str]) -> bool:

@@ -20,6 +20,7 @@ from flows.servers import running_ui
 from flows.watch import owned
 from tasks.contracts import ModelVersion
 from tasks.core.artifact import EXTRA_DIR, Artifact
+from tasks.core.errors import RecipeError
 from tasks.core.provenance import source_state
 from tasks.core.publish import PrefectObserver, publish_link
 from tasks.core.run import Run, StageRecord, running, watchers
@@ -94,11 +95,17 @@ def run_chain(chain: Chain, recipe: AnyRecipe, until: str | None) -> Run:
     """
     require_reach(chain, recipe, until)
     recipe.check_site(current_site())
-    return run_stages(recipe, lambda: chain(recipe.resolved()), until)
+    return run_stages(recipe.name, recipe.model_dump(mode="json"), lambda: chain(recipe.resolved()), until)
 
 
-def run_stages(recipe: AnyRecipe, build: Callable[[], Any], until: str | None = None) -> Run:
-    """Runs the stages that `build` calls as tasks of the current flow run, under the name of `recipe`.
+def run_stages(name: str, asked: dict[str, Any], build: Callable[[], Any], until: str | None = None) -> Run:
+    """Runs the stages that `build` calls as tasks of the current flow run, under a recipe's name.
+
+    Args:
+        name: The recipe's.
+        asked: What the tracker shows as the parameters of the run.
+        build: Calls the stages.
+        until: Stage to end after.
 
     Raises:
         PipelineError: What a stage raised.
@@ -106,7 +113,7 @@ def run_stages(recipe: AnyRecipe, build: Callable[[], Any], until: str | None = 
     from prefect.runtime import flow_run
 
     site = current_site()
-    run = Run(site, recipe.name, recipe.model_dump(mode="json"), until, flow_run.get_id(), flow_run.get_flow_run_ui_url())
+    run = Run(site, name, asked, until, flow_run.get_id(), flow_run.get_flow_run_ui_url())
     run.observers = [*watchers(), PrefectObserver()]
     with owned(site, run.prefect_run_id), _tracked(run), running(run):
         build()
@@ -114,12 +121,16 @@ def run_stages(recipe: AnyRecipe, build: Callable[[], Any], until: str | None = 
 
 
 def require_reach(chain: Chain, recipe: AnyRecipe, until: str | None) -> None:
-    """Checks before any work that every stage of the run takes the recipe's models.
+    """Checks before any work that the run comes to the stage it is to end after, and every stage takes the recipe's models.
 
     Raises:
-        RecipeError: One of them does not.
+        RecipeError: It does not, or one of them does not.
     """
-    recipe.require_reach(until or LAST_STAGES[chain], stages_of(recipe))
+    stages, last = stages_of(recipe), LAST_STAGES[chain]
+    reached = stages[: stages.index(last) + 1]
+    if until and until not in reached:
+        raise RecipeError(f"until {until!r} is no stage of this part of {recipe.name}; there are: {', '.join(reached)}")
+    recipe.require_reach(until or last, stages)
 
 
 @contextmanager

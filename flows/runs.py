@@ -83,5 +83,6 @@ def compare(preset: Preset = "labels-toy", grid: Grid = METHODS, overrides: Over
     """A recipe, run for every combination of values of some of its fields, and the best of them on validation."""
     comparison = load_comparison(preset, overrides, grid, by, current_site())
     summaries = [compare_cell(cell.label, cell.recipe) for cell in comparison.cells]
-    run_stages(comparison.cells[0].recipe, lambda: compare_tunings(comparison.spec, *summaries))
+    name, asked = comparison.cells[0].recipe.name, comparison.spec.model_dump(mode="json")
+    run_stages(name, asked, lambda: compare_tunings(comparison.spec, *summaries))
     return Completed(message=f"{len(summaries)} runs compared by {comparison.spec.criterion}")

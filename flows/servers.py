@@ -73,6 +73,9 @@ class Server:
         stop(self.process, self.mark, _STOP_S, self.stop_signal)
 
 
+_own: dict[str, Server] = {}  # the temporary server of this process's run, by the address of its API
+
+
 def answers(url: str) -> bool:
     """Says whether a GET on `url` gives 200."""
     try:
@@ -130,12 +133,11 @@ def prefect_server(site: Site, port: int, *, temporary: bool) -> Server:
     url = f"http://{host}:{port}"
     quiet = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
     pages = {"PREFECT_SERVER_UI_API_URL": f"{url}/api", "PREFECT_UI_URL": url, "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "false"}
-    pages |= _TELLING
     factory = "flows.servers:create_temporary_app" if temporary else "flows.pages:create_app"
     command = [sys.executable, "-m", "uvicorn", "--factory", factory]
     command += ["--host", host, "--port", str(port), "--log-level", "warning", "--lifespan", "on"]
-    name = "prefect-temporary" if temporary else "prefect-server"
-    server = spawn(site, name, command, url, quiet if temporary else pages)
+    name = f"prefect-temporary-{os.getpid()}" if temporary else "prefect-server"  # each run has one of its own
+    server = spawn(site, name, command, url, _TELLING | (quiet if temporary else pages))
     return replace(server, stop_signal=signal.SIGINT) if temporary else server
 
 
@@ -155,9 +157,10 @@ def mlflow_server(site: Site, port: int) -> Server:
     """Starts MLflow's server over the site's tracking store."""
     make_database(site)
     command = [sys.executable, "-m", "mlflow", "server", "--host", site.host, "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", site.tracking_uri, "--artifacts-destination", str(site.root / "mlartifacts")]
+    command += ["--artifacts-destination", str(site.root / "mlartifacts")]
+    store = {"MLFLOW_BACKEND_STORE_URI": site.tracking_uri}  # may hold a password, and anybody reads a process's arguments
     light = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore:starlette.middleware.wsgi is deprecated"}
-    return spawn(site, "mlflow-server", command, f"http://{site.host}:{port}", light)
+    return spawn(site, "mlflow-server", command, f"http://{site.host}:{port}", store | light)
 
 
 def prefect_worker(site: Site, pool: str, api_url: str) -> Server:
@@ -221,23 +224,27 @@ def prefect_api(site: Site) -> Iterator[str]:
         yield found
         return
     server = prefect_server(site, free_port(LOOPBACK), temporary=True)
-    os.environ["PREFECT_API_URL"] = f"{server.url}/api"
+    api_url = os.environ["PREFECT_API_URL"] = f"{server.url}/api"
+    _own[api_url] = server
     try:
-        yield f"{server.url}/api"
+        yield api_url
     finally:
         _flush_logs()
         server.stop()
-        del os.environ["PREFECT_API_URL"]
+        del os.environ["PREFECT_API_URL"], _own[api_url]
+    server.log.unlink(missing_ok=True)  # that of a run that failed is kept
 
 
 def wait_for_prefect(api_url: str) -> None:
     """Waits until a Prefect API answers.
 
     Raises:
-        TransientError: It does not in time.
+        TransientError: It does not in time, or it is this run's own and has ended.
     """
-    deadline = time.monotonic() + _START_S
-    while not answers(f"{api_url}/health"):
+    deadline, own = time.monotonic() + _START_S, _own.get(api_url)
+    while not answers(f"{api_url.rstrip('/')}/health"):
+        if own is not None:
+            own.require_running()
         if time.monotonic() > deadline:
             raise TransientError(f"the Prefect server at {api_url} does not answer after {_START_S:.0f} s; is it running?")
         time.sleep(0.05)

@@ -5,6 +5,7 @@ it stops together and nothing is left behind; what a person did to a schedule st
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,12 +21,13 @@ from rich.console import Console
 
 from flows.servers import Server, announced_ui, claimed_ui, mlflow_server, prefect_server, prefect_worker, require_port
 from tasks.core.errors import RecipeError, StageError
-from tasks.core.site import Site, current_site
+from tasks.core.site import Site, current_site, settings_environment
 from tasks.core.store import process_identity
 
 POOL = "textmill"
 ZOMBIES = "textmill: runs without a heartbeat are crashed"
 _PROJECT_FILE = "prefect.yaml"
+_OUR_NAME = re.compile(r"""^name:\s*(["']?)textmill\1\s*(#|$)""", re.MULTILINE)  # other projects of Prefect have such a file too
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 _AGAIN_S = 0.5
 _LOOK_EVERY_S = 2.0
@@ -42,7 +44,7 @@ def serve_ui(prefect_port: int, mlflow_port: int) -> None:
     """
     site = current_site()
     console = Console()
-    os.environ["TEXTMILL_STATE_DIR"] = str(site.root)  # the worker's runs start in another folder
+    os.environ |= settings_environment(site)  # the worker's runs start in another folder
     try:
         with claimed_ui(site), ExitStack() as stack, _interruptible(stack):
             _serve(stack, site, console, prefect_port, mlflow_port)
@@ -132,13 +134,14 @@ def prepare_server(prefect_url: str) -> None:
 
 
 def project_folder() -> Path:
-    """Returns the folder of prefect.yaml: the working folder, or the checkout this code runs from.
+    """Returns the folder of Textmill's prefect.yaml: the working folder, or the checkout this code runs from.
 
     Raises:
         RecipeError: Neither has one.
     """
     for folder in (Path.cwd(), Path(__file__).resolve().parents[1]):
-        if (folder / _PROJECT_FILE).is_file():
+        file = folder / _PROJECT_FILE
+        if file.is_file() and _OUR_NAME.search(file.read_text(encoding="utf-8", errors="replace")):
             return folder
     raise RecipeError(f"no {_PROJECT_FILE} in {Path.cwd()}: start `textmill ui` in a checkout of Textmill")
 

@@ -7,6 +7,7 @@ child process and goes on where it was cut off; a base that is taken as it is ke
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, Self, get_args
 
 from pydantic import Field, model_validator
@@ -17,11 +18,12 @@ from tasks.core.links import link_tree
 from tasks.core.site import Site
 from tasks.core.stage import CHILD, StageContext, stage
 from tasks.core.store import Store
+from tasks.modeling.architecture import is_encoder_decoder
 from tasks.modeling.job import Execution, PretrainJob, ReplayJob, TrainResult, read_result, speed_figures
 from tasks.modeling.objectives import ObjectiveSpec
 from tasks.modeling.objectives.causal import CausalSpec
-from tasks.modeling.scaling import MANY_PASSES, Scaled, adamw_peak, scaled
-from tasks.modeling.specs import AdamWSpec, BudgetSpec, Family, ModelSpec, OptimSpec, PrecisionSpec
+from tasks.modeling.scaling import MANY_PASSES, Scaled, adamw_peak, matrix_rate_warning, scaled
+from tasks.modeling.specs import ENCODERS, AdamWSpec, BudgetSpec, Family, ModelSpec, OptimSpec, PrecisionSpec
 from tasks.modeling.start import AsGiven, Continued, FromScratch, ReplaySpec, Start
 
 
@@ -79,8 +81,14 @@ class PretrainSpec(PrecisionSpec):
                 f"pretrain.start.kind is continued, and pretrain.{', pretrain.'.join(lacking)} not set; set them: the rules that "
                 "derive them are for new weights"
             )
-        found = scaled(self.model, self.train, self.optim.learning_rate, train_tokens)
+        read = None if train_tokens is None else self.start.tokens_a_pass(train_tokens)
+        found = scaled(self.model, self.train, self.optim.learning_rate, read)
         return None if found is None else replace(found, flops=None)  # the sizes are those of the base
+
+    def forewarnings(self) -> list[str]:
+        """Returns what should be known before it runs."""
+        warning = matrix_rate_warning(self.optim, "pretrain") if isinstance(self.start, Continued) else None
+        return [] if warning is None else [warning]
 
     def pinned(self, site: Site) -> Self:
         """Makes the precision definite, and fills in what is replayed."""
@@ -94,7 +102,7 @@ class PretrainSpec(PrecisionSpec):
         return self.model_dump(mode="json", exclude={"start": {"replay": {"corpus"}}})
 
 
-@stage(version=12, retry=CHILD, packages=("torch", "transformers"))
+@stage(version=13, retry=CHILD, packages=("torch", "transformers"))
 def pretrain(
     spec: PretrainSpec, corpus: TokenizedCorpus, tokenizer: Tokenizer, base: Checkpoint, *, ctx: StageContext
 ) -> Checkpoint:
@@ -109,6 +117,8 @@ def pretrain(
         link_tree(base.path / "model", ctx.dir / "model")
         return ctx.commit(Checkpoint, **base.facts())
     _check(spec, corpus, tokenizer)
+    for warning in spec.forewarnings():
+        ctx.log.warning("%s", warning)
     found = spec.scaled(corpus.tokens_by_split["train"])
     assert found is not None, "an encoded corpus knows its tokens"
     job = PretrainJob(
@@ -165,8 +175,7 @@ def _check_base(spec: PretrainSpec, tokenizer: Tokenizer, base: Checkpoint) -> N
 
 def _check_continued(spec: PretrainSpec, base: Checkpoint) -> None:
     family = json.loads((base.path / "model" / "config.json").read_text(encoding="utf-8"))["model_type"]
-    others = set(get_args(Family)) - set(spec.objective.families)  # decoders without a name here learn as ours do
-    if family in others:
+    if _learns_as(family, base.path / "model") not in spec.objective.families:
         raise RecipeError(
             f"objective {spec.objective.kind!r} does not train a {family}, which {base.address} is; set another "
             "pretrain.objective.kind or another base"
@@ -176,6 +185,17 @@ def _check_continued(spec: PretrainSpec, base: Checkpoint) -> None:
             f"pretrain.model.context_tokens is {spec.model.context_tokens}, but {base.address} was made for "
             f"{base.context_tokens}; set that or less"
         )
+
+
+def _learns_as(family: str, folder: Path) -> str | None:
+    """Returns the family of ours that a model learns as, whatever its own name; none of an encoder nobody knows the states of."""
+    if family in get_args(Family):
+        return family
+    if is_encoder_decoder(folder):
+        return "t5"
+    if (folder / "generation_config.json").exists():
+        return "llama"
+    return "modernbert" if family in ENCODERS else None  # by masks alone: only a BERT knows next sentences
 
 
 def _replay(spec: ReplaySpec | None, tokenizer: Tokenizer, ctx: StageContext) -> ReplayJob | None:

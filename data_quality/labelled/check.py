@@ -22,7 +22,7 @@ from tasks.core.tables import read_rows, write_table
 _SUSPECTS = {"id": "string", "split": "string", "given": "string[]", "likely": "string[]", "probability": "float64"}
 
 
-@stage(version=4, name="check_labelled", retry=DISK, packages=("great-expectations", "pandas", "pyarrow", "scikit-learn"))
+@stage(version=5, name="check_labelled", retry=DISK, packages=("great-expectations", "pandas", "pyarrow", "scikit-learn"))
 def check_labelled(spec: CheckLabelledSpec, labelled: Labelled, *, ctx: StageContext) -> QualityReport:
     """Measures the data, looks for labels that seem wrong, checks every rule of its task and writes the report."""
     items = list(read_rows(labelled.path / "items.parquet"))

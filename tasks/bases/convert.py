@@ -5,6 +5,7 @@ In: a `ConvertJob`. Out: `model/`, `extra/base.json`. Invariants: no weight is n
 names the tokens that end a turn and a text, as every model made here does; no code that came with the model is run.
 """
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from tasks.modeling.roles import save_settled, settle
 from tasks.modeling.words import SpecialIds, special_ids
 
 _T5_POSITIONS = 512
+_PAIRED = ("BertForMaskedLM", "ErnieForMaskedLM")  # named so, though the files may hold the head of pairs and its pooler too
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_log = logging.getLogger("textmill.base")
 
 
 def convert_main(job: ConvertJob) -> None:
@@ -70,7 +73,11 @@ def _load(job: ConvertJob) -> tuple[Any, Any]:
         else:
             made = _class_of(config, job.source)
             options |= {"use_safetensors": True}
-        model, loading = made.from_pretrained(job.source, dtype=torch.float32, output_loading_info=True, **options)
+        options |= {"dtype": torch.float32, "output_loading_info": True}
+        model, loading = made.from_pretrained(job.source, **options)
+        if type(model).__name__ in _PAIRED and loading["unexpected_keys"]:
+            whole, found = transformers.AutoModelForPreTraining.from_pretrained(job.source, **options)
+            model, loading = (model, loading) if found["missing_keys"] else (whole, found)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ContractError(f"the base in {job.source} could not be loaded: {error}") from error
     if missing := sorted(loading["missing_keys"]):
@@ -78,6 +85,8 @@ def _load(job: ConvertJob) -> tuple[Any, Any]:
             f"the files in {job.source} lack weights of a {type(model).__name__}: {', '.join(missing[:4])}; "
             "they would be random. Give the whole model, or name the right one under architectures in its config.json"
         )
+    if dropped := sorted(loading["unexpected_keys"]):
+        _log.warning("left out of the base, for a %s has none: %s", type(model).__name__, ", ".join(dropped))
     return model, tokenizer
 
 

@@ -18,7 +18,7 @@ from tasks.modeling.words import tokenizer_digest
 _FETCHED = "fetched"
 
 
-@stage(version=3, name="base", retry=NETWORK, packages=("torch", "transformers", "gguf"))
+@stage(version=4, name="base", retry=NETWORK, packages=("torch", "transformers", "gguf"))
 def adopt_base(spec: BaseSpec, *, ctx: StageContext) -> Checkpoint:
     """Fetches a base and converts it to a model folder.
 

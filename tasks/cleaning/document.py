@@ -68,7 +68,7 @@ class Cleaned:
 
 def cleaner(spec: CleanSpec) -> Callable[[Row], Cleaned]:
     """Returns the function that cleans one document; filters are built once."""
-    judges: list[tuple[str, Judge]] = [(one.kind, one.build()) for one in spec.filters]
+    judges = [(one, one.build()) for one in spec.filters]
     return lambda raw: _clean(raw, spec, judges)
 
 
@@ -78,7 +78,7 @@ def cleaner_of(spec_json: str) -> Callable[[Row], Cleaned]:
     return cleaner(CleanSpec.model_validate_json(spec_json))
 
 
-def _clean(raw: Row, spec: CleanSpec, judges: list[tuple[str, Judge]]) -> Cleaned:
+def _clean(raw: Row, spec: CleanSpec, judges: list[tuple[FilterSpec, Judge]]) -> Cleaned:
     text = raw["text"]
     try:
         text = repair(extract(text, raw["format"] or "plain", spec.html))
@@ -93,20 +93,15 @@ def _clean(raw: Row, spec: CleanSpec, judges: list[tuple[str, Judge]]) -> Cleane
         return _dropped(raw, lang, text, "language:not_wanted")
     if score < spec.min_language_score:
         return _dropped(raw, lang, text, "language:unsure")
-    for kind, judge in judges:
+    for one, judge in judges:
         kept, reason = judge(text, lang)
         if reason is not None or not kept.strip():
-            return _dropped(raw, lang, text, f"{kind}:{reason or 'nothing_left'}")
+            return _dropped(raw, lang, text, f"{one.kind}:{reason or 'nothing_left'}")
+        masked.update({kind: kept.count(mark) - text.count(mark) for mark, kind in one.MARKS.items()})
         text = kept
     text = GAPS.sub("\n\n", text).strip("\n")
-    masked.update({kind: count for mark, kind in _marks(spec) if (count := text.count(mark))})
     row = {"id": raw["id"], "source": raw["source"], "licence": raw["licence"], "lang": lang, "lang_score": score, "text": text}
-    return Cleaned(row, masked=masked)
-
-
-def _marks(spec: CleanSpec) -> list[tuple[str, str]]:
-    """Returns what the filters may put in the place of words, and the kind under which it is counted."""
-    return [item for one in spec.filters for item in one.MARKS.items()]
+    return Cleaned(row, masked=+masked)
 
 
 def _dropped(raw: Row, lang: str | None, text: str, reason: str) -> Cleaned:

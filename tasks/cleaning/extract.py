@@ -67,7 +67,7 @@ def extract(text: str, format: str, html: HtmlMode) -> str:
 
 
 def _documentation(text: str) -> str:
-    body = _parse(text)
+    body = _parse(text, deep=True)
     for line_break in body.iter("br"):
         line_break.tail = "\n" + (line_break.tail or "")  # which code keeps, and elsewhere is a space
     _remove_navigation(body)
@@ -86,15 +86,19 @@ def _article(text: str) -> str:
     return trafilatura.extract(body, include_comments=False, deduplicate=False, favor_recall=True) or ""
 
 
-def _parse(text: str) -> "HtmlElement":
+def _parse(text: str, deep: bool = False) -> "HtmlElement":
+    """Returns the tree; what the parser would cut off, nested in more than 256 elements (`deep`: 2,048), counts as broken."""
     from lxml import etree, html  # type: ignore[import-untyped]
 
     # Bytes, since lxml refuses a str with an encoding declaration; surrogates cannot be in a document.
-    parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True)
+    parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=deep)
     try:
-        return html.document_fromstring(text.encode("utf-8"), parser=parser)
+        body = html.document_fromstring(text.encode("utf-8"), parser=parser)
     except (etree.LxmlError, ValueError) as error:
         raise Unextractable("broken_html") from error
+    if any("Excessive depth" in entry.message for entry in parser.error_log):
+        raise Unextractable("broken_html")
+    return body
 
 
 def _inside(element: "HtmlElement", tag: str) -> bool:
@@ -110,12 +114,18 @@ def _mark_code(element: "HtmlElement") -> None:
 
 
 def _remove_navigation(body: "HtmlElement") -> None:
-    for element in list(body.iter("*")):
-        if element is not body and element.getparent() is not None and _is_navigation(element):
+    num_chars = len(body.text_content())
+    waiting = list(reversed(body))
+    while waiting:
+        element = waiting.pop()
+        if _is_navigation(element, num_chars):
+            num_chars -= len(element.text_content())
             element.drop_tree()
+        else:
+            waiting.extend(reversed(element))
 
 
-def _is_navigation(element: "HtmlElement") -> bool:
+def _is_navigation(element: "HtmlElement", page_chars: int) -> bool:
     if element.tag in _DROPPED or element.get("role") in _NAVIGATION_ROLES:
         return True
     if element.tag in ("html", "body", "main", "article"):
@@ -123,15 +133,14 @@ def _is_navigation(element: "HtmlElement") -> bool:
     if element.tag in ("header", "footer") and not (_inside(element, "article") or _inside(element, "main")):
         return True
     names = f"{element.get('class', '')} {element.get('id', '')}"
-    if (element.tag == "form" or _NAVIGATION_NAMES.search(names)) and not _is_most_of_page(element):
+    if (element.tag == "form" or _NAVIGATION_NAMES.search(names)) and not _is_most_of_page(element, page_chars):
         return True
     return element.tag in ("ul", "ol", "p", "table", "div") and _is_link_list(element)
 
 
-def _is_most_of_page(element: "HtmlElement") -> bool:
+def _is_most_of_page(element: "HtmlElement", page_chars: int) -> bool:
     """A page whose wrapper happens to be called `...-menu`, or is a form as in ASP.NET, must not be emptied."""
-    root = element.getroottree().getroot()
-    return len(element.text_content()) * 2 > len(root.text_content())
+    return len(element.text_content()) * 2 > page_chars
 
 
 def _is_link_list(element: "HtmlElement") -> bool:
@@ -240,6 +249,10 @@ def _pieces(element: Any) -> Iterator[str]:
     if element.text:
         yield element.text
     for child in element:
-        yield f"`{_SPACE.sub(' ', child.text_content()).strip()}`" if child.tag in _CODE else _flat(child)
+        if child.tag in _CODE:
+            yield f"`{_SPACE.sub(' ', child.text_content()).strip()}`"
+        else:
+            apart = " " if child.tag in _BLOCKS else ""
+            yield from (apart, *_pieces(child), apart)
         if child.tail:
             yield child.tail

@@ -15,14 +15,15 @@ from typing import Any
 
 from tasks.cleaning.prose import prose
 
-_IDENTIFIER = re.compile(r"(?<!\S)\S*[@/\\_=<>{}|$]\S*")  # looks back: a word is tried from its start alone
+_IDENTIFIER = re.compile(r"(?<![!-~])[!-~]*[@/\\_=<>{}|$][!-~]*")  # of ASCII; looks back: a run is tried from its start alone
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
-_KANA_HANGUL = re.compile("[\u3040-\u30ff\uac00-\ud7af\u1100-\u11ff]")
+_KANA_HANGUL = re.compile("[\u3041-\u3096\u30a1-\u30fa\uac00-\ud7af\u1100-\u11ff]")
 _LATIN = re.compile("[A-Za-z]")
 _LETTER = re.compile(r"[^\W\d_]")
 _MAX_CHARS = 20_000
 _MIN_LETTERS = 20
 _HAN_SHARE = 0.3  # a Han character says what two or three Latin letters say: from here on most of it is Chinese
+_MAX_KANA_HANGUL = 0.05  # Chinese quotes a word of its neighbours; their own text holds many
 _CAPITALS = 0.8
 _CANDIDATES = 5
 
@@ -35,10 +36,10 @@ def identify(text: str, wanted: Collection[str]) -> tuple[str, float]:
     languages together counts; where none of them comes first, the language that does is returned with its own score.
     """
     said = _said(text)
-    han, latin, letters = (len(pattern.findall(said)) for pattern in (_HAN, _LATIN, _LETTER))
+    han, other, latin, letters = (len(pattern.findall(said)) for pattern in (_HAN, _KANA_HANGUL, _LATIN, _LETTER))
     if not letters:
         return "unknown", 0.0
-    if han / letters >= _HAN_SHARE and not _KANA_HANGUL.search(said):
+    if han / letters >= _HAN_SHARE and other / letters <= _MAX_KANA_HANGUL:
         return "zh", (han + latin) / letters
     if sum(map(str.isupper, said)) > _CAPITALS * letters:
         said = said.lower()  # the model has hardly seen text in capitals

@@ -1,8 +1,8 @@
 """Line numbers: takes the numbers of a code listing's gutter out of the text.
 
 In: one text. Out: the text without the numbers of at least `min_lines` neighbouring lines that count upwards by one.
-Invariant: numbered items ("1. first"), hours and years stay: a number with a mark behind it is no gutter, and four digits count
-as one only where the lines before do.
+Invariant: numbered items ("1. first"), dates, hours and years stay: a number with a mark or a part of a date behind it is no
+gutter, and four digits count as one only where the lines before do.
 """
 
 import re
@@ -13,7 +13,9 @@ from pydantic import Field
 
 from tasks.cleaning.base import Example, FilterBase, Judge, same
 
-_NUMBERED = re.compile(r"[ \t]*(\d{1,5})(?:[ \t]*(?:[|│]|:(?!\d))[ \t]?|[ \t]+|$)(?=(.*))", re.DOTALL)
+_MONTHS = "Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sep(?:t(?:ember)?)?|Oct(?:ober)?"
+_DATE = rf"[ \t]*(?:[月日号號年时時点點岁歲周週]|(?:{_MONTHS}|Nov(?:ember)?|Dec(?:ember)?)\b)"
+_NUMBERED = re.compile(rf"[ \t]*(\d{{1,5}})(?!\d)(?!{_DATE})(?:[ \t]*(?:[|│]|:(?!\d))[ \t]?|[ \t]+|$)(?=(.*))", re.DOTALL)
 _LAST_START = 999  # what begins above may be years
 _CODE = "def f():\n    return 1\n\nprint(f())"
 
@@ -34,6 +36,8 @@ class LineNumbers(FilterBase):
         Example("1. first\n2. second\n3. third\n4. fourth", "en", None),
         Example("1997 founded\n1998 grown\n1999 sold\n2000 closed", "en", None),
         Example("9:00 Welcome\n10:00 Talk\n11:00 Coffee\n12:00 Lunch", "en", None),
+        Example("1 月 120 万\n2 月 98 万\n3 月 130 万\n4 月 99 万", "zh", None),
+        Example("9 May sunny\n10 May rain\n11 May snow\n12 May fog", "en", None),
         Example("1 gold\n2 silver\n3 bronze\nIn 1999\n2000 came.", "en", None),
     )
 

@@ -1,17 +1,19 @@
 """Menus: takes out blocks of short lines that stand in the text more than once, as navigation above and below a page does.
 
 In: one text. Out: the text without every copy of such a block. Invariant: lines that end as sentences or verses do, with a
-closing mark or a comma, belong to no menu, so refrains of poems and songs stay.
+closing mark or a comma, belong to no menu, so refrains of poems and songs stay; nor do lines of code.
 """
 
 from collections import Counter
 from collections.abc import Callable
 from itertools import groupby
+from operator import itemgetter
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from tasks.cleaning.base import Example, FilterBase, Judge, same
+from tasks.cleaning.prose import code_lines
 
 _SENTENCE_ENDS = tuple(".?!,;:…。？！，；：、”』」\"'")
 _STRUCTURE = ("#", "|", "```", "~~~", "$", ">")
@@ -40,6 +42,7 @@ class Menus(FilterBase):
         ),
         Example("江南可采莲，\n莲叶何田田，\n鱼戏莲叶间。\n江南可采莲，\n莲叶何田田，\n鱼戏莲叶间。", "zh", None),
         Example("Home\nNews\nAbout us\n\nA sentence of the page.", "en", None),
+        Example("```\na\nb\nc\n```\nAgain:\n```\na\nb\nc\n```", "en", None),
     )
 
     def build(self) -> Judge:
@@ -53,7 +56,11 @@ def _remover(min_lines: int, max_chars: int) -> Callable[[str], str]:
         return 0 < len(label) <= max_chars and not label.endswith(_SENTENCE_ENDS) and not label.startswith(_STRUCTURE)
 
     def remove(text: str) -> str:
-        blocks = [(entries, list(lines)) for entries, lines in groupby(text.split("\n"), is_entry)]
+        lines, code = text.split("\n"), code_lines(text)
+        kinds = [number not in code and is_entry(line) for number, line in enumerate(lines)]
+        blocks = [
+            (entries, [line for _, line in block]) for entries, block in groupby(zip(kinds, lines, strict=True), itemgetter(0))
+        ]
         labels = [tuple(line.strip() for line in lines) if entries else () for entries, lines in blocks]
         counts = Counter(one for one in labels if len(one) >= min_lines)
         return "\n".join(line for one, (_, lines) in zip(labels, blocks, strict=True) if counts[one] < 2 for line in lines)

@@ -37,9 +37,11 @@ def without_code_spans(text: str) -> str:
 def code_lines(text: str) -> set[int]:
     """Returns the numbers (from 0) of the lines that lie in code blocks."""
     lines: set[int] = set()
+    number = place = 0
     for found in _FENCE.finditer(text):
-        first = text.count("\n", 0, found.start())
-        lines.update(range(first, first + found.group().count("\n") + 1))
+        first = number + text.count("\n", place, found.start())
+        number, place = first + found.group().count("\n"), found.end()
+        lines.update(range(first, number + 1))
     return lines
 
 

@@ -113,7 +113,7 @@ def _is_off(spec: Any) -> bool:
     return isinstance(spec.method, NoScore)
 
 
-@stage(version=2, name="score_quality", retry=DISK, packages=("scikit-learn", "numpy", "pyarrow"), passes=_is_off)
+@stage(version=3, name="score_quality", retry=DISK, packages=("scikit-learn", "numpy", "pyarrow"), passes=_is_off)
 def score_quality(spec: QualitySpec, corpus: CleanCorpus, *, ctx: StageContext) -> CleanCorpus:
     """Trains the scorers, scores every document and drops the low ones where that is asked for.
 

@@ -11,6 +11,7 @@ from collections import Counter
 # Bits a character; 24 characters drawn from 64 have 4.2 on average, words with digits and lines of one case lie below 3.5.
 _MIN_ENTROPY = 3.5
 
+_WEB_TOKEN = r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"  # JSON web token
 _FORMS = (
     r"(?:AKIA|ASIA)[0-9A-Z]{16}",  # Amazon
     r"gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{50,255}",
@@ -22,21 +23,23 @@ _FORMS = (
     r"hf_[A-Za-z0-9]{30,}",
     r"npm_[A-Za-z0-9]{36}",
     r"pypi-AgEI[\w-]{40,}",
-    r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}",  # JSON web token
+    _WEB_TOKEN,
 )
+_FORM = re.compile("|".join(_FORMS), re.ASCII)
 _NAMED = (
     r"(?P<before>(?:(?i:api[_-]?key|secret(?:[_-]?(?:access[_-]?)?key)?|access[_-]?token|auth[_-]?token|token|passw(?:or)?d)[\"']?\s{0,2}[=:]\s{0,2}[\"']?"
-    r"|Bearer ))(?P<value>[A-Za-z0-9+/_-]{20,200}={0,2})"
+    rf"|Bearer ))(?P<value>{_WEB_TOKEN}|[A-Za-z0-9+/_-]{{20,4000}}={{0,2}})"
 )
-_PRIVATE_KEY = r"-----BEGIN (?P<owner>[A-Z ]{0,20})PRIVATE KEY-----[A-Za-z0-9+/=\s]{1,10000}-----END (?P=owner)PRIVATE KEY-----"
+# JSON writes its line ends as backslash and n.
+_PRIVATE_KEY = r"-----BEGIN (?P<owner>[A-Z ]{0,20})PRIVATE KEY-----[A-Za-z0-9+/=\s\\]{1,10000}-----END (?P=owner)PRIVATE KEY-----"
 SECRETS = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(_FORMS)})(?![A-Za-z0-9])|(?<![A-Za-z0-9]){_NAMED}|{_PRIVATE_KEY}", re.ASCII)
 
 
 def is_secret(found: re.Match[str]) -> bool:
-    """Says whether a value behind a name looks drawn by chance; a form known by itself is a secret."""
+    """Says whether a value behind a name looks drawn by chance; a form known by itself is a secret, named or not."""
     value = found["value"]
-    if value is None:
-        return not _is_placeholder(found.group())
+    if value is None or _FORM.fullmatch(value):
+        return not _is_placeholder(value or found.group())
     kinds = sum(any(map(test, value)) for test in (str.isdigit, str.isupper, str.islower))
     return kinds >= 2 and any(map(str.isdigit, value)) and _entropy(value) >= _MIN_ENTROPY
 

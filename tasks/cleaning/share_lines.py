@@ -1,7 +1,8 @@
 """Share lines: takes out lines that ask the reader to like, share, follow or subscribe; drops pages of little else.
 
 In: one text. Out: the text without such lines, or the reason. Invariant: a sentence that uses one such word as prose does
-("人们关注天气") stays: a line goes for two different requests, or for one that names the account or the button.
+("人们关注天气") stays: a line goes for two different requests, or for one that names the account or the button. Lines of
+code stay.
 """
 
 import re
@@ -10,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from tasks.cleaning.base import Example, FilterBase, Judge, Language
+from tasks.cleaning.prose import code_lines
 
 _CUES: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
@@ -56,6 +58,7 @@ class ShareLines(FilterBase):
         Example(
             "A recipe for soup.\nCut the onions.\nFollow us on Instagram!", "en", None, "A recipe for soup.\nCut the onions."
         ),
+        Example("今天讲消息。\n代码如下。\n```\n公众号: 关注\n```", "zh", None),
         Example("Shares of the firm fell.\nI follow the rules.", "en", None),
         Example("Like us on Facebook\nSubscribe to our newsletter\nEnd", "en", "mostly_share_lines"),
     )
@@ -71,8 +74,8 @@ class ShareLines(FilterBase):
             )
 
         def judge(text: str, lang: Language) -> tuple[str, str | None]:
-            lines = text.split("\n")
-            kept = [line for line in lines if not is_request(line.strip(), lang)]
+            lines, code = text.split("\n"), code_lines(text)
+            kept = [line for number, line in enumerate(lines) if number in code or not is_request(line.strip(), lang)]
             asked, filled = len(lines) - len(kept), sum(bool(line.strip()) for line in lines)
             if asked > self.max_share * filled:
                 return text, "mostly_share_lines"

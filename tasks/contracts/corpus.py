@@ -112,15 +112,11 @@ class CleanCorpus(Artifact):
 
     def summary(self) -> str:
         """One line for a person."""
-        if self.num_heldout_items is None:
-            return f"{self.num_documents:,} of {self.num_documents_in:,} kept, {reasons(self.removed_by_reason)}"
-        marked = f", {sum(self.marked_by_reason.values()):,} marked" if self.marked_by_reason else ""
         low = {f"low quality ({reason})": count for reason, count in self.low_quality_by_reason.items()}
-        num_before = self.num_documents + self.num_contaminated + sum(low.values())
-        return (
-            f"{self.num_documents:,} of {num_before:,} kept, {reasons(self.contaminated_by_reason | low)}{marked}; "
-            f"looked for {self.num_heldout_items:,} held-out items"
-        )
+        lost = reasons(self.removed_by_reason | self.contaminated_by_reason | low)
+        marked = f", {sum(self.marked_by_reason.values()):,} marked" if self.marked_by_reason else ""
+        looked = "" if self.num_heldout_items is None else f"; looked for {self.num_heldout_items:,} held-out items"
+        return f"{self.num_documents:,} of {self.num_documents_in:,} kept, {lost}{marked}{looked}"
 
 
 class Baseline(Artifact):

@@ -12,6 +12,7 @@ class TuningSummary(Artifact):
     """What one tuning cost, what it brought and what it took: `summary.json`.
 
     Attributes:
+        tokenizer_digest: Of the tokenizer whose tokens its losses are counted in.
         trained_share: Share of the weights that were trained.
         kept_bytes: Of the adapter, or of the weights that were trained where there is none.
         seconds, peak_memory_bytes: Of the training.
@@ -24,6 +25,7 @@ class TuningSummary(Artifact):
     """
 
     model_digest: str
+    tokenizer_digest: str = ""
     method: str
     num_parameters: Count
     num_trained_parameters: Count

@@ -26,19 +26,21 @@ from typing import IO, TYPE_CHECKING, Any, get_type_hints
 from pydantic import BaseModel
 
 from tasks.core import errors
-from tasks.core.errors import PipelineError, StageError, TransientError
+from tasks.core.errors import ContractError, PipelineError, StageError, TransientError
 from tasks.core.launcher import killed_ranks, torchrun_command
 from tasks.core.nodes import announced
 from tasks.core.run import SafeLog
 from tasks.core.site import Site
+from tasks.core.store import no_space
 
 if TYPE_CHECKING:
     from tasks.core.stage import StageContext
 
 MARK = "TEXTMILL_CHILD"
-_EVENTS = "TEXTMILL_EVENTS"
+EVENTS = "TEXTMILL_EVENTS"
 _WARNING = "warning: "  # how lines begin that a child warns with
 _EVENTS_NAME, _ERROR = "events.jsonl", "error.json"
+_UNTOLD = 74  # status of a child that could not write its error; EX_IOERR
 _POLL_S = 0.2
 _GRACE_S = 30.0
 # Huge pages for malloc: bf16 products at model shapes gain most of what they gain on CPU from this one line.
@@ -79,7 +81,7 @@ def _environment(site: Site, work: Path, num_processes: int) -> dict[str, str]:
     threads = site.num_threads or max(1, (os.cpu_count() or 1) // num_processes)
     return os.environ | {
         MARK: f"{os.getpid()}-{uuid.uuid4().hex[:8]}",
-        _EVENTS: str(work / _EVENTS_NAME),
+        EVENTS: str(work / _EVENTS_NAME),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
         "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", _HUGE_PAGES),
         "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads that spin bring a busy machine to a crawl
@@ -171,6 +173,8 @@ def _check(returncode: int, work: Path, function: str) -> None:
     if (work / _ERROR).exists():
         error = json.loads((work / _ERROR).read_text(encoding="utf-8"))
         raise getattr(errors, error["type"])(error["message"])
+    if returncode == _UNTOLD:
+        raise ContractError(f"the process of {function} failed and could not write why to {work}; the end of the log says it")
     how = f"signal {-returncode}" if returncode < 0 else f"exit status {returncode}"
     raise TransientError(f"the process of {function} was killed ({how}); it resumes from its last checkpoint")
 
@@ -224,7 +228,7 @@ def metrics(step: int, **values: float) -> None:
 
 
 def _write_event(event: dict[str, Any]) -> None:
-    if (path := os.environ.get(_EVENTS)) and os.environ.get("RANK", "0") == "0":
+    if (path := os.environ.get(EVENTS)) and os.environ.get("RANK", "0") == "0":
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(json.dumps(event) + "\n")
 
@@ -241,8 +245,7 @@ def _main(function: str, job_file: Path) -> int:
         job_type = next(iter(get_type_hints(target).values()))
         target(job_type.model_validate_json(job_file.read_bytes()))
     except BaseException as error:
-        _record(error, job_file.with_name(_ERROR))
-        return 1
+        return _record(error, job_file.with_name(_ERROR))
     return 0
 
 
@@ -263,17 +266,27 @@ class _Marked(logging.Formatter):
         return (_WARNING if record.levelno >= logging.WARNING else "") + super().format(record)
 
 
-def _record(error: BaseException, path: Path) -> None:
-    """Leaves the error where the parent finds it; the first process to fail is the one that tells."""
+def _record(error: BaseException, path: Path) -> int:
+    """Leaves the error where the parent finds it and returns the exit status; the first process to fail is the one that tells."""
     if isinstance(error, KeyboardInterrupt | SystemExit):
-        return
+        return 1
+    told = _told(error, path.parent)
+    try:
+        if not path.exists():
+            path.write_text(json.dumps({"type": type(told).__name__, "message": str(told)}), encoding="utf-8")
+    except OSError:
+        path.unlink(missing_ok=True)
+        logging.getLogger("textmill.child").warning("%s", told)
+        return _UNTOLD
+    return 1
+
+
+def _told(error: BaseException, work: Path) -> PipelineError:
+    """Returns what the parent is to raise."""
     if isinstance(error, PipelineError):
-        kind, message = type(error).__name__, str(error)
-    else:
-        traceback.print_exception(error)
-        kind, message = StageError.__name__, f"{type(error).__name__}: {error} (the log has the traceback)"
-    if not path.exists():
-        path.write_text(json.dumps({"type": kind, "message": message}), encoding="utf-8")
+        return error
+    traceback.print_exception(error)
+    return no_space(error, work) or StageError(f"{type(error).__name__}: {error} (the log has the traceback)")
 
 
 if __name__ == "__main__":

@@ -84,10 +84,10 @@ class Line:
 def find_files(patterns: Sequence[str]) -> list[InputFile]:
     """Returns the files that paths, folders and globs stand for, sorted by name.
 
-    Hidden files and folders inside a named folder are passed over.
+    Hidden files and folders inside a named folder are passed over; linked folders inside it are followed (not by `**`).
 
     Raises:
-        RecipeError: A pattern matches nothing, or two files would have the same name.
+        RecipeError: A pattern matches nothing, a folder cannot be read, or two files would have the same name.
     """
     found: dict[str, InputFile] = {}
     for pattern in patterns:
@@ -127,9 +127,20 @@ def _fixed_part(pattern: Path) -> Path:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for root, folders, names in os.walk(folder):
+    """Yields the files of a folder and of those linked in it, each folder once: under its own name where it lies inside."""
+    base, seen = folder.resolve(), set()
+    for root, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        place, own = Path(root).resolve(), base / Path(root).relative_to(folder)
+        if place in seen or (place.is_relative_to(base) and place != own):
+            folders.clear()
+            continue
+        seen.add(place)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(root, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise RecipeError(f"folder {error.filename} cannot be read ({error.strerror}); let it be read, or name others in the recipe")
 
 
 def pin(files: Sequence[InputFile], site: Site) -> str:

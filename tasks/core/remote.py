@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 _CONTENT_KEYS = ("sha256", "ETag", "etag", "md5Hash", "crc32c", "blob_id", "checksum", "md5")
 _TIME_KEYS = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
+_PAGES = ("http://", "https://")
 _BUFFER_BYTES = 1 << 20
 
 
@@ -82,7 +83,8 @@ def _find(system: Any, path: str) -> tuple[str, dict[str, Any]]:
         parts = PurePosixPath(path).parts
         fixed = next(number for number, part in enumerate(parts) if has_magic(part))
         return str(PurePosixPath(*parts[:fixed])), system.glob(path, detail=True)
-    if system.isdir(path):
+    is_folder = path.endswith("/") if path.startswith(_PAGES) else system.isdir(path)  # a page with links is no folder
+    if is_folder:
         return path, system.find(path, detail=True)
     return str(PurePosixPath(path).parent), {path: system.info(path)} if system.exists(path) else {}
 

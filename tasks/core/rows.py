@@ -7,8 +7,11 @@ In: a file and how it is written. Out: JSON values, or rows as dicts. Invariants
 import csv
 import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import date, time
+from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -20,6 +23,7 @@ from tasks.core.errors import ContractError
 from tasks.core.hub import HubRows, hub_rows
 from tasks.core.inputs import InputFile, Line, check_unchanged, find_files, open_binary, pin, read_lines, read_whole
 from tasks.core.site import Site
+from tasks.core.text import text_safe
 
 Encoding = Literal["utf-8", "gb18030", "big5", "cp1252"]
 RowFormat = Literal["auto", "csv", "tsv", "jsonl", "json", "parquet", "conll", "saved"]
@@ -36,7 +40,8 @@ _SUFFIXES = {
 _MAX_FILE_BYTES = 2_000_000_000
 _MAX_LINE_BYTES = 20_000_000
 _BATCH_ROWS = 100
-_BETWEEN_DOCUMENTS = "-DOCSTART-"
+_BETWEEN_DOCUMENTS = b"-DOCSTART-"
+_MAX_NAME_CHARS = 300
 
 
 class Refused(Exception):
@@ -54,6 +59,34 @@ def object_of(row: Any, otherwise: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise Refused(otherwise)
     return row
+
+
+def is_missing(value: Any) -> bool:
+    """Says whether a value is not there: empty, null, or the NaN of a table."""
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or bool(value != value)
+
+
+def name_of(value: Any) -> str | None:
+    """Returns an id or a group as text, none where it is no plain value: 1.0 is 1, since a column with gaps holds floats."""
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
+        value = int(value)
+    if is_missing(value) or not isinstance(value, str | int | float | Decimal | date | time):
+        return None
+    return text_safe(str(value), _MAX_NAME_CHARS).strip()
+
+
+def group_of(value: Any) -> str | None:
+    """Returns the name of a group, none where it is missing.
+
+    Raises:
+        Refused: It is there and has no name: alone in its group, the row would lie in another split than the others of it.
+    """
+    name = name_of(value)
+    if name is None and not is_missing(value):
+        raise Refused("broken_group")
+    return name
 
 
 class RowSet(Spec):
@@ -188,7 +221,8 @@ def _file(file: InputFile, rows: RowSet, needed: Sequence[str]) -> Iterator[Any]
             case "parquet":
                 yield from _parquet(file, needed)
             case "json" | "jsonl" as kind:
-                yield from read_objects(file, is_array=kind == "json")
+                has_lines = kind == "jsonl" or (rows.format == "auto" and _begins_with_object(file))
+                yield from read_objects(file, is_array=not has_lines)
             case _:
                 yield Refused("unknown_format")
     except (OSError, EOFError, pa.ArrowException):
@@ -209,6 +243,13 @@ def read_objects(file: InputFile, *, is_array: bool) -> Iterator[Any]:
                     yield _parsed(line.data)
     except OSError:
         yield Refused("unreadable")
+
+
+def _begins_with_object(file: InputFile) -> bool:
+    """Says whether the first line is an object by itself: one value or JSON Lines, by whatever suffix, and no array."""
+    lines = (line.data for line in read_lines(file, _MAX_LINE_BYTES))
+    first = next((data for data in lines if data is None or data.strip()), None)
+    return first is not None and isinstance(_parsed(first), dict)
 
 
 def _array(data: bytes) -> list[Any]:
@@ -233,6 +274,11 @@ def _delimited(file: InputFile, of: RowSet, delimiter: str, needed: Sequence[str
     if isinstance(first, csv.Error):
         yield Refused(row_error(first, 0) or "broken_csv")
         return
+    if of.has_header and row_error(first, len(first)) == "undecodable":
+        raise ContractError(
+            f"the header of {text_safe(file.name)} is not {of.encoding}; set the encoding of {of.name} (gb18030, big5, cp1252), "
+            "or save the file as UTF-8"
+        )
     names = first if of.has_header else [str(place) for place in range(1, len(first) + 1)]
     require_columns(file.name, needed, names)
     for row in rows if of.has_header else itertools.chain([first], rows):
@@ -241,19 +287,24 @@ def _delimited(file: InputFile, of: RowSet, delimiter: str, needed: Sequence[str
 
 
 def _conll(file: InputFile, of: RowSet, needed: Sequence[str]) -> Iterator[Any]:
-    """Yields a dict of lists a sentence; what CoNLL-2003 writes between documents is no sentence."""
+    """Yields a dict of lists a sentence."""
     known: list[str] = []
-    for is_blank, group in itertools.groupby(
-        read_lines(file, _MAX_LINE_BYTES), lambda line: line.data is not None and not line.data.strip()
-    ):
-        sentence = None if is_blank else _sentence(list(group), of.encoding)
+    for is_between, group in itertools.groupby(read_lines(file, _MAX_LINE_BYTES), _is_between):
+        if is_between:
+            continue
+        sentence = _sentence(list(group), of.encoding)
         if isinstance(sentence, dict) and not known:
             known = list(sentence)
             require_columns(file.name, needed, known)
-        if isinstance(sentence, dict) and sentence["1"][0] == _BETWEEN_DOCUMENTS:
-            continue
-        if sentence is not None:
-            yield Refused("broken_conll") if isinstance(sentence, dict) and list(sentence) != known else sentence
+        yield Refused("broken_conll") if isinstance(sentence, dict) and list(sentence) != known else sentence
+
+
+def _is_between(line: Line) -> bool:
+    """Says whether a line stands between sentences: a blank one, or what CoNLL-2003 writes between documents."""
+    if line.data is None:
+        return False
+    words = line.data.removeprefix(b"\xef\xbb\xbf").split()
+    return not words or words[0] == _BETWEEN_DOCUMENTS
 
 
 def _sentence(lines: Sequence[Line], encoding: str) -> dict[str, list[str]] | Refused:
@@ -304,6 +355,7 @@ def open_saved(path: str, split: str) -> Any:
         data = load_from_disk(path, keep_in_memory=False)
     except (OSError, ValueError) as error:
         raise ContractError(f"{path} cannot be opened as a saved data set: {error}") from error
+    data = data.with_format(None)  # as NumPy or torch would have it no value is plain
     if not isinstance(data, DatasetDict):
         return data
     if split not in data:
@@ -312,7 +364,7 @@ def open_saved(path: str, split: str) -> Any:
 
 
 def require_columns(where: str, needed: Sequence[str], columns: Sequence[str]) -> None:
-    """Refuses a table without the columns that are read.
+    """Refuses a table that has not each of the columns that are read, once.
 
     Raises:
         ContractError: With the columns there are.
@@ -320,6 +372,11 @@ def require_columns(where: str, needed: Sequence[str], columns: Sequence[str]) -
     missing = [name for name in needed if name not in columns]
     if missing:
         raise ContractError(
-            f"{where} has no column {', '.join(map(repr, missing))}, only {', '.join(columns)}; "
-            "name its columns in the recipe (without a header they are 1, 2, 3)"
+            text_safe(
+                f"{where} has no column {', '.join(map(repr, missing))}, only {', '.join(columns)}; "
+                "name its columns in the recipe (without a header they are 1, 2, 3)"
+            )
         )
+    twice = [name for name in needed if columns.count(name) > 1]
+    if twice:
+        raise ContractError(text_safe(f"{where} has two columns called {twice[0]!r}; give each its own name"))

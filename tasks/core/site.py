@@ -1,32 +1,41 @@
 """Where and how a run executes: folders, devices, workers, ports, addresses, secrets.
 
-In: `textmill.toml` in the working folder and `TEXTMILL_*` variables (the variables win). Out: one frozen `Site`.
+In: `textmill.toml` in the working folder, or the file that TEXTMILL_CONFIG names, and `TEXTMILL_*` variables, which win. Out:
+one frozen `Site`.
 Invariant: nothing in here enters a fingerprint, and nothing in here is sent through Prefect.
 """
 
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from tasks.core.errors import RecipeError
+from tasks.core.toml import read_toml
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Sharding = Literal["ddp", "fsdp2"]
 DataEngine = Literal["local", "ray", "slurm"]
 LOOPBACK = "127.0.0.1"
+CONFIG = "TEXTMILL_CONFIG"
+_SECRET = ("token", "password", "uri", "url")  # parts of the names of fields whose values may let somebody in
+
+
+class _TomlFile(TomlConfigSettingsSource):
+    """The settings file; a slip in it is the user's error, and names it."""
+
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
+        return read_toml(file_path)
 
 
 class Site(BaseSettings):
     """Execution settings of one machine; every field can be set by `TEXTMILL_<NAME>`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="TEXTMILL_", toml_file="textmill.toml", frozen=True, extra="forbid", validate_default=True
-    )
+    model_config = SettingsConfigDict(env_prefix="TEXTMILL_", frozen=True, extra="forbid", validate_default=True)
 
     state_dir: Annotated[Path, Field(description="Folder that holds the store and the state of both servers.")] = Path(
         ".textmill"
@@ -96,8 +105,8 @@ class Site(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Orders the sources: arguments, environment, then textmill.toml."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        """Orders the sources: arguments, environment, then the settings file."""
+        return init_settings, env_settings, _TomlFile(settings_cls, settings_file())
 
     @property
     def root(self) -> Path:
@@ -145,6 +154,18 @@ def _cpu_has_bf16() -> bool:
     return cpuinfo.exists() and any(flag in cpuinfo.read_text() for flag in ("avx512_bf16", "amx_bf16"))
 
 
+def settings_file() -> Path:
+    """Returns the file that TEXTMILL_CONFIG names, else textmill.toml in the working folder, which need not be there.
+
+    Raises:
+        RecipeError: TEXTMILL_CONFIG names none.
+    """
+    given = os.environ.get(CONFIG)
+    if given and not Path(given).is_file():
+        raise RecipeError(f"{CONFIG} names {given}, and there is no such file")
+    return Path(given or "textmill.toml")
+
+
 @lru_cache
 def current_site() -> Site:
     """Reads the settings once for this process.
@@ -155,8 +176,28 @@ def current_site() -> Site:
     try:
         return Site()
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, item['loc']))}: {item['msg']} (got {item['input']!r})" for item in error.errors()]
-        raise RecipeError("textmill.toml or a TEXTMILL_* variable is wrong:\n" + "\n".join(lines)) from None
+        lines = map(_explain, error.errors())
+        raise RecipeError(f"{settings_file()} or a TEXTMILL_* variable is wrong:\n" + "\n".join(lines)) from None
+
+
+def _explain(item: Any) -> str:
+    where = ".".join(map(str, item["loc"]))
+    if item["type"] == "extra_forbidden":
+        return f"  {where}: no such setting"
+    return f"  {where}: {item['msg']}" + ("" if any(part in where for part in _SECRET) else f" (got {item['input']!r})")
+
+
+def settings_environment(site: Site) -> dict[str, str]:
+    """Returns the variables that give a process in another folder the same settings; secrets are among them."""
+    values = {name: getattr(site, name) for name in Site.model_fields}
+    file = {CONFIG: str(settings_file().absolute())} if os.environ.get(CONFIG) else {}
+    return file | {f"TEXTMILL_{name.upper()}": _plain(value) for name, value in values.items() if value is not None}
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value.absolute() if isinstance(value, Path) else value)
 
 
 def service_environment(site: Site) -> dict[str, str]:

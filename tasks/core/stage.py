@@ -5,7 +5,6 @@ task inside a flow and directly elsewhere. Invariants: reuse is decided by the s
 `TransientError` is retried; inputs are hashed before anything is built from them.
 """
 
-import errno
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -18,14 +17,14 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from tasks.core.artifact import Artifact, Spec
-from tasks.core.errors import ContractError, StageError, TransientError
+from tasks.core.errors import PipelineError, StageError, TransientError
 from tasks.core.fingerprint import fingerprint
 from tasks.core.provenance import provenance
 from tasks.core.run import Run, SafeLog, StageRecord, current_run, stage_log
 from tasks.core.signature import Signature, signature_of
 from tasks.core.site import Site, current_site
 from tasks.core.source import code_hash
-from tasks.core.store import InputEntry, Manifest, Store, content_digest, list_files
+from tasks.core.store import InputEntry, Manifest, Store, content_digest, list_files, no_space
 from tasks.core.workers import jobs_on, refuse_while_a_worker_starts
 
 A = TypeVar("A", bound=Artifact)
@@ -289,13 +288,10 @@ def _explaining(folder: Path) -> Iterator[None]:
     """Says what to do where there is no space left."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    except Exception as error:
+        if isinstance(error, PipelineError) or (told := no_space(error, folder)) is None:
             raise
-        raise ContractError(
-            f"no space left to write {error.filename or folder} ({error.strerror}). Free some space "
-            "(`textmill gc --dry-run` lists what can go) and run again: finished work is intact and it resumes."
-        ) from error
+        raise told from error
 
 
 def stage(

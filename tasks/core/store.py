@@ -5,9 +5,11 @@ Invariants: nothing without a manifest counts; a commit is fsync, manifest, rena
 one writer at a time holds the lock, which the kernel frees when its holder dies.
 """
 
+import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -27,6 +29,7 @@ A = TypeVar("A", bound=Artifact)
 
 _PARTIAL = ".partial"
 _LOCK = ".lock"
+_DRAFT = f".{MANIFEST_NAME}."  # how the name of a manifest begins that a kill left half written
 
 
 class FileEntry(BaseModel):
@@ -127,8 +130,12 @@ class Store:
             ContractError: The artifact exists already; what is committed is never written to again.
         """
         folder = self.folder(manifest.kind, manifest.fingerprint)
-        if folder.exists():
+        if (folder / MANIFEST_NAME).exists():
             raise ContractError(f"{manifest.address} is committed already; it is never written to again")
+        if folder.exists():
+            shutil.rmtree(folder)  # what a removal left that was cut short
+        for draft in partial.glob(f"{_DRAFT}*"):
+            draft.unlink()
         for name in manifest.files:
             _fsync(partial / name)
         write_durably(partial / MANIFEST_NAME, manifest.model_dump_json(indent=1))
@@ -154,6 +161,20 @@ class Store:
     def partials(self) -> list[Path]:
         """Returns the working folders of unfinished artifacts."""
         return sorted(self.root.glob(f"*/*{_PARTIAL}"))
+
+    def remains(self) -> list[Path]:
+        """Returns what is left of artifacts whose removal was cut short."""
+        folders = (path for path in sorted(self.root.glob("*/*")) if path.is_dir() and not path.name.endswith(_PARTIAL))
+        return [folder for folder in folders if not (folder / MANIFEST_NAME).exists()]
+
+    def discard(self, folder: Path) -> None:
+        """Removes a folder that is no artifact.
+
+        Raises:
+            TransientError: A process works in it.
+        """
+        with self.lock(folder.parent.name, folder.name.removesuffix(_PARTIAL), wait=False):
+            shutil.rmtree(folder)
 
     @contextmanager
     def lock(self, kind: str, fingerprint: str, *, wait: bool, notify: Any = None) -> Iterator[int]:
@@ -220,7 +241,8 @@ def read_manifest(folder: Path) -> Manifest:
 
 def list_files(folder: Path) -> dict[str, FileEntry]:
     """Hashes the files under `folder`, by relative name."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST_NAME)
+    files = (path for path in folder.rglob("*") if path.is_file())
+    paths = sorted(path for path in files if path.name != MANIFEST_NAME and not path.name.startswith(_DRAFT))
     return {
         path.relative_to(folder).as_posix(): FileEntry(num_bytes=path.stat().st_size, sha256=file_digest(path)) for path in paths
     }
@@ -254,6 +276,24 @@ def write_durably(path: Path, text: str) -> None:
     finally:
         beside.unlink(missing_ok=True)
     _fsync(path.parent)
+
+
+def no_space(error: BaseException, where: Path) -> ContractError | None:
+    """Returns what to say of an error that means that there is no space left to write; None of any other."""
+    number = _error_number(error)
+    if number not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return None
+    return ContractError(
+        f"no space left to write {getattr(error, 'filename', None) or where} ({os.strerror(number)}). Free some space "
+        "(`textmill gc --dry-run` lists what can go) and run again: finished work is intact and it resumes."
+    )
+
+
+def _error_number(error: BaseException) -> int | None:
+    if isinstance(error, OSError):
+        return error.errno
+    told = re.search(r"\(os error (\d+)\)", str(error))  # libraries in Rust, such as safetensors, say it in words alone
+    return int(told[1]) if told else None
 
 
 def _fsync(path: Path) -> None:

@@ -11,11 +11,13 @@ def read_toml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Reads a TOML file; `seen` are the files that extend it, the first one first.
 
     Raises:
-        RecipeError: It extends itself, or is not TOML.
+        RecipeError: It extends itself, cannot be read, or is not TOML.
     """
     if path in seen:
         raise RecipeError(f"{path} extends itself: {' -> '.join(map(str, (*seen, path)))}")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors put a mark before the first letter
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not TOML: {error}") from None

@@ -24,6 +24,7 @@ from tasks.evaluation.speed import note_speed
 DOCUMENTS = {"id": "string", "source": "string", "lang": "string", "num_bytes": "int64", "num_tokens": "int64", "nats": "double"}
 ITEMS = {
     "id": "string",
+    "group": "string",
     "source": "string",
     "num_bytes": "int64",
     "num_tokens": "int64",
@@ -70,7 +71,7 @@ def _document_rows(reader: Any, documents: Sequence[Document], settings: Evaluat
 
     stride = min(settings.stride_tokens or reader.context_tokens // 2, reader.context_tokens)
     ids = [reader.tokenizer.encode(document.text, add_special_tokens=False) for document in documents]
-    cut = [reader.windows(tokens, stride) for tokens in ids]
+    cut = [reader.windows(tokens, stride, is_whole=document.is_whole) for document, tokens in zip(documents, ids, strict=True)]
     owners = np.repeat(np.arange(len(documents)), [len(parts) for parts in cut])
     nats = example_nats(reader, [part for parts in cut for part in parts], partial(_tell, "rows of documents"))
     sums = np.bincount(owners, weights=nats, minlength=len(documents))
@@ -80,7 +81,7 @@ def _document_rows(reader: Any, documents: Sequence[Document], settings: Evaluat
             "source": document.source,
             "lang": document.lang,
             "num_bytes": document.num_bytes,
-            "num_tokens": len(tokens) + 1,
+            "num_tokens": len(tokens) + document.is_whole,
             "nats": float(total),
         }
         for document, tokens, total in zip(documents, ids, sums, strict=True)
@@ -100,6 +101,7 @@ def _item_rows(reader: Any, items: Sequence[Item], settings: EvaluateSpec, folde
     rows = [
         {
             "id": item.id,
+            "group": item.group,
             "source": item.source,
             "num_bytes": len(item.answer.encode()),
             "num_tokens": len(answer_ids),

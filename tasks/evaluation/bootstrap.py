@@ -1,7 +1,7 @@
-"""Intervals by bootstrap over items.
+"""Intervals by bootstrap over items, or over groups of items where several are of one thing.
 
-In: two numbers an item, whose sums' ratio is the figure (nats and bytes, hits and 1). Out: the figure and its interval.
-Invariants: a model and the one it is compared with are drawn together; equal seeds give equal intervals.
+In: two numbers an item, or a group, whose sums' ratio is the figure (nats and bytes, hits and 1). Out: the figure and its
+interval. Invariants: a model and the one it is compared with are drawn together; equal seeds give equal intervals.
 """
 
 from collections.abc import Iterator

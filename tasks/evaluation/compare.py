@@ -46,4 +46,4 @@ def paired_differences(spec: BootstrapSpec, tuned: dict[str, Units], other: dict
 
 def _comparable(name: str, one: Units, two: Units) -> bool:
     """Says whether a metric means the same for both: bytes are the same for all models, tokens may not be."""
-    return name != "answer_loss" or all(one[unit][1] == two[unit][1] for unit in one)
+    return name != "answer_loss" or all(one[unit].below == two[unit].below for unit in one)

@@ -28,6 +28,7 @@ class Document:
     source: str
     lang: str
     text: str
+    is_whole: bool
 
     @property
     def num_bytes(self) -> int:
@@ -40,6 +41,7 @@ class Item:
     """A held-out conversation whose last answer is judged."""
 
     id: str
+    group: str
     source: str
     messages: Messages
     keywords: tuple[str, ...]
@@ -67,7 +69,8 @@ def draw_documents(documents: Path, per_language: int | None, max_chars: int | N
     for row in read_rows(documents, ("id", "source", "lang", "text", "split")):
         if row["split"] == "test":
             text = row["text"] if max_chars is None else row["text"][:max_chars]
-            by_language[row["lang"]].append(Document(row["id"], row["source"], row["lang"], text))
+            document = Document(row["id"], row["source"], row["lang"], text, is_whole=text == row["text"])
+            by_language[row["lang"]].append(document)
     if not by_language:
         raise ContractError(f"{documents} has no document in the test split; give dedup a larger test_share, or more text")
     drawn = []
@@ -88,7 +91,15 @@ def read_items(conversations: Path) -> tuple[list[Item], dict[str, int]]:
     for row in rows:
         if row["keywords"]:
             items.append(
-                Item(row["id"], row["source"], row["messages"], tuple(row["keywords"]), row["match"], bool(row["copied"]))
+                Item(
+                    id=row["id"],
+                    group=row["group"],
+                    source=row["source"],
+                    messages=row["messages"],
+                    keywords=tuple(row["keywords"]),
+                    match=row["match"],
+                    copied=bool(row["copied"]),
+                )
             )
         else:
             refused["no_keywords"] += 1

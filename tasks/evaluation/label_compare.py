@@ -17,7 +17,7 @@ from tasks.evaluation.side_by_side import check_roles, commit_comparison, side_b
 from tasks.evaluation.specs import BootstrapSpec
 
 
-@stage(version=3, name="evaluate_labels", packages=("numpy",))
+@stage(version=4, name="evaluate_labels", packages=("numpy",))
 def compare_labels(spec: CompareLabelsSpec, base: Scores, tuned: Scores, champion: Scores, *, ctx: StageContext) -> EvalReport:
     """Compares the tuned model with its base, and with the champion where there is one.
 

@@ -1,7 +1,7 @@
 """The metrics of labelled text, each a function of how often every item is drawn.
 
 In: predictions of test items. Out: a figure for each resample at once. Invariants: a figure is made anew of each resample, so its
-interval is that of the figure itself; items are drawn whole, of tagged text with all their words.
+interval is that of the figure itself; items are drawn whole, of tagged text with all their words, and with those of their group.
 
 Shapes: D resamples, N items, K labels, S sums.
 """
@@ -84,6 +84,10 @@ def _nats(found: Predictions) -> Numbers:
     return np.stack([found.nats, np.array(judged, dtype=np.float64)], axis=1)
 
 
+def _loss(sums: Numbers) -> Numbers:
+    return label_sums.divided(sums[..., 0], sums[..., 1])
+
+
 def _bins(found: Predictions) -> Numbers:
     """Returns (N, 3 bins): how many predictions, their probability and their hits, by probability of the label said."""
     sums = np.zeros((len(found.ids), 3, _NUM_BINS))
@@ -137,7 +141,7 @@ METRICS = (
     LabelMetric("macro_f1", "F1, mean over labels", "", False, _LABELS, _macro_f1),
     LabelMetric("micro_f1", "F1 over all labels", "", False, ("multi_label",), _of_sums(_class_sums, label_sums.micro_f1)),
     LabelMetric("mcc", "Matthews' correlation", "", False, _ONE_LABEL, _of_sums(_class_sums, label_sums.mcc)),
-    LabelMetric("loss", "Loss", "nats", True, _LABELS, _of_sums(_nats, lambda sums: sums[..., 0] / sums[..., 1])),
+    LabelMetric("loss", "Loss", "nats", True, _LABELS, _of_sums(_nats, _loss)),
     LabelMetric("calibration_error", "Calibration error", "", True, _ONE_LABEL, _of_sums(_bins, _calibration_error)),
     LabelMetric("pearson", "Pearson's correlation", "", False, _VALUES, _of_sums(_value_sums, label_sums.pearson)),
     LabelMetric("spearman", "Spearman's rank correlation", "", False, _VALUES, _spearman),
@@ -159,7 +163,7 @@ def metrics_of(found: Predictions) -> list[LabelMetric]:
 def measure(spec: BootstrapSpec, found: Predictions) -> dict[str, Interval]:
     """Returns the interval of each metric of the task, over all items and, where there are several sets, over each one."""
     return {
-        f"{metric.name}{suffix}": _interval(spec, len(part.ids), metric.made(part))
+        f"{metric.name}{suffix}": _interval(spec, part.group_numbers, metric.made(part))
         for suffix, part in _parts(found)
         for metric in metrics_of(found)
     }
@@ -172,7 +176,7 @@ def differences(spec: BootstrapSpec, one: Predictions, other: Predictions) -> di
         for metric in metrics_of(one):
             first, second = metric.made(mine), metric.made(its)
             made = lambda drawn, a=first, b=second: a(drawn) - b(drawn)  # noqa: E731
-            intervals[f"{metric.name}{suffix}"] = _interval(spec, len(mine.ids), made)
+            intervals[f"{metric.name}{suffix}"] = _interval(spec, mine.group_numbers, made)
     return intervals
 
 
@@ -180,7 +184,8 @@ def _parts(found: Predictions) -> list[tuple[str, Predictions]]:
     return [("", found), *((f"/{name}", part) for name, part in found.by_source().items())]
 
 
-def _interval(spec: BootstrapSpec, num_items: int, figure: Callable[[Counts], Numbers]) -> Interval:
-    whole = float(figure(np.ones((1, num_items), dtype=np.int64))[0])
-    resampled = np.concatenate([figure(counts) for counts in draws(spec, num_items)])
-    return interval_of(spec, whole, resampled, num_items)
+def _interval(spec: BootstrapSpec, groups_N: Counts, figure: Callable[[Counts], Numbers]) -> Interval:
+    num_groups = int(groups_N.max()) + 1
+    whole = float(figure(np.ones((1, len(groups_N)), dtype=np.int64))[0])
+    resampled = np.concatenate([figure(counts_DG[:, groups_N]) for counts_DG in draws(spec, num_groups)])
+    return interval_of(spec, whole, resampled, num_groups)

@@ -25,6 +25,8 @@ from tasks.evaluation.label_tables import read_predictions, scored_items, write_
 from tasks.evaluation.speed import note_speed, read_speed
 from tasks.modeling.labels import PROBLEMS
 
+_UNSAID_NAMES = {"0": "LABEL_0", "1": "LABEL_1"}  # transformers writes no names where they are those it gives itself
+
 
 class PredictJob(BaseModel):
     """Which model, on which items, and where the table goes."""
@@ -47,13 +49,13 @@ class Constant:
     loss: float | None
 
 
-@stage(version=4, retry=CHILD, packages=("torch", "transformers", "numpy"))
+@stage(version=5, retry=CHILD, packages=("torch", "transformers", "numpy"))
 def score_labels(spec: ScoreLabelsSpec, model: Checkpoint, labelled: Labelled, *, ctx: StageContext) -> Scores:
     """Scores a checkpoint tuned on labelled text."""
     return _score(spec, model.path / "model", model.digest, labelled, ctx)
 
 
-@stage(version=4, retry=CHILD, packages=("torch", "transformers", "numpy"))
+@stage(version=5, retry=CHILD, packages=("torch", "transformers", "numpy"))
 def score_labels_champion(spec: ScoreLabelsSpec, champion: Champion, labelled: Labelled, *, ctx: StageContext) -> Scores:
     """Scores the current champion; where there is none, says so.
 
@@ -66,7 +68,7 @@ def score_labels_champion(spec: ScoreLabelsSpec, champion: Champion, labelled: L
     return _score(spec, champion.path / "model", champion.model_digest, labelled, ctx)
 
 
-@stage(version=3, packages=("numpy",))
+@stage(version=4, packages=("numpy",))
 def score_majority(spec: ScoreLabelsSpec, base: Checkpoint, labelled: Labelled, *, ctx: StageContext) -> Scores:
     """Scores the best constant answer of the training items in the place of the base."""
     _require_test(labelled)
@@ -95,7 +97,7 @@ def _require_test(labelled: Labelled) -> None:
 
 def _check_labels(champion: Champion, labelled: Labelled) -> None:
     config = json.loads((champion.path / "model" / "config.json").read_text(encoding="utf-8"))
-    problem, names = config.get("problem_type"), config.get("id2label") or {}
+    problem, names = config.get("problem_type"), config.get("id2label") or _UNSAID_NAMES
     known = [names[number] for number in sorted(names, key=int)]
     wanted = labelled.label_names or ("value",)
     if problem != PROBLEMS[labelled.task] or set(known) != set(wanted):

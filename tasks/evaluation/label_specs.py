@@ -43,7 +43,7 @@ class LabelGateSpec(Spec):
         Criterion | None,
         Field(description="Metric of the rules; none: macro_f1, of multi-label micro_f1, of scores pearson, of GLUE its own."),
     ] = None
-    min_items: Annotated[int, Field(ge=1, description="Fewer test items than this give no verdict.")] = 100
+    min_items: Annotated[int, Field(ge=1, description="Fewer groups of test items than this give no verdict.")] = 100
     gain_over_base: Annotated[
         float, Field(ge=0, description="By which the tuned model must beat what can be said without reading, see score_majority.")
     ] = 0.0

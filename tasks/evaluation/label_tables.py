@@ -30,6 +30,7 @@ class Predictions:
         scores: Probability of each label; of words, that of the label said.
         true_value, said_value: Of a regression.
         nats: Summed over what is judged.
+        groups: Group that each item is drawn with; none: each item is its own.
     """
 
     task: LabelledTask
@@ -42,6 +43,13 @@ class Predictions:
     true_value: NDArray[np.float64]
     said_value: NDArray[np.float64]
     nats: NDArray[np.float64]
+    groups: tuple[str, ...] = ()
+
+    @property
+    def group_numbers(self) -> NDArray[np.int64]:
+        """Number of each item's group, from 0 on in the order of the items."""
+        numbers: dict[str, int] = {}
+        return np.array([numbers.setdefault(group, len(numbers)) for group in self.groups or self.ids], dtype=np.int64)
 
     def by_source(self) -> "dict[str, Predictions]":
         """Returns the items of each set, where there are several."""
@@ -56,7 +64,7 @@ class Predictions:
         chosen = [place[name] for name in ids]
         lists: dict[str, Any] = {
             name: tuple(getattr(self, name)[number] for number in chosen)
-            for name in ("ids", "sources", "truth", "said", "scores")
+            for name in ("ids", "sources", "truth", "said", "scores", *(("groups",) if self.groups else ()))
         }
         columns: dict[str, Any] = {name: getattr(self, name)[chosen] for name in ("true_value", "said_value", "nats")}
         return Predictions(self.task, self.label_names, **lists, **columns)
@@ -64,7 +72,7 @@ class Predictions:
 
 def scored_items(labelled: Labelled) -> list[Item]:
     """Returns the items of the validation and the test split."""
-    rows = read_rows(labelled.path / "items.parquet", ITEM_COLUMNS)
+    rows = read_rows(labelled.path / "items.parquet", (*ITEM_COLUMNS, "group"))
     return [row for row in rows if row["split"] in ("validation", "test")]
 
 
@@ -81,11 +89,12 @@ def write_predictions(
     import pyarrow.parquet as pq
 
     names, numbers = pa.list_(pa.string()), pa.list_(pa.float64())
-    columns = {"id": pa.string(), "source": pa.string(), "split": pa.string(), "truth": names, "said": names, "scores": numbers}
+    columns = dict.fromkeys(("id", "group", "source", "split"), pa.string()) | {"truth": names, "said": names, "scores": numbers}
     schema = pa.schema([*columns.items(), *((name, pa.float64()) for name in ("true_value", "said_value", "nats"))])
     rows = [
         {
             "id": item["id"],
+            "group": item["group"],
             "source": item["source"],
             "split": item["split"],
             "truth": item["labels"] or [],
@@ -115,6 +124,7 @@ def read_predictions(folder: Path, split: Split = "test") -> Predictions:
         label_names=tuple(about["label_names"]),
         ids=tuple(row["id"] for row in rows),
         sources=tuple(row["source"] for row in rows),
+        groups=tuple(row.get("group") or row["id"] for row in rows),
         **lists,
         **columns,
     )

@@ -7,11 +7,21 @@ sums, so long documents count by their length; a row that says nothing about a m
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Row = dict[str, Any]
 Ratio = tuple[float, float]
-Units = dict[str, Ratio]
+
+
+class Unit(NamedTuple):
+    """The two numbers of a document or an item, and the group it is drawn with."""
+
+    above: float
+    below: float
+    group: str
+
+
+Units = dict[str, Unit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +145,8 @@ def measure_units(documents: Iterable[Row], items: Iterable[Row]) -> dict[str, U
         for row in tables[metric.table]:
             if (numbers := metric.of(row)) is None:
                 continue
-            units.setdefault(metric.name, {})[row["id"]] = numbers
+            unit = Unit(*numbers, row.get("group") or row["id"])
+            units.setdefault(metric.name, {})[row["id"]] = unit
             if metric.by_language:
-                units.setdefault(f"{metric.name}/{row['lang']}", {})[row["id"]] = numbers
+                units.setdefault(f"{metric.name}/{row['lang']}", {})[row["id"]] = unit
     return dict(sorted(units.items()))

@@ -18,7 +18,7 @@ from tasks.evaluation.specs import BootstrapSpec, ScoreSpec
 from tasks.evaluation.speed import read_speed
 
 
-@stage(version=7, retry=CHILD, packages=("torch", "transformers", "numpy"), base_first=True)
+@stage(version=8, retry=CHILD, packages=("torch", "transformers", "numpy"), base_first=True)
 def score_model(
     spec: ScoreSpec, model: Checkpoint, corpus: CleanCorpus, conversations: Conversations, *, ctx: StageContext
 ) -> Scores:
@@ -26,7 +26,7 @@ def score_model(
     return _score(spec, model.path / "model", model.digest, corpus, conversations, ctx)
 
 
-@stage(version=7, retry=CHILD, packages=("torch", "transformers", "numpy"))
+@stage(version=8, retry=CHILD, packages=("torch", "transformers", "numpy"))
 def score_champion(
     spec: ScoreSpec, champion: Champion, corpus: CleanCorpus, conversations: Conversations, *, ctx: StageContext
 ) -> Scores:
@@ -63,8 +63,12 @@ def measure(spec: BootstrapSpec, units: dict[str, Units]) -> dict[str, Interval]
 
 
 def columns(units: Units) -> tuple[Numbers, Numbers]:
-    """Returns the two numbers of each unit as two columns."""
-    both = np.array(list(units.values()), dtype=np.float64).reshape(-1, 2)
+    """Returns the two numbers of each group of units as two columns: what was written of one thing is drawn together."""
+    sums: dict[str, tuple[float, float]] = {}
+    for above, below, group in units.values():
+        so_far = sums.get(group, (0.0, 0.0))
+        sums[group] = so_far[0] + above, so_far[1] + below
+    both = np.array(list(sums.values()), dtype=np.float64).reshape(-1, 2)
     return both[:, 0], both[:, 1]
 
 

@@ -14,7 +14,7 @@ from tasks.modeling.specs import PrecisionSpec
 
 
 class BootstrapSpec(Spec):
-    """Percentile bootstrap over documents or items (Efron, 1979)."""
+    """Percentile bootstrap over documents or items (Efron, 1979); items of one group are drawn together."""
 
     num_resamples: Annotated[int, Field(ge=100, le=100_000, description="Times the items are drawn again.")] = 2_000
     confidence: Annotated[float, Field(gt=0.5, lt=1, description="Share of the resamples an interval holds.")] = 0.95
@@ -67,7 +67,9 @@ class CompareSpec(Spec):
 class GateSpec(Spec):
     """What the tuned model must reach; each rule is about a whole interval, see `evaluate.bootstrap`."""
 
-    min_items: Annotated[int, Field(ge=1, description="Fewer held-out items or documents than this give no verdict.")] = 30
+    min_items: Annotated[
+        int, Field(ge=1, description="Fewer groups of held-out items, or documents, than this give no verdict.")
+    ] = 30
     answer_loss_gain: Annotated[
         float, Field(ge=0, description="Nats a token by which the tuned model must beat its base on held-out answers.")
     ] = 0.0

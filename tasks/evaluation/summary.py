@@ -26,7 +26,7 @@ class SummarizeSpec(Spec):
     bootstrap: Annotated[BootstrapSpec, Field(description="Intervals.")] = BootstrapSpec()
 
 
-@stage(version=3, packages=("numpy",), by_origin=True)
+@stage(version=4, packages=("numpy",), by_origin=True)
 def summarize(
     spec: SummarizeSpec, tuned: Checkpoint, base_scores: Scores, tuned_scores: Scores, *, ctx: StageContext
 ) -> TuningSummary:
@@ -40,8 +40,10 @@ def summarize(
     if "seconds" not in tuned.figures or tuned.validation_loss is None:
         raise ContractError(f"{tuned.address} ({tuned.method}) records no tuning; give the checkpoint of a tuning stage")
     intervals = _validation_intervals(spec, tuned_scores)
+    preferred = {name: tuned.figures[name] for name in ("preference_accuracy",) if name in tuned.figures}
     facts = {
         "model_digest": tuned.digest,
+        "tokenizer_digest": tuned.tokenizer_digest,
         "method": tuned.method,
         "num_parameters": tuned.num_parameters,
         "num_trained_parameters": tuned.num_trained_parameters,
@@ -51,7 +53,7 @@ def summarize(
         "peak_memory_bytes": int(tuned.figures["peak_memory_bytes"]),
         "tokens_per_s": tuned_scores.tokens_per_s,
         "train_validation_gap": tuned.figures["train_validation_gap"],
-        "validation": {"loss": tuned.validation_loss} | tuned.held_out,
+        "validation": {"loss": tuned.validation_loss} | tuned.held_out | preferred,
         "validation_intervals": {name: interval.model_dump() for name, interval in intervals.items()},
         "test": {name: interval.model_dump() for name, interval in tuned_scores.metrics.items()},
         "forgetting": None if (lost := _forgetting(spec, base_scores, tuned_scores)) is None else lost.model_dump(),

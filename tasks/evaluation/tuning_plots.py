@@ -7,13 +7,18 @@ items.
 from collections.abc import Sequence
 
 from tasks.evaluation.choices import Choice
-from tasks.evaluation.label_plots import as_svg
+from tasks.evaluation.label_plots import as_svg, style, without_formulas
 
 _MARKERS = "osD^vPX*<>d"  # eleven: beside ten or twenty colours no pair comes twice
 
 
 def draw_tunings(choices: Sequence[Choice], criterion: str) -> str:
     """Returns the picture."""
+    with style():
+        return _quality(choices, criterion)
+
+
+def _quality(choices: Sequence[Choice], criterion: str) -> str:
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
@@ -24,7 +29,7 @@ def draw_tunings(choices: Sequence[Choice], criterion: str) -> str:
         row, marker = choice.row(), _MARKERS[number % len(_MARKERS)]
         # Percentiles may leave the figure itself out, of a few items; a bar has no length below 0.
         bars = [[max(0.0, row.figure.mean - row.figure.low)], [max(0.0, row.figure.high - row.figure.mean)]]
-        style = {"fmt": marker, "color": colors(number % colors.N), "capsize": 3, "label": choice.label}
+        style = {"fmt": marker, "color": colors(number % colors.N), "capsize": 3, "label": without_formulas(choice.label)}
         for axes, place in zip(panels, (row.num_trained_parameters, row.seconds), strict=True):
             axes.errorbar(place, row.figure.mean, yerr=bars, **style)
     panels[0].set(xscale="log", xlabel="weights trained")

@@ -7,7 +7,7 @@ of the test split the page shows the chosen run's figures and no others.
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,7 @@ from tasks.evaluation.tuning_plots import draw_tunings
 from tasks.modeling.labels import LOWER_IS_BETTER, Criterion
 
 PICTURE = "quality.svg"
+TuningCriterion = Criterion | Literal["preference_accuracy"]
 
 
 class CellSpec(Spec):
@@ -34,15 +35,15 @@ class CompareTuningsSpec(Spec):
     """Which runs are compared, and by what."""
 
     cells: Annotated[tuple[CellSpec, ...], Field(min_length=1, description="The runs, in the order of their summaries.")]
-    criterion: Annotated[Criterion, Field(description="Figure on the validation split that chooses.")]
+    criterion: Annotated[TuningCriterion, Field(description="Figure on the validation split that chooses.")]
 
 
-@stage(version=4)
+@stage(version=5)
 def compare_tunings(spec: CompareTuningsSpec, *summaries: TuningSummary, ctx: StageContext) -> TuningComparison:
     """Chooses among tunings.
 
     Raises:
-        ContractError: There is not one summary a cell, or one has no such validation figure.
+        ContractError: There is not one summary a cell, one has no such validation figure, or losses are of different tokens.
     """
     choices = _ranked(spec, summaries)
     best = choices[0]
@@ -73,5 +74,10 @@ def _ranked(spec: CompareTuningsSpec, summaries: Sequence[TuningSummary]) -> lis
             raise ContractError(
                 f"{summary.address} has no {spec.criterion} on validation; choose by {', '.join(summary.validation)}"
             )
+    of_answers = [summary for summary in summaries if not summary.validation_intervals]  # labels have losses of their own
+    if spec.criterion == "loss" and len({summary.tokenizer_digest for summary in of_answers}) > 1:
+        raise ContractError(
+            "the models read by different tokenizers, and a loss per token says nothing across them; compare others"
+        )
     runs = [Run(cell.settings, cell.seeds, summary) for cell, summary in zip(spec.cells, summaries, strict=True)]
     return ranked(runs, spec.criterion, spec.criterion in LOWER_IS_BETTER)

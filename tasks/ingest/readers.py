@@ -15,7 +15,7 @@ from tasks.ingest.breaks import restore_breaks
 from tasks.ingest.datasets import dataset_rows
 from tasks.ingest.formats import FORMATS, INNER, SUFFIXES
 from tasks.ingest.formats.sniff import kind_by_content
-from tasks.ingest.records import Record, rejected
+from tasks.ingest.records import Record, is_too_large, rejected
 from tasks.ingest.rows import row_record
 from tasks.ingest.sources import FilesSource
 
@@ -30,7 +30,7 @@ def read_records(source: Any, files: Sequence[InputFile]) -> Iterator[Record]:
     """
     for record in _records(source, files):
         known = INNER.get(record.format) if record.reason is None else None
-        read = known(source, record) if known else record
+        read = known(source, record) if known and not is_too_large(source, record) else record
         yield replace(read, text=restore_breaks(read.text)) if source.restore_breaks else read
 
 

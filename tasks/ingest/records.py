@@ -4,6 +4,7 @@ In: bytes and text as they came. Out: records; text of bytes in whatever encodin
 is a record too, with its reason: a reader never passes over anything in silence.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,10 @@ from tasks.core.inputs import InputFile
 _ENCODINGS = ["gb18030", "big5", "cp1252"]
 # What is written under these names is often of their larger kin (https://encoding.spec.whatwg.org/#names-and-labels).
 _LARGER = {"gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs", "shift_jis": "cp932", "euc_kr": "cp949"}
+_DECLARED = re.compile(
+    rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]+)|^\s*<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w.:-]+)""", re.IGNORECASE
+)
+_DECLARED_BYTES = 2_048
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,28 +48,49 @@ def rejected(file: InputFile, number: int, reason: str, detail: str = "") -> Rec
     return Record(file.name, number, reason=reason, detail=detail)
 
 
+def is_too_large(source: Any, record: Record) -> bool:
+    """Says whether a text has more bytes than its source allows."""
+    return bool(len(record.text.encode("utf-8", "surrogatepass")) > source.max_document_bytes)
+
+
 def of_bytes(file: InputFile, number: int, data: bytes, charset: str | None = None, **facts: Any) -> Record:
     """Returns the record of bytes, quarantined where their encoding is not known."""
-    text = decode(data, charset)
+    text = decode(data, charset, declared=_declared(data) if facts.get("format") == "html" else None)
     if text is None:
         return rejected(file, number, "undecodable", "neither UTF-8 nor surely another encoding")
     return Record(file.name, number, text=text, **facts)
 
 
-def decode(data: bytes, charset: str | None = None) -> str | None:
-    """Returns the text of bytes: by the charset they claim or its larger kin, UTF-8, UTF-16 by its mark, else as detected.
+def decode(data: bytes, charset: str | None = None, declared: str | None = None) -> str | None:
+    """Returns the text of bytes.
+
+    Args:
+        data: The bytes.
+        charset: What who sent them claims; it or its larger kin comes first, then UTF-8 or UTF-16 by its mark.
+        declared: What they say themselves, which is more often wrong: it comes after UTF-8, and before what can be detected.
 
     Returns:
         None where no encoding is sure.
     """
     mark = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    for encoding in (charset, _LARGER.get((charset or "").lower().replace("-", "_")), mark):
+    for encoding in (charset, _larger(charset), mark, declared, _larger(declared)):
         try:
             if encoding:
                 return data.decode(encoding)
         except (LookupError, ValueError):  # a claim is often wrong, or names nothing
             continue
     return _detected(data)
+
+
+def _larger(charset: str | None) -> str | None:
+    return _LARGER.get((charset or "").lower().replace("-", "_"))
+
+
+def _declared(page: bytes) -> str | None:
+    """Returns the charset that a page of HTML names; one that can be read as ASCII is in no form of UTF-16."""
+    found = _DECLARED.search(page[:_DECLARED_BYTES])
+    charset = (found[1] or found[2]).decode("ascii") if found else ""
+    return charset if charset and not charset.lower().startswith("utf-16") else None
 
 
 def _detected(data: bytes) -> str | None:

@@ -1,7 +1,7 @@
 """Apart: training conversations are kept away from held-out ones, and taken once.
 
 In: conversations one at a time, and those that are held out. Out: nothing, or the reason why one is not taken. Invariant: no
-group, prompt, answer or long run of a held-out conversation passes once it is known.
+group, prompt (also of an earlier answer), answer or long run of a held-out conversation passes once it is known.
 """
 
 from collections import Counter, defaultdict
@@ -30,7 +30,7 @@ class Apart:
         """From here on, refuses conversations that share a group, a prompt, a long run or an answer with these."""
         self._heldout_groups = {item.group for item in items}
         for item in items:
-            self._heldout_prompts.add(item.prompt)
+            self._heldout_prompts.add(item)
         if self._spec.heldout_overlap is not None:
             found = [ReferenceItem(item.id, item.source, _said(item), item.answer) for item in items]
             self._heldout = Reference(found, self._spec.heldout_overlap)
@@ -48,7 +48,7 @@ class Apart:
         num_chars = item.num_chars + max([len(other) - len(item.answer) for other in others] + [0])
         if num_chars > self._spec.max_chars:
             self._too_long(item, num_chars)
-        if self._heldout_prompts.holds(item.prompt, self._spec.near_heldout_similarity):
+        if self._heldout_prompts.holds(item, self._spec.near_heldout_similarity):
             raise Refused("held_out_prompt")
         if item.group in self._heldout_groups:
             raise Refused("held_out_group")
@@ -80,26 +80,26 @@ def _said(item: Item) -> tuple[str, ...]:
 
 
 class _Prompts:
-    """Held-out prompts that can be asked whether one of them is nearly another prompt."""
+    """Held-out prompts that can be asked whether a conversation begins with one of them, or its prompt is nearly one."""
 
     def __init__(self) -> None:
-        self._exact: set[str] = set()
+        self._keys: set[str] = set()
         self._sizes: list[int] = []
         self._with_shingle: dict[str, list[int]] = defaultdict(list)
 
-    def add(self, prompt: str) -> None:
-        self._exact.add(prompt)
-        shingles = _shingles(prompt)
+    def add(self, item: Item) -> None:
+        self._keys.add(item.prompt_key)
+        shingles = _shingles(item.prompt)
         for shingle in shingles:
             self._with_shingle[shingle].append(len(self._sizes))
         self._sizes.append(len(shingles))
 
-    def holds(self, prompt: str, similarity: float | None) -> bool:
-        if prompt in self._exact:
+    def holds(self, item: Item, similarity: float | None) -> bool:
+        if not self._keys.isdisjoint((item.prompt_key, *item.opening_keys)):
             return True
         if similarity is None:
             return False
-        shingles = _shingles(prompt)
+        shingles = _shingles(item.prompt)
         shared = Counter(number for shingle in shingles for number in self._with_shingle.get(shingle, ()))
         return any(count / (len(shingles) + self._sizes[number] - count) >= similarity for number, count in shared.items())
 

@@ -1,21 +1,19 @@
 """Forms: instruction items as the world writes them become one list of messages.
 
-In: JSON objects, or rows of tables, in messages, alpaca, self-instruct, ShareGPT or prompt and response form, with or without
-tools. Out: an `Item`, or the reason why it is none. Invariants: a conversation ends with an answer that is not empty, and holds
-no slot left open; null is what is not there, as tables have it.
+In: JSON objects, or rows of tables, in messages, alpaca (also with Dolly's keys), self-instruct, ShareGPT or prompt and response
+form, with or without tools. Out: an `Item`, or the reason why it is none. Invariants: a conversation ends with an answer that is
+not empty, and holds no slot left open; null is what is not there, as tables have it.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tasks.core.rows import Refused, object_of, read_set
-from tasks.core.text import text_safe
+from tasks.core.rows import Refused, group_of, is_missing, name_of, object_of, read_set
 from tasks.instructions.items import Item
 from tasks.instructions.sets import InstructionSet
 from tasks.instructions.turns import Message, Turn, read_messages, require_answered
 
-_MAX_NAME_CHARS = 300
 _FORM_BY_KEY = {"messages": "messages", "conversations": "sharegpt", "instruction": "alpaca", "prompt": "prompt_response"}
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 _KNOWN_SLOTS = ("name", "author")  # how sets about a model's identity write them; {{x}} may also be code
@@ -36,8 +34,8 @@ def _instances(value: Any, number: int, source: str) -> list[Any]:
         return [value]
     if not found or not all(isinstance(one, dict) for one in found):
         return [Refused("broken_turns")]
-    name = _name(value.get("id")) or str(number)
-    shared = {"instruction": value.get("instruction"), "group": value.get("group") or f"{source}/{name}"}
+    name, group = name_of(value.get("id")) or str(number), value.get("group")
+    shared = {"instruction": value.get("instruction"), "group": f"{source}/{name}" if is_missing(group) else group}
     ids = [name] if len(found) == 1 else [f"{name}/{place}" for place in range(1, len(found) + 1)]
     return [one | shared | {"id": id} for one, id in zip(found, ids, strict=True)]
 
@@ -59,19 +57,20 @@ def to_item(value: Any, number: int, source: str, form: str, slots: dict[str, st
     if match not in ("any", "all"):
         raise Refused("broken_keywords")
     id, group = names(value, number, source)
-    return Item(id, group, source, messages, tuple(keywords), match, bool(value.get("copied", False)))
+    return Item(id, group, source, messages, tuple(keywords), match, _is_copied(value.get("copied")))
 
 
 def names(value: dict[str, Any], number: int, source: str) -> tuple[str, str]:
     """Returns id and group of an item; without a group of its own an item is one: a bare number may stand in any set."""
-    id = f"{source}/{_name(value.get('id')) or number}"
-    return id, _name(value.get("group")) or id
+    id = f"{source}/{name_of(value.get('id')) or number}"
+    return id, group_of(value.get("group")) or id
 
 
-def _name(value: Any) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        return None
-    return text_safe(str(value), _MAX_NAME_CHARS).strip() or None
+def _is_copied(value: Any) -> bool:
+    text = "false" if is_missing(value) else str(value).strip().lower()  # of a csv file true is text
+    if text not in ("true", "false"):
+        raise Refused("broken_copied")
+    return text == "true"
 
 
 def conversation(value: Any, form: str = "auto") -> tuple[Message, ...]:
@@ -144,7 +143,10 @@ def _asked_turns(value: dict[str, Any], form: str) -> list[Turn]:
         case "sharegpt":
             return turns_of(value.get("conversations"))
         case "alpaca":
-            return [*_history(value.get("history")), ("user", _alpaca(value.get("instruction"), value.get("input")))]
+            return [
+                *_history(value.get("history")),
+                ("user", _alpaca(value.get("instruction"), _first(value, "input", "context"))),
+            ]
         case _:
             prompt = value.get("prompt")
             return turns_of(prompt) if _are_messages(prompt) else [("user", _unwrapped(prompt))]
@@ -153,9 +155,12 @@ def _asked_turns(value: dict[str, Any], form: str) -> list[Turn]:
 def _answered(value: dict[str, Any], form: str) -> list[Turn]:
     if form in ("messages", "sharegpt"):
         return []
-    keys = ("output",) if form == "alpaca" else ("response", "completion")
-    answer = next((value[key] for key in keys if value.get(key) is not None), None)
+    answer = _first(value, *(["output"] if form == "alpaca" else []), "response", "completion")
     return turns_of(answer) if _are_messages(answer) else [("assistant", answer)]
+
+
+def _first(value: dict[str, Any], *keys: str) -> Any:
+    return next((value[key] for key in keys if value.get(key) is not None), None)
 
 
 def _history(history: Any) -> Iterator[Turn]:
@@ -181,7 +186,8 @@ def _message_turn(turn: Any) -> Turn:
         Refused: It lacks role or content, or its weight asks for another loss than that on answers only.
     """
     role = _get(turn, "role")
-    if turn.get("loss_weight") not in (None, role == "assistant"):
+    weights = (turn.get("loss_weight"), turn.get("weight") if role == "assistant" else None)
+    if any(weight not in (None, role == "assistant") for weight in weights):
         raise Refused("loss_weights")
     if not turn.get("tool_calls"):
         return role, _get(turn, "content")

@@ -3,13 +3,17 @@
 In: messages and names. Out: values. Invariant: an item ends with an answer.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
+from tasks.core.splits import joined_groups
 from tasks.core.text import normalized
 from tasks.instructions.turns import Message
 
 Asked = tuple[tuple[str, str], ...]
+_MIN_OPENING_CHARS = 12  # shorter ones (hi, how are you, 你好) open conversations that have nothing else in common
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,27 @@ class Item:
     @property
     def prompt(self) -> str:
         """What the user says, in the form in which prompts are compared: letters and digits only."""
-        said = " ".join(message["content"] for message in self.messages if message["role"] == "user")
-        return "".join(char for char in normalized(said) if char.isalnum())
+        return "".join(self._said)
+
+    @property
+    def prompt_key(self) -> str:
+        """Hash of the prompt."""
+        return sha256(self.prompt.encode("utf-8")).hexdigest()
+
+    @property
+    def opening_keys(self) -> Iterator[str]:
+        """Hashes of the prompts of the earlier answers: what the user says up to each, where it is more than a greeting."""
+        hashed, num_chars = sha256(), 0
+        for said in self._said[:-1]:
+            hashed.update(said.encode("utf-8"))
+            num_chars += len(said)
+            if num_chars >= _MIN_OPENING_CHARS:
+                yield hashed.hexdigest()
+
+    @property
+    def _said(self) -> list[str]:
+        spoken = (normalized(message["content"]) for message in self.messages if message["role"] == "user")
+        return ["".join(char for char in text if char.isalnum()) for text in spoken]
 
     @property
     def asked(self) -> Asked:
@@ -64,3 +87,12 @@ class Item:
             "match": self.match,
             "copied": self.copied,
         }
+
+
+def prompt_groups(items: Sequence[Item]) -> list[str]:
+    """Returns the group of each item; groups that share a prompt are one, also where one goes on from the other's."""
+    prompts = [item.prompt_key for item in items]
+    whole = set(prompts)
+    begun = [(item.group, key) for item in items for key in item.opening_keys if key in whole]
+    groups = [item.group for item in items]
+    return joined_groups([*groups, *(group for group, _ in begun)], [*prompts, *(key for _, key in begun)])[: len(items)]

@@ -12,7 +12,7 @@ from typing import Any
 from tasks.core.rows import Refused, object_of
 from tasks.instructions.forms import conversation, filled, names, opening, turns_of
 from tasks.instructions.items import Asked, Item
-from tasks.instructions.turns import Message, read_messages, require_answered
+from tasks.instructions.turns import Message, Turn, read_messages, require_answered
 
 Question = tuple[Asked, frozenset[str]]
 
@@ -60,7 +60,9 @@ def to_pair(value: Any, number: int, source: str, form: str, slots: dict[str, st
     if "chosen" not in value or "rejected" not in value:
         raise Refused("not_a_pair")
     prompt = opening(value, form)
-    chosen, rejected = (filled(_ended(prompt, value[side], value.get("tools")), slots) for side in ("chosen", "rejected"))
+    if prompt and prompt[-1][0] in ("assistant", "gpt"):  # the conversation stands there with the chosen answer
+        prompt = prompt[:-1]
+    chosen, rejected = (filled(_ended(prompt, value[side], value), slots) for side in ("chosen", "rejected"))
     if chosen[:-1] != rejected[:-1]:
         raise Refused("prompts_differ")
     if not chosen[-1]["content"] or not rejected[-1]["content"]:
@@ -95,14 +97,20 @@ def _item(value: dict[str, Any], number: int, source: str, messages: tuple[Messa
     return item if group != id else Item(id, asked, source, messages)
 
 
-def _ended(prompt: list[Any], side: Any, tools: Any) -> tuple[Message, ...]:
+def _ended(prompt: list[Turn], side: Any, value: dict[str, Any]) -> tuple[Message, ...]:
     """Returns the conversation with a side at its end; a side that is a whole conversation must begin with the prompt.
+
+    Args:
+        value: The item, which may hold the tools and the system message of all its sides.
 
     Raises:
         Refused: With the reason that is counted.
     """
     turns = turns_of(side) if isinstance(side, list) else [("assistant", side)] if isinstance(side, str) else turns_of([side])
     is_whole = bool(turns) and turns[0][0] not in ("assistant", "gpt", "function_call")
+    system, tools = value.get("system"), value.get("tools")
+    if is_whole and system and turns[0][0] != "system":
+        turns = [("system", system), *turns]
     messages = read_messages(turns if is_whole else [*prompt, *turns], tools)
     if messages[-1]["role"] != "assistant":
         raise Refused("broken_turns")

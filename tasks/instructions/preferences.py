@@ -11,16 +11,16 @@ from collections.abc import Iterator, Sequence
 from tasks.contracts import Preferences, Split
 from tasks.core.errors import ContractError
 from tasks.core.rows import Refused
-from tasks.core.splits import joined_groups, split_groups
+from tasks.core.splits import split_groups
 from tasks.core.stage import DISK, StageContext, stage
 from tasks.instructions.apart import Apart
 from tasks.instructions.forms import read_values, to_item
-from tasks.instructions.items import Item
+from tasks.instructions.items import Item, prompt_groups
 from tasks.instructions.pairs import Preference, Question, to_pair, to_verdict
 from tasks.instructions.sets import InstructionSet, PreferencesSpec
 
 
-@stage(version=3, name="preferences", retry=DISK)
+@stage(version=4, name="preferences", retry=DISK)
 def read_preferences(spec: PreferencesSpec, *, ctx: StageContext) -> Preferences:
     """Reads every set, drops what cannot be used with its reason, and splits the rest.
 
@@ -30,7 +30,7 @@ def read_preferences(spec: PreferencesSpec, *, ctx: StageContext) -> Preferences
     """
     reader = _Reader(spec)
     heldout = reader.decided(reader.read(spec.heldout))
-    reader.apart.keep_out([*(one.item for one in heldout), *_kept_out(spec)])
+    reader.apart.keep_out([*(one.item for one in heldout), *_kept_out(spec, ctx)])
     kept = reader.decided(reader.read(spec.train))
     spec.require_unchanged(ctx.site)
     if not kept:
@@ -38,7 +38,7 @@ def read_preferences(spec: PreferencesSpec, *, ctx: StageContext) -> Preferences
             f"no {spec.kind} training item is left of {reader.num_seen} items: {dict(+reader.dropped)}; mend the sets, or kind"
         )
     shares: list[tuple[Split, float]] = [("validation", spec.validation_share)]
-    groups = joined_groups([one.item.group for one in kept], [one.item.prompt for one in kept])
+    groups = prompt_groups([one.item for one in kept])
     split_of = split_groups(set(groups), shares, "train", spec.seed)
     parts: dict[Split, list[Preference]] = {"train": [], "validation": [], "test": heldout}
     for found, group in zip(kept, groups, strict=True):
@@ -99,15 +99,20 @@ class _Reader:
         self.dropped[reason] += 1
 
 
-def _kept_out(spec: PreferencesSpec) -> Iterator[Item]:
+def _kept_out(spec: PreferencesSpec, ctx: StageContext) -> Iterator[Item]:
     for one in spec.keep_out:
-        num_found = 0
+        num_found, passed = 0, Counter[str]()
         for number, value in read_values(one):
             try:
                 item = to_item(value, number, one.name, one.form, spec.slots)
-            except Refused:
+            except Refused as reason:
+                passed[str(reason)] += 1
                 continue
             num_found += 1
             yield item
         if not num_found:
             raise ContractError(f"set {one.name} holds no conversation to keep out: {one.place}; mend or remove it")
+        if passed:
+            ctx.log.warning(
+                "set %s: %d items are not kept out, for they cannot be read: %s", one.name, passed.total(), dict(passed)
+            )

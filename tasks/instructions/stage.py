@@ -14,16 +14,16 @@ from dataclasses import replace
 from tasks.contracts import Conversations, Split
 from tasks.core.errors import ContractError
 from tasks.core.rows import Refused
-from tasks.core.splits import joined_groups, split_groups
+from tasks.core.splits import split_groups
 from tasks.core.stage import DISK, StageContext, stage
 from tasks.instructions.apart import Apart
 from tasks.instructions.forms import read_values, to_item
-from tasks.instructions.items import Asked, Item
+from tasks.instructions.items import Asked, Item, prompt_groups
 from tasks.instructions.sets import InstructionSet, InstructionsSpec
 from tasks.instructions.turns import Message
 
 
-@stage(version=5, name="instructions", retry=DISK)
+@stage(version=6, name="instructions", retry=DISK)
 def read_conversations(spec: InstructionsSpec, *, ctx: StageContext) -> Conversations:
     """Reads every set, drops what cannot be used with its reason, and splits the rest.
 
@@ -38,7 +38,7 @@ def read_conversations(spec: InstructionsSpec, *, ctx: StageContext) -> Conversa
     if not kept:
         raise ContractError(f"no training conversation is left of {reader.num_seen} items: {dict(reader.dropped)}")
     shares: list[tuple[Split, float]] = [("validation", spec.validation_share)]
-    groups = joined_groups([item.group for item in kept], [item.prompt for item in kept])
+    groups = prompt_groups(kept)
     splits = split_groups(set(groups), shares, "train", spec.seed)
     parts: dict[Split, list[Item]] = {"train": [], "validation": [], "test": heldout}
     for item, group in zip(kept, groups, strict=True):

@@ -4,6 +4,8 @@ In: `Labelled`. Out: `Labelled` with copies, or, where the recipe names no way, 
 are copied, and only training items; a copy names its original and lies in its group, so folds keep them together.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import Field
@@ -37,7 +39,7 @@ class AugmentSpec(Spec):
         return {"ways": [way.identity() for way in self.ways]}
 
 
-@stage(version=2, retry=CHILD, packages=("jieba", "transformers", "torch"), passes=lambda spec: not spec.ways)
+@stage(version=3, retry=CHILD, packages=("jieba", "transformers", "torch"), passes=lambda spec: not spec.ways)
 def augment(spec: AugmentSpec, labelled: Labelled, *, ctx: StageContext) -> Labelled:
     """Adds copies of the training items.
 
@@ -46,12 +48,18 @@ def augment(spec: AugmentSpec, labelled: Labelled, *, ctx: StageContext) -> Labe
         ContractError: Not a single copy came about.
     """
     made, originals = Made(labelled), train_originals(rows_of(labelled))
-    for way in spec.ways:
+    for way, name in zip(spec.ways, _names(spec.ways), strict=True):
         for item, copies in way.variants(originals, ctx):
             for number, copy in enumerate(copies, 1):
-                about = {"id": f"{item['id']}#{way.kind}-{number}", "origin": item["id"], "maker": way.maker}
+                about = {"id": f"{item['id']}#{name}-{number}", "origin": item["id"], "maker": way.maker}
                 made.add(copy if isinstance(copy, Refused) else copy | about, way.kind)
     if not made.rows:
         raise ContractError(f"not a single copy came about: {dict(made.not_made)}; name other ways in augment, or take them out")
     ctx.log.info("%d copies of %d items", len(made.rows), len(originals))
     return made.commit(ctx)
+
+
+def _names(ways: Sequence[Way]) -> list[str]:
+    """Returns what ids call each way: its kind, with its place where there are several of the kind."""
+    times = Counter(way.kind for way in ways)
+    return [way.kind if times[way.kind] == 1 else f"{way.kind}-{place}" for place, way in enumerate(ways, 1)]

@@ -4,21 +4,24 @@ In: rows as dicts, from whatever file. Out: an `Item`, or the reason why it is n
 empty and, as its task asks, a label, labels, one tag a word, or a finite number.
 """
 
+import ast
+import json
 import math
 import re
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from tasks.core.rows import Refused, object_of
+from tasks.core.rows import Refused, group_of, is_missing, name_of, object_of
 from tasks.core.text import normalized, text_safe
 from tasks.labelled.sets import LabelledSet, LabelledSpec
 
 # Columns that say how an item was made here, null for all that were read.
 MADE = ("made_by", "origin", "maker")
-_YES_NO = {"1": True, "true": True, "0": False, "false": False}
+_YES_NO = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 _MAX_NAME_CHARS = 300
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_WITHOUT_COMMA = re.compile(r"""['"]\s+['"]""")  # as NumPy writes a list; Python would read both texts as one
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +76,8 @@ def to_item(row: Any, number: int, one: LabelledSet, spec: LabelledSpec) -> Item
     if words is not None and labels is not None and len(words) != len(labels):
         raise Refused("words_and_tags_differ")
     key = input_key(text, pair)
-    group = _name(row.get(one.group_column)) if one.group_column is not None else None
-    name = _name(row.get(one.id_column)) if one.id_column is not None else None
+    group = group_of(row.get(one.group_column)) if one.group_column is not None else None
+    name = name_of(row.get(one.id_column)) if one.id_column is not None else None
     return Item(
         id=f"{one.name}/{name or number}",
         group=group or key[:16],
@@ -122,7 +125,7 @@ def _marked(row: dict[str, Any], one: LabelledSet) -> tuple[str, ...]:
     for column in one.label_columns:
         written = _written(row.get(column))
         if written is None or written.lower() not in _YES_NO:
-            raise Refused("missing_label" if _is_missing(row.get(column)) else "broken_label")
+            raise Refused("missing_label" if is_missing(row.get(column)) else "broken_label")
         if _YES_NO[written.lower()]:
             found.append(_label(column, one))
     return tuple(sorted(set(found)))
@@ -145,7 +148,7 @@ def _require_whole(text: str) -> None:
 
 
 def _words(value: Any) -> tuple[str, ...]:
-    words = value.split() if isinstance(value, str) else value
+    words = _words_in(value) if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise Refused("no_text")
     if not words:
@@ -157,28 +160,54 @@ def _words(value: Any) -> tuple[str, ...]:
     return tuple(words)
 
 
+def _words_in(text: str) -> list[str]:
+    found = _list_in(text)
+    is_list = isinstance(found, list) and all(isinstance(word, str) for word in found)
+    return found if is_list else text.split()
+
+
 def _listed(value: Any, separator: str | None) -> list[Any]:
-    """Returns labels that come as a list or as one text."""
+    """Returns labels that come as a list, as a list that was made text, or as one text."""
     if isinstance(value, str):  # an empty one means that no label applies
-        return [part for part in value.split(separator) if part.strip()]
+        value = _list_in(value) if _looks_listed(value) else [part for part in value.split(separator) if part.strip()]
     if not isinstance(value, list):
-        raise Refused("missing_label" if _is_missing(value) else "broken_label")
+        raise Refused("missing_label" if is_missing(value) else "broken_label")
     return value
+
+
+def _looks_listed(text: str) -> bool:
+    return text.strip().startswith("[") and text.strip().endswith("]")
+
+
+def _list_in(text: str) -> Any:
+    """Returns the list that a text holds as JSON or Python write it; the text where it holds none."""
+    if not _looks_listed(text) or _WITHOUT_COMMA.search(text):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
 
 
 def _label(value: Any, one: LabelledSet) -> str:
     """Returns the name of a label."""
     text = _written(value)
     if text is None:
-        raise Refused("missing_label" if _is_missing(value) else "broken_label")
+        raise Refused("missing_label" if is_missing(value) else "broken_label")
     if one.names and text not in one.names:
-        raise Refused("unknown_label")
+        text = text.removesuffix(".0")  # a column with gaps holds floats, and 1.0 as text
+        if text not in one.names:
+            raise Refused("unknown_label")
     return one.names.get(text, text)
 
 
 def _number(value: Any, spec: LabelledSpec) -> float:
     text = _written(value)
-    if _is_missing(value):
+    if is_missing(value):
         raise Refused("missing_label")
     number = value if isinstance(value, float) else float(text) if text and _NUMBER.fullmatch(text) else math.nan
     if not math.isfinite(number):
@@ -186,12 +215,6 @@ def _number(value: Any, spec: LabelledSpec) -> float:
     if (spec.min_value is not None and number < spec.min_value) or (spec.max_value is not None and number > spec.max_value):
         raise Refused("out_of_range")
     return number
-
-
-def _is_missing(value: Any) -> bool:
-    if isinstance(value, str):
-        return not value.strip()
-    return value is None or value != value  # a missing value of a table is often NaN
 
 
 def _written(value: Any) -> str | None:
@@ -204,9 +227,3 @@ def _written(value: Any) -> str | None:
         return None
     text = str(value).strip()
     return text if text and len(text) <= _MAX_NAME_CHARS and text_safe(text) == text else None
-
-
-def _name(value: Any) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        return None
-    return text_safe(str(value), _MAX_NAME_CHARS).strip() or None

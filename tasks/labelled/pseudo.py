@@ -8,7 +8,7 @@ After Lee 2013 (Pseudo-Label), with a fixed threshold.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Annotated
 
 from pydantic import Field
@@ -23,6 +23,7 @@ from tasks.labelled.made import Made
 from tasks.modeling.pseudo_job import Guess, PseudoJob, read_guesses
 
 WAY = "pseudo_labels"
+_NO_LABEL = ("",)  # that none applies is bounded as a label is
 
 
 class PseudoSpec(Spec):
@@ -38,7 +39,7 @@ class PseudoSpec(Spec):
     ] = 1.0
 
 
-@stage(version=3, name=WAY, retry=CHILD, packages=("torch", "transformers"))
+@stage(version=4, name=WAY, retry=CHILD, packages=("torch", "transformers"))
 def pseudo_label(spec: PseudoSpec, labelled: Labelled, model: Checkpoint, text: CleanCorpus, *, ctx: StageContext) -> Labelled:
     """Adds the texts that the model is sure of to the training items.
 
@@ -80,27 +81,35 @@ def _check(labelled: Labelled) -> None:
 
 def _believed(spec: PseudoSpec, guesses: Sequence[tuple[Row, Guess]], digest: str) -> Iterator[Row | Refused]:
     """Yields an item for each text that is believed, surest first, and the reason for each other one."""
-    most = _most_of_a_label(spec, Counter(guess.labels for _, guess in guesses if guess.confidence >= spec.min_confidence))
-    num_taken, by_label = 0, dict.fromkeys((guess.labels for _, guess in guesses), 0)
-    for row, guess in sorted(guesses, key=lambda pair: (-pair[1].confidence, pair[0]["id"])):
-        if guess.confidence < spec.min_confidence:
-            yield Refused("not sure enough")
-        elif num_taken == spec.max_items:
-            yield Refused("more than max_items")
-        elif by_label[guess.labels] == most:
-            yield Refused("more than max_label_share")
-        else:
-            num_taken, by_label[guess.labels] = num_taken + 1, by_label[guess.labels] + 1
-            yield _item(row, guess, digest)
+    ordered = sorted(guesses, key=lambda pair: (-pair[1].confidence, pair[0]["id"]))
+    sure = [guess.labels or _NO_LABEL for _, guess in ordered if guess.confidence >= spec.min_confidence]
+    reasons = _reasons_against(sure, spec.max_items, _most_of_a_label(spec, sure))
+    for (row, guess), reason in zip(ordered, chain(reasons, repeat("not sure enough")), strict=False):
+        yield _item(row, guess, digest) if reason is None else Refused(reason)
 
 
-def _most_of_a_label(spec: PseudoSpec, sure: Counter[tuple[str, ...]]) -> int:
+def _most_of_a_label(spec: PseudoSpec, sure: Sequence[tuple[str, ...]]) -> int:
     """Returns how many items of one label may be taken, so that it has no larger share of all that are."""
-    for most in range(max(sure.values(), default=0), 0, -1):
-        num_items = min(spec.max_items, sum(min(count, most) for count in sure.values()))
-        if most <= spec.max_label_share * num_items:
-            return most
-    return 0
+    most = max(Counter(label for labels in sure for label in labels).values(), default=0)
+    while most > (bound := spec.max_label_share * _reasons_against(sure, spec.max_items, most).count(None)):
+        most = min(most - 1, int(bound))
+    return most
+
+
+def _reasons_against(sure: Sequence[tuple[str, ...]], max_items: int, most: int) -> list[str | None]:
+    """Returns why each of these labels is not taken, none where it is, if so many items of one label are."""
+    reasons: list[str | None] = []
+    num_taken, by_label = 0, Counter[str]()
+    for labels in sure:
+        if num_taken == max_items:
+            reasons.append("more than max_items")
+        elif any(by_label[label] == most for label in labels):
+            reasons.append("more than max_label_share")
+        else:
+            reasons.append(None)
+            num_taken += 1
+            by_label.update(labels)
+    return reasons
 
 
 def _item(row: Row, guess: Guess, digest: str) -> Row:

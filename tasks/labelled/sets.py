@@ -45,11 +45,15 @@ class LabelledSet(RowSet):
         default_factory=dict, description="Columns and the values a row must have to be read, e.g. split = [dev]."
     )
 
+    @property
+    def labels_from(self) -> tuple[str, ...]:
+        """The columns of the labels."""
+        return self.label_columns or (self.label_column,)
+
     def columns(self, task: LabelledTask) -> list[str]:
         """Returns the columns that are read."""
         inputs = [self.words_column] if task == "token_classification" else [self.text_column, self.pair_column]
-        labels = self.label_columns or (self.label_column,)
-        read = [*inputs, *labels, self.group_column, self.id_column, *self.where]
+        read = [*inputs, *self.labels_from, self.group_column, self.id_column, *self.where]
         return [name for name in dict.fromkeys(read) if name is not None]
 
 

@@ -26,7 +26,7 @@ COLUMNS = dict.fromkeys(("id", "group", "source", "split", "text", "text_pair"),
 }
 
 
-@stage(version=3, name="labelled", retry=DISK, packages=("pyarrow",))
+@stage(version=4, name="labelled", retry=DISK, packages=("pyarrow",))
 def read_labelled(spec: LabelledSpec, *, ctx: StageContext) -> Labelled:
     """Reads every set, drops what cannot be used with its reason, and splits the rest.
 
@@ -113,7 +113,7 @@ def require_something_to_learn(spec: LabelledSpec, items: Sequence[Item], droppe
     Raises:
         ContractError: There are no items, or all of them have the same label or score.
     """
-    columns = ", ".join(sorted({repr(one.label_column) for one in spec.train}))
+    columns = ", ".join(sorted({repr(name) for one in spec.train for name in one.labels_from}))
     if not items:
         raise ContractError(
             f"no training item is left; refused: {dict(dropped) or 'nothing was read'}. The labels are read from column "
@@ -125,7 +125,7 @@ def require_something_to_learn(spec: LabelledSpec, items: Sequence[Item], droppe
     if len(found) < (1 if spec.task == "multi_label" else 2):
         raise ContractError(
             f"all {len(items):,} training items have the same label or score, {next(iter(found), 'none')!r} (column {columns}): "
-            "nothing can be learned. Add items of other labels, or mend label_column and names"
+            "nothing can be learned. Add items of other labels, or mend the columns of the labels and names"
         )
 
 

@@ -54,12 +54,15 @@ def fit_answer(one: Answered, max_tokens: int, too_long: TooLong) -> Answered | 
     return Answered(one.question[-max_tokens:], one.answer[:max_tokens]) if too_long == "truncate" else None
 
 
-def text_windows(ids: Sequence[int], end_of_text: int, max_tokens: int) -> list[Answered]:
-    """Cuts a text into windows that are each written about the one before; every token, and the end, is a target once."""
-    text = [*ids, end_of_text]
+def text_windows(ids: Sequence[int], end_of_text: int, max_tokens: int, *, is_whole: bool = True) -> list[Answered]:
+    """Cuts a text into windows that are each written about the one before; every token, and the end, is a target once.
+
+    Of the beginning of a text no end is a target.
+    """
+    text = [*ids, end_of_text] if is_whole else ids
     parts = [tuple(text[start : start + max_tokens]) for start in range(0, len(text), max_tokens)]
     before = [(end_of_text,), *((*part[1 - max_tokens :], end_of_text) for part in parts[:-1])]
-    return [Answered(question, answer) for question, answer in zip(before, parts, strict=True)]
+    return [Answered(question, answer) for question, answer in zip(before, parts, strict=False)]  # no part of no token
 
 
 def _are_packed(config: Any) -> bool:

@@ -69,7 +69,7 @@ def add_bottlenecks(model: Any, size: int, activation: str) -> None:
         for number, end in enumerate(_ends(layer)):
             adapter = Bottleneck(width, size, activation)
             layer.add_module(f"{_NAME}_{number}", adapter)
-            layer.get_submodule(end).register_forward_hook(_through(adapter))
+            layer.get_submodule(end).register_forward_hook(_Through(adapter))
 
 
 def _ends(layer: Any) -> tuple[str, str]:
@@ -84,11 +84,14 @@ def _ends(layer: Any) -> tuple[str, str]:
     )
 
 
-def _through(adapter: Bottleneck) -> Any:
-    def hook(module: Any, inputs: Any, output: Any) -> Any:
-        return (adapter(output[0]), *output[1:]) if isinstance(output, tuple) else adapter(output)
+class _Through:
+    """Sends what a module puts out through an adapter; an object, so that a copy of the model runs the copy's adapter."""
 
-    return hook
+    def __init__(self, adapter: Bottleneck) -> None:
+        self._adapter = adapter
+
+    def __call__(self, module: Any, inputs: Any, output: Any) -> Any:
+        return (self._adapter(output[0]), *output[1:]) if isinstance(output, tuple) else self._adapter(output)
 
 
 def bottleneck_weights(model: Any) -> dict[str, torch.nn.Parameter]:

@@ -135,6 +135,27 @@ def framing_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
+def set_words_apart(tokenizer: Any) -> None:
+    """Lets each word of a list begin with a space, as in running text, where tokens of bytes hold the space before a word."""
+    from tokenizers import normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = tokenizer.backend_tokenizer
+    splits, kept = backend.pre_tokenizer, backend.normalizer
+    is_sequence = isinstance(splits, pre_tokenizers.Sequence)
+    parts = list(splits) if is_sequence else [splits]
+    of_bytes = next((part for part in parts if isinstance(part, pre_tokenizers.ByteLevel)), None)
+    if of_bytes is None or (kept is not None and kept.normalize_str("a") == " a"):
+        return
+    if is_sequence and type(tokenizer) is PreTrainedTokenizerFast:
+        spaced = normalizers.Prepend(" ")  # the flag below would put a space before every piece of a word
+        backend.normalizer = spaced if kept is None else normalizers.Sequence([kept, spaced])
+    else:
+        of_bytes.add_prefix_space = True
+        # Other classes build their tokenizer anew when they are loaded, and go by this.
+        tokenizer.add_prefix_space = tokenizer.init_kwargs["add_prefix_space"] = True
+
+
 def save_headed(model: Any, tokenizer: Any, longest_tokens: int, folder: Path) -> None:
     """Writes a folder that plain `transformers` loads; its tokenizer gives what the model takes, and cuts at `longest_tokens`."""
     tokenizer.model_max_length = longest_tokens

@@ -41,7 +41,7 @@ def held_out_figures(model: Any, objective: Objective, text: TokenText, precisio
         sums = _sums(model, objective, rows, precision)
         if objective.counts_bytes and "loss" in sums:
             sums["bits_per_byte"] = (sums["loss"][0] / math.log(2), part.num_bytes)
-        for name, (total, number) in sums.items():
+        for name, (total, number) in ((name, one) for name, one in sums.items() if one[1]):
             found[f"{name}/{lang}"] = total / number
             totals[f"{name}+"] += total
             totals[f"{name}#"] += number

@@ -72,9 +72,10 @@ class Reader:
         """Says whether the two fit the context."""
         return len(question) + len(answer) <= self.context_tokens + 1
 
-    def windows(self, ids: Sequence[int], stride_tokens: int) -> Sequence[Scored]:
-        """Cuts a document into what is scored of it, each token once."""
-        return windows(ids, self.special.end_of_text, self.context_tokens, stride_tokens, self.special.opening)
+    def windows(self, ids: Sequence[int], stride_tokens: int, *, is_whole: bool = True) -> Sequence[Scored]:
+        """Cuts a document, or its beginning, into what is scored of it, each token once, and the end where it is there."""
+        special = self.special
+        return windows(ids, special.end_of_text, self.context_tokens, stride_tokens, special.opening, is_whole=is_whole)
 
     def rows(self, examples: Sequence[Any]) -> ExampleRows | PieceRows[Answered]:
         """Packs what is scored, as `example` or `windows` gave it."""
@@ -136,9 +137,9 @@ class TwoPartReader(Reader):
         """Says whether each side fits the context."""
         return max(len(question), len(answer)) <= self.context_tokens
 
-    def windows(self, ids: Sequence[int], stride_tokens: int) -> Sequence[Scored]:
+    def windows(self, ids: Sequence[int], stride_tokens: int, *, is_whole: bool = True) -> Sequence[Scored]:
         """Cuts a document into windows that are each written about the last one, however far they are to overlap."""
-        return text_windows(ids, self.special.end_of_text, self.context_tokens)
+        return text_windows(ids, self.special.end_of_text, self.context_tokens, is_whole=is_whole)
 
     def rows(self, examples: Sequence[Any]) -> ExampleRows | PieceRows[Answered]:
         """Packs both sides."""
@@ -154,13 +155,21 @@ class TwoPartReader(Reader):
 
 
 def windows(
-    ids: Sequence[int], separator: int, context_tokens: int, stride_tokens: int, opening: int | None = None
+    ids: Sequence[int],
+    separator: int,
+    context_tokens: int,
+    stride_tokens: int,
+    opening: int | None = None,
+    *,
+    is_whole: bool = True,
 ) -> list[Example]:
     """Cuts a document into windows that overlap; each token, and the end, is scored once, with as much before it as fits.
 
+    Of the beginning of a document no end is scored.
+
     The first token is predicted from what opens a text, none: the separator, as in training.
     """
-    text = np.array([separator if opening is None else opening, *ids, separator])
+    text = np.array([separator if opening is None else opening, *ids, *([separator] if is_whole else [])])
     examples, num_scored = [], 0
     for start in range(0, len(text) - 1, stride_tokens):
         stop = min(start + context_tokens, len(text) - 1)

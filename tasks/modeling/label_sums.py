@@ -37,7 +37,8 @@ def value_sums(predicted_N: Numbers, true_N: Numbers) -> Numbers:
     return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=-1)
 
 
-def _divided(above: Numbers, below: Numbers) -> Numbers:
+def divided(above: Numbers, below: Numbers) -> Numbers:
+    """Returns above / below, and 0 where there is nothing below."""
     return np.divide(above, below, out=np.zeros(np.broadcast(above, below).shape), where=below > 0)
 
 
@@ -48,7 +49,7 @@ def _by_label(sums: Numbers) -> tuple[Numbers, Numbers, Numbers]:
 
 def accuracy(sums: Numbers) -> Numbers:
     """Returns the share of items, or words, of which every label is right."""
-    return _divided(sums[..., 1], sums[..., 0])
+    return divided(sums[..., 1], sums[..., 0])
 
 
 def macro_f1(sums: Numbers, whole: Numbers | None = None) -> Numbers:
@@ -60,19 +61,19 @@ def macro_f1(sums: Numbers, whole: Numbers | None = None) -> Numbers:
     """
     (hit, said, true), (_, ever_said, ever_true) = _by_label(sums), _by_label(sums if whole is None else whole)
     counts = (said + true > 0) | (ever_said + ever_true == 0)
-    return _divided(_divided(2 * hit, said + true).sum(axis=-1), counts.sum(axis=-1).astype(np.float64))
+    return divided(divided(2 * hit, said + true).sum(axis=-1), counts.sum(axis=-1).astype(np.float64))
 
 
 def micro_f1(sums: Numbers) -> Numbers:
     """Returns 2 TP / (2 TP + FP + FN) over all labels together."""
     hit, said, true = (part.sum(axis=-1) for part in _by_label(sums))
-    return _divided(2 * hit, said + true)
+    return divided(2 * hit, said + true)
 
 
 def f1(sums: Numbers) -> Numbers:
     """Returns 2 TP / (2 TP + FP + FN) of the last label alone: of two classes, the F1 of the second one, as GLUE has it."""
     hit, said, true = (part[..., -1] for part in _by_label(sums))
-    return _divided(2 * hit, said + true)
+    return divided(2 * hit, said + true)
 
 
 def mcc(sums: Numbers) -> Numbers:
@@ -81,7 +82,7 @@ def mcc(sums: Numbers) -> Numbers:
     number = sums[..., 0]
     covariance = hit.sum(axis=-1) * number - (said * true).sum(axis=-1)
     spread = (number**2 - (said**2).sum(axis=-1)) * (number**2 - (true**2).sum(axis=-1))
-    return _divided(covariance, np.sqrt(np.maximum(spread, 0.0)))
+    return divided(covariance, np.sqrt(np.maximum(spread, 0.0)))
 
 
 def pearson(sums: Numbers) -> Numbers:
@@ -90,10 +91,10 @@ def pearson(sums: Numbers) -> Numbers:
     spread_x, spread_y = number * xx - x * x, number * yy - y * y
     # A constant leaves rounding behind, not 0.
     is_spread = (spread_x > 1e-12 * number * xx) & (spread_y > 1e-12 * number * yy)
-    return _divided(number * xy - x * y, np.sqrt(np.where(is_spread, spread_x * spread_y, 0.0)))
+    return divided(number * xy - x * y, np.sqrt(np.where(is_spread, spread_x * spread_y, 0.0)))
 
 
 def rmse(sums: Numbers) -> Numbers:
     """Returns the root of the mean squared difference, in units of the values."""
     number, _, _, xx, yy, xy = np.moveaxis(sums, -1, 0)
-    return np.sqrt(np.maximum(_divided(xx + yy - 2 * xy, number), 0.0))
+    return np.sqrt(np.maximum(divided(xx + yy - 2 * xy, number), 0.0))

@@ -6,6 +6,7 @@ step takes is a pure function of `(seed, step)`; each pass takes every item once
 Shapes: T positions, K labels.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from tasks.modeling.labelled_items import Item
 from tasks.modeling.labels import HeadFacts, TooLong
 
 _POOL_BATCHES = 16  # items are sorted by length within so many batches
+_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")  # kana and Han
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,12 @@ class LabelledRows:
 def context_tokens(model: Any, tokenizer: Any) -> int:
     """Returns the tokens an item may have, special ones included."""
     return int(min(num_positions(model) or 1 << 20, tokenizer.model_max_length))
+
+
+def are_spaced(items: Iterable[Item]) -> bool:
+    """Whether spaces part these words where they stand in running text: most are not of Chinese or Japanese."""
+    words = [word for item in items for word in item["words"]]
+    return 2 * sum(bool(_UNSPACED.search(word)) for word in words) < len(words)
 
 
 def labelled_rows(

@@ -23,11 +23,8 @@ from tasks.modeling.families import model_config
 from tasks.modeling.head import target_losses
 from tasks.modeling.own_logits import require_own_logits
 from tasks.modeling.precision import product_dtype
-from tasks.modeling.specs import ModelSpec
+from tasks.modeling.specs import ENCODERS, ModelSpec
 from tasks.modeling.words import SpecialIds
-
-# Encoders whose states and masked head are known; others are tuned on labels only, by their own forward pass.
-_ENCODERS = ("bert", "ernie", "roberta", "xlm-roberta", "camembert", "modernbert")
 
 
 def build_model(
@@ -110,7 +107,7 @@ def hidden_states(model: Any, batch: Batch) -> Tensor:
     dtype = product_dtype(batch.ids_BT.device)
     if model.config.is_encoder_decoder:
         return _decoder_states(model, batch, dtype)
-    if model.config.model_type in _ENCODERS:
+    if model.config.model_type in ENCODERS:
         return _encoder_states(model, batch, dtype)
     states: Tensor = model.base_model(
         input_ids=batch.ids_BT,
@@ -187,18 +184,13 @@ def target_logits(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
 
     The output layer runs on positions that have a target only: on instruction data and under masks most have none.
     """
-    return logits_at_targets(model, batch, hidden_states(model, batch))
-
-
-def logits_at_targets(model: Any, batch: Batch, hidden_BTW: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns what `target_logits` does, from hidden states that are there already."""
-    hidden_NW, targets_N = _at_targets(batch, hidden_BTW)
+    hidden_NW, targets_N = at_targets(batch, hidden_states(model, batch))
     return logits_of(model, hidden_NW).float(), targets_N
 
 
 def losses_at_targets(model: Any, batch: Batch, hidden_BTW: Tensor) -> Tensor:
     """Returns what `token_losses` does, from hidden states that are there already."""
-    return target_losses(model, partial(logits_of, model), *_at_targets(batch, hidden_BTW))
+    return target_losses(model, partial(logits_of, model), *at_targets(batch, hidden_BTW))
 
 
 def token_losses(model: Any, batch: Batch) -> Tensor:
@@ -206,7 +198,8 @@ def token_losses(model: Any, batch: Batch) -> Tensor:
     return losses_at_targets(model, batch, hidden_states(model, batch))
 
 
-def _at_targets(batch: Batch, hidden_BTW: Tensor) -> tuple[Tensor, Tensor]:
+def at_targets(batch: Batch, hidden_BTW: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the hidden states (N, W) that predict a target of `batch`, and the targets (N,), in reading order."""
     hidden_NW, targets_N = hidden_BTW.flatten(0, 1), batch.targets_BT.flatten()
     if batch.num_targets == targets_N.numel():
         return hidden_NW, targets_N

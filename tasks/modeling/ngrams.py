@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_MAX_TOKENS = 50_000_000  # counted at most: bigrams are sorted in memory
+_MAX_TOKENS = 50_000_000  # read at most, of either text: bigrams are sorted in memory
 
 Tokens = NDArray[np.integer[Any]]
 
@@ -28,7 +28,7 @@ def ngram_nats(train: Sequence[Tokens], held_out: Sequence[Tokens], vocab_size: 
     Unigrams: add-one smoothing over the vocabulary. Bigrams: interpolated with the unigrams after Witten and Bell (1991): a
     history seen n times before t different tokens gives them t / (n + t). The first token follows the separator.
     """
-    counted, asked = _joined(train, separator)[: _MAX_TOKENS + 1], _joined(held_out, separator)
+    counted, asked = _joined(train, separator), _joined(held_out, separator)
     unigrams = np.bincount(counted[1:], minlength=vocab_size) + 1.0
     unigrams /= unigrams.sum()
     pairs, counts = np.unique(_pairs(counted, vocab_size), return_counts=True)
@@ -44,7 +44,12 @@ def ngram_nats(train: Sequence[Tokens], held_out: Sequence[Tokens], vocab_size: 
 
 
 def _joined(streams: Sequence[Tokens], separator: int) -> NDArray[np.int64]:
-    return np.concatenate([np.array([separator]), *streams]).astype(np.int64)
+    """Returns the first tokens of the streams behind a separator; those beyond `_MAX_TOKENS` are not read."""
+    parts, left = [np.array([separator])], _MAX_TOKENS
+    for stream in streams:
+        parts.append(stream[:left])
+        left -= len(parts[-1])
+    return np.concatenate(parts, dtype=np.int64)
 
 
 def _pairs(tokens: NDArray[np.int64], vocab_size: int) -> NDArray[np.int64]:

@@ -85,12 +85,15 @@ def trained_weights(model: Any) -> Weights:
 
 def hidden_matrices(model: Any) -> Weights:
     """Returns the trained matrices between the embeddings and the output layer, which Muon is made for."""
-    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    outer = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)]
+    if (output := model.get_output_embeddings()) is not None:  # it lies in the backbone where a model is its own
+        outer.append(output)
+    outside = {id(module.weight) for module in outer}
     backbone = {id(weight) for weight in model.base_model.parameters()}
     return {
         name: weight
         for name, weight in trained_weights(model).items()
-        if weight.ndim == 2 and not _is_vector(name, weight) and id(weight) in backbone - embeddings
+        if weight.ndim == 2 and not _is_vector(name, weight) and id(weight) in backbone - outside
     }
 
 

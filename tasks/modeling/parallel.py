@@ -70,8 +70,8 @@ class World:
         return values
 
     def any(self, flag: bool) -> bool:
-        """Says whether any process says so; all of them get the same answer."""
-        return flag if self.size == 1 else bool(self.sum(torch.tensor(float(flag), device=self.device)).item())
+        """Says whether any process says so; all of them get the same answer. Waits for the processes, not for their devices."""
+        return flag if self.size == 1 else bool(self.sum(torch.tensor(float(flag))).item())
 
     def wait(self) -> None:
         """Waits for all processes."""
@@ -96,7 +96,7 @@ def joined(device: str, sharding: Sharding = "ddp") -> Iterator[World]:
     if where.type == "cuda":
         torch.cuda.set_device(where)
     if size > 1:
-        dist.init_process_group("nccl" if where.type == "cuda" else "gloo", rank=rank, world_size=size)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo", rank=rank, world_size=size)
     try:
         yield World(rank, size, where, sharding)
         if size > 1:

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from tasks.core.errors import ContractError
 from tasks.modeling.batches import IGNORED, Ids, Row, Rows, pack, positions_within
 
 P = TypeVar("P")
@@ -39,6 +40,9 @@ class PieceRows(Generic[P]):
         target_lengths: Positions that each piece takes beside its source at most, where that is less.
         notes: What was cut or left out, counted.
 
+    Raises:
+        ContractError: There are no pieces.
+
     Attributes:
         members: Numbers of the pieces of each row.
         target_tokens: Positions beside the source; rows that lie in one batch must have as many.
@@ -56,6 +60,10 @@ class PieceRows(Generic[P]):
         target_lengths: Sequence[int] | None = None,
         notes: Mapping[str, int] | None = None,
     ) -> None:
+        if not pieces:
+            raise ContractError(
+                "no text is long enough to make a row of; give more or longer text, or set another pretrain.objective.kind"
+            )
         self._pieces, self._make, self._pad, self._seed = pieces, make, pad, seed
         self.members = pack(lengths, row_tokens)
         self.row_tokens = row_tokens

@@ -15,13 +15,16 @@ from tasks.modeling.words import BEGIN
 ChatTemplate = Literal["own", "chatml", "plain"]
 CHATML = Path(__file__).with_name("chatml.jinja")
 _PLAIN = Path(__file__).with_name("plain_chat.jinja")  # for decoders whose tokenizer has no marks of turns
-_ENDS = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>")
+_ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")  # tags of HTML may be text in a vocabulary
 _TURN_STARTS = ("<|im_start|>", "<|start_header_id|>", "<start_of_turn>")
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>")
 # Tokens that objectives need, where a tokenizer has them: masks by transformers' names, the rest by their texts.
 _NAMED = ("mask", "cls", "sep")
-_MARKS = {f"fim_{part}": f"<|fim_{part}|>" for part in ("prefix", "suffix", "middle")}
+_MARKS = {f"fim_{part}": (f"<|fim_{part}|>", f"<fim_{part}>") for part in ("prefix", "suffix", "middle")}  # Qwen, StarCoder
 _SENTINEL = "<extra_id_{}>"
+_DATE = '{%- set date_string = "26 Jul 2024" %}'  # what the templates of Llama 3 say where nobody tells them the day
+
+_ON_DAY = "{{%- macro strftime_now(form) %}}{day}{{% endmacro %}}"
 
 
 def settle(tokenizer: Any, where: str, template: ChatTemplate = "own") -> dict[str, str]:
@@ -42,8 +45,8 @@ def settle(tokenizer: Any, where: str, template: ChatTemplate = "own") -> dict[s
     start, turn_end = _first(_TURN_STARTS, vocabulary), _first(_TURN_ENDS, vocabulary)
     if end is None:
         raise ContractError(f"the tokenizer of {where} has no token that ends a text ({', '.join(_ENDS)})")
-    if "<|endoftext|>" in vocabulary and turn_end == end:
-        end = "<|endoftext|>"  # chat models call the end of a turn eos; documents are separated by the end of a text
+    if turn_end == end:  # chat models call the end of a turn eos; documents are separated by the end of a text
+        end = _first(_ENDS, vocabulary) or end
     begin = _opening(tokenizer)
     if tokenizer.eos_token is not None:
         has_marks = start == "<|im_start|>" and turn_end == "<|im_end|>"
@@ -69,14 +72,31 @@ def _set_template(tokenizer: Any, where: str, template: ChatTemplate, begin: str
         chatml = template == "chatml" or (template == "own" and has_marks)
         turns = (CHATML if chatml else _PLAIN).read_text(encoding="utf-8")
         tokenizer.chat_template = ("{{ bos_token }}" if begin else "") + turns
+    _fix_date(tokenizer)
     conversation = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     try:
-        tokenizer.apply_chat_template(conversation, tokenize=False)
+        turns = tokenizer.get_chat_template()
+        on_two_days = {
+            tokenizer.apply_chat_template(conversation, chat_template=_ON_DAY.format(day=day) + turns, tokenize=False)
+            for day in (1, 2)
+        }
     except Exception as error:  # the template is a program of whoever made the base
         raise ContractError(
             f"no conversation goes through the chat template of {where} ({type(error).__name__}: {error}); "
             "set base.chat_template to chatml or plain"
         ) from error
+    if len(on_two_days) > 1:
+        raise ContractError(
+            f"the chat template of {where} says the day in every conversation, so no prompt is the same tomorrow; set "
+            "base.chat_template to chatml or plain"
+        )
+
+
+def _fix_date(tokenizer: Any) -> None:
+    """Lets a template that asks for the day find one, so that prompts stay as they are."""
+    template = tokenizer.chat_template
+    if isinstance(template, str) and "strftime_now" in template and not template.startswith(_DATE):
+        tokenizer.chat_template = _DATE + template
 
 
 def _is_plain(chat_template: Any) -> bool:
@@ -87,7 +107,7 @@ def _is_plain(chat_template: Any) -> bool:
 def _objective_roles(tokenizer: Any, vocabulary: dict[str, int]) -> dict[str, str]:
     named = {role: token for role in _NAMED if (token := getattr(tokenizer, f"{role}_token", None))}
     sentinels = itertools.takewhile(vocabulary.__contains__, map(_SENTINEL.format, itertools.count()))
-    marks = {role: text for role, text in _MARKS.items() if text in vocabulary}
+    marks = {role: text for role, texts in _MARKS.items() if (text := _first(texts, vocabulary))}
     return named | marks | {f"sentinel_{number}": text for number, text in enumerate(sentinels)}
 
 

@@ -16,12 +16,13 @@ in rows, so that it can be divided among devices; the paper finds a broad band o
 import math
 from dataclasses import dataclass
 
-from tasks.modeling.specs import BudgetSpec, ModelSpec, TrainSpec
+from tasks.modeling.specs import AdamWSpec, BudgetSpec, ModelSpec, MuonSpec, TrainSpec
 
 TOKENS_PER_WEIGHT = 20
 MANY_PASSES = 4.0
 FITTED_FROM_FLOPS = 1e17
 MIN_STEPS = 1_000
+LOW_SHARE, HIGH_SHARE = 0.1, 0.2  # of the peak of new weights: what is usual for weights that are trained already
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,26 @@ def adamw_peak(optimizer: str, learning_rate: float | None, flops: float | None)
     if optimizer != "muon":
         return learning_rate
     return None if flops is None else peak_rate(flops)
+
+
+def matrix_rate_warning(optim: AdamWSpec | MuonSpec, where: str) -> str | None:
+    """Says where Muon moves a given model's matrices at a rate of new weights: it has one of its own, which no rule derives.
+
+    Args:
+        optim: How they move.
+        where: The part of the recipe that asks for it.
+    """
+    if not isinstance(optim, MuonSpec):
+        return None
+    usual: float = MuonSpec.model_fields["matrix_learning_rate"].default
+    if optim.matrix_learning_rate <= HIGH_SHARE * usual * (1 + 1e-9):
+        return None
+    lowest, highest = (f"{share * usual:.3g}" for share in (LOW_SHARE, HIGH_SHARE))
+    return (
+        f"{where}.optim.matrix_learning_rate {optim.matrix_learning_rate:g} is a rate of pretraining from scratch, and what "
+        f"hidden matrices are trained by, whatever {where}.optim.learning_rate says; {lowest} to {highest} is {LOW_SHARE:g} to "
+        f"{HIGH_SHARE:g} of it"
+    )
 
 
 def batch_tokens(flops: float) -> float:

@@ -17,6 +17,8 @@ ResolvedPrecision = Literal["fp32", "bf16", "fp16"]
 ResidualInit = Literal["same", "scaled", "zero"]
 
 Family = Literal["llama", "qwen3", "gpt2", "bert", "modernbert", "t5", "bart"]
+# Encoders whose states and masked head are known; others are tuned on labels only, by their own forward pass.
+ENCODERS = ("bert", "ernie", "roberta", "xlm-roberta", "camembert", "modernbert")
 _GATED: tuple[Family, ...] = ("llama", "qwen3", "modernbert")  # feed-forward layers of three matrices
 _PLAIN_RESIDUALS = ("llama", "qwen3")
 _ROTARY: tuple[Family, ...] = ("llama", "qwen3", "modernbert")
@@ -112,6 +114,8 @@ class ModelSpec(Spec):
             raise ValueError(f"{self.family} has no rotary positions: leave rope_theta out, or take {', '.join(_ROTARY)}")
         if self.family not in _GROUPED and self.sizes.num_kv_heads != self.sizes.num_heads:
             raise ValueError(f"{self.family} has a kv_head for each head: leave num_kv_heads out, or take {', '.join(_GROUPED)}")
+        if self.family == "t5" and not self.tie_embeddings:
+            raise ValueError("t5 shares its input embedding with the output layer: leave tie_embeddings out, or take bart")
         if self.residual_init != "same" and self.family not in _PLAIN_RESIDUALS:
             raise ValueError(
                 f"residual_init {self.residual_init} is for {' and '.join(_PLAIN_RESIDUALS)}; "

@@ -53,6 +53,10 @@ class Continued(Spec):
     kind: Literal["continued"]
     replay: Annotated[ReplaySpec | None, Field(description="Earlier text among the new; none: no replay.")] = None
 
+    def tokens_a_pass(self, new_tokens: int) -> int:
+        """Returns the tokens of a pass over so many new ones, those replayed among them."""
+        return new_tokens if self.replay is None else round(new_tokens / (1 - self.replay.share))
+
 
 class AsGiven(Spec):
     """The base as it is: nothing is trained, and no budget, model or optimiser is read."""

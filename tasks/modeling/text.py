@@ -49,6 +49,7 @@ class TokenText:
 
     Attributes:
         roles: Ids of the special tokens of the objective, by role.
+        decoder_start: What the decoder of a given base reads before its first target; none: the end of a text.
     """
 
     shards: Sequence[Tokens]
@@ -60,6 +61,12 @@ class TokenText:
     context_tokens: int
     seed: int
     is_part: bool = False
+    decoder_start: int | None = None
+
+    @property
+    def writing(self) -> int:
+        """What a decoder reads before it writes about a source."""
+        return self.special.end_of_text if self.decoder_start is None else self.decoder_start
 
     @property
     def languages(self) -> list[str]:

@@ -4,6 +4,7 @@ In: a `PretrainJob`. Out: `model/`, `extra/result.json` and what the loop leaves
 files, whether or not it was cut off on the way.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ def pretrain_main(job: PretrainJob) -> None:
         result = Loop(model, task, job.train, job.optim, job.seed, place).run()
         if world.leads:  # the model is whole here, and only here
             model.to(world.device)
-            figures = held_out_figures(model, objective, validation, job.precision) | counting_figures(train, validation)
             save_model(model, job.tokenizer_dir, train.special, job.execution.model)
+            figures = held_out_figures(model, objective, validation, job.precision) | counting_figures(train, validation)
             write_result(job.execution, result.model_copy(update={"notes": result.notes | rows.notes, "figures": figures}))
 
 
@@ -68,6 +69,13 @@ def read_text(job: PretrainJob) -> tuple[TokenText, TokenText]:
     return _text(job, job.corpus_dir, "train"), _text(job, job.corpus_dir, "validation")
 
 
+def _decoder_start(base_dir: Path | None) -> int | None:
+    if base_dir is None:
+        return None
+    start: int | None = json.loads((base_dir / "config.json").read_text(encoding="utf-8")).get("decoder_start_token_id")
+    return start
+
+
 def _text(job: PretrainJob, folder: Path, split: Split) -> TokenText:
     tokenizer = load_tokenizer(job.tokenizer_dir)
     facts = {
@@ -77,5 +85,6 @@ def _text(job: PretrainJob, folder: Path, split: Split) -> TokenText:
         "vocab_size": job.vocab_size,
         "context_tokens": job.model.context_tokens,
         "seed": job.seed,
+        "decoder_start": _decoder_start(job.base_dir),
     }
     return open_text(folder, split, job.tokenizer_digest, **facts)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from tasks.contracts import Tokenizer
 from tasks.core.errors import ContractError
 from tasks.core.fingerprint import file_digest
@@ -123,5 +125,16 @@ def tokenizer_digest(folder: Path) -> str:
 
 
 def chat_ids(tokenizer: Any, messages: list[dict[str, str]], *, to_answer: bool) -> list[int]:
-    """Returns the ids of a conversation, with the opening of an answer at the end if `to_answer`."""
-    return list(tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=to_answer, return_dict=False))
+    """Returns the ids of a conversation, with the opening of an answer at the end if `to_answer`.
+
+    Raises:
+        ContractError: The chat template refuses it.
+    """
+    try:
+        return list(tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=to_answer, return_dict=False))
+    except TemplateError as error:  # the template is a program of whoever made the base
+        roles = ", ".join(message["role"] for message in messages)
+        raise ContractError(
+            f"the chat template refuses a conversation of {roles} ({error}); leave system messages out, or set "
+            "base.chat_template to plain"
+        ) from error

@@ -114,6 +114,7 @@ def _package(found: LabelFindings, questions: Sequence[dict[str, Any]]) -> Packa
         signature=lambda: _signature(found.labelled),
         requirements=("pandas",),
         files={TRIAL: json.dumps(questions, ensure_ascii=False, indent=1)},
+        form={"textmill.trial_items": str(len(questions))},
     )
 
 

@@ -3,12 +3,13 @@
 In: the checkpoint folder, or an adapter and the address of its base (`model_config={"base": ...}`, a version or a folder), and
 prompts: strings (MLflow makes a table of them), a table with a column `prompt`, or one with a column `messages` (JSON lists of
 role and content). Out: greedy answers. Invariants: the same tokens as `transformers serve` gives at temperature 0: the model's
-own chat template and stop tokens, prompts one by one (padding in a batch would change last bits); an adapter never answers on
-other weights than those it was trained on.
+own chat template and stop tokens, prompts and requests one by one (padding in a batch would change last bits); an adapter never
+answers on other weights than those it was trained on.
 """
 
 import hashlib
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class ChatModel(PythonModel):  # type: ignore[misc]
             folder = _base_of(adapter, context.model_config["base"])
             self.model, self.num_virtual_tokens = _adapted(folder, adapter)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.one_at_a_time = threading.Lock()  # peft's `generate` changes the model while it runs, and servers ask in threads
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> list[str]:
         """Returns one answer a prompt.
@@ -42,7 +44,8 @@ class ChatModel(PythonModel):  # type: ignore[misc]
             params: `max_new_tokens`, the longest answer in tokens; it ends before, where the context does.
         """
         max_new_tokens = int((params or {}).get("max_new_tokens", 128))
-        return [self._answer(messages, max_new_tokens) for messages in _conversations(model_input)]
+        with self.one_at_a_time:
+            return [self._answer(messages, max_new_tokens) for messages in _conversations(model_input)]
 
     def _answer(self, messages: list[dict[str, str]], max_new_tokens: int) -> str:
         import torch

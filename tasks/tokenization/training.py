@@ -34,7 +34,7 @@ _PIECES = {
 }
 
 
-@stage(version=6, name="tokenizer", retry=NETWORK, packages=("tokenizers", "transformers"))
+@stage(version=7, name="tokenizer", retry=NETWORK, packages=("tokenizers", "transformers"))
 def make_tokenizer(spec: TokenizerSpec, corpus: CleanCorpus, base: Checkpoint, *, ctx: StageContext) -> Tokenizer:
     """Trains a tokenizer, or adopts one or the base's, and measures how it compresses the validation split.
 
@@ -169,7 +169,9 @@ def _unknown_id(model: Any) -> int | None:
 
 
 def _vocab_size(folder: Path) -> int:
-    return int(load_plain(folder).get_vocab_size(with_added_tokens=True))
+    """Returns one more than the largest id: some vocabularies have holes, and a model has a row for each of these too."""
+    ids: dict[str, int] = load_plain(folder).get_vocab(with_added_tokens=True)
+    return max(ids.values()) + 1
 
 
 def _compression(folder: Path, corpus: CleanCorpus) -> dict[str, float]:

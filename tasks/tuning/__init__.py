@@ -92,7 +92,7 @@ class TuneSpec(PrecisionSpec):
         return [text for text in found if text is not None]
 
 
-@stage(version=12, retry=CHILD, packages=("torch", "transformers", "peft"))
+@stage(version=13, retry=CHILD, packages=("torch", "transformers", "peft"))
 def tune(
     spec: TuneSpec,
     base: Checkpoint,

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.contracts import Checkpoint, Fisher, TokenizedCorpus
 from tasks.core.artifact import EXTRA_DIR, Spec
-from tasks.core.errors import ContractError
+from tasks.core.errors import ContractError, RecipeError
 from tasks.core.stage import CHILD, StageContext, stage
+from tasks.modeling.architecture import is_encoder_decoder
 
 FISHER_NAME = "fisher.safetensors"
 FACTS_NAME = "fisher.json"
@@ -57,10 +58,13 @@ def estimate_fisher(spec: FisherSpec, base: Checkpoint, corpus: TokenizedCorpus,
     """Measures the diagonal Fisher information of a base on a sample of the train split.
 
     Raises:
+        RecipeError: The base is an encoder-decoder.
         ContractError: Base and corpus have different tokenizers.
     """
     if spec.num_rows is None:
         return ctx.commit(Fisher, base_digest=base.digest)
+    if is_encoder_decoder(base.path / "model"):
+        raise RecipeError(f"tune.ewc reads text on and on, which {base.address}, an encoder-decoder, does not: set it to off")
     require_same_tokenizer(base, corpus)
     job = FisherJob(
         base_dir=base.path / "model",

@@ -21,11 +21,11 @@ from tasks.core.tables import read_rows
 from tasks.modeling.adapted import ADAPTER, bind
 from tasks.modeling.batches import IGNORED, SpreadRows
 from tasks.modeling.folds import deal_out, mean_and_spread, value_strata
-from tasks.modeling.heads import Headed, framing_tokenizer, load_with_new_head, save_headed
+from tasks.modeling.heads import Headed, framing_tokenizer, load_with_new_head, save_headed, set_words_apart
 from tasks.modeling.job import TrainResult
 from tasks.modeling.labelled_items import ITEM_COLUMNS, Item
 from tasks.modeling.labelled_loss import LabelLoss, watch_labels
-from tasks.modeling.labelled_rows import LabelledRows, context_tokens, labelled_rows, require_known
+from tasks.modeling.labelled_rows import LabelledRows, are_spaced, context_tokens, labelled_rows, require_known
 from tasks.modeling.labels import GivenWeights
 from tasks.modeling.loop import Loop
 from tasks.modeling.model import num_parameters
@@ -81,6 +81,8 @@ def _set_up(job: TuneLabelledJob, items: Items) -> _Training:
         ContractError: The tokenizer does not know the text, or no item fits.
     """
     tokenizer = framing_tokenizer(job.base_dir)
+    if job.facts.task == "token_classification" and are_spaced(items["train"]):
+        set_words_apart(tokenizer)
     headed = load_with_new_head(job.base_dir, tokenizer, job.facts, job.seed, job.dropout)
     train, validation = (_rows(job, headed.model, tokenizer, items[split], split) for split in _SPLITS)
     require_known(train, tokenizer, _MOST_UNKNOWN)
@@ -122,15 +124,19 @@ def fold_figures(job: TuneLabelledJob, items: Items, world: World) -> dict[str, 
 
 
 def fold_parts(train: list[Item], task: str, num_folds: int, seed: int) -> list[tuple[list[Item], list[Item]]]:
-    """Returns, for each fold, the items trained on and those judged: copies go with their group, and judge nothing."""
+    """Returns, for each fold, the items trained on and those judged: copies go with their group, and judge nothing.
+
+    Pseudo-labels are in no fold: the model that gave them was trained on all items.
+    """
     read = [row for row in train if row["made_by"] is None]
+    own = [row for row in train if row["made_by"] != "pseudo_labels"]
     strata = value_strata([row["value"] for row in read]) if task == "regression" else [row["labels"] for row in read]
     folds = deal_out([row["group"] for row in read], strata, num_folds, seed)
     found = []
     for number in range(num_folds):
         held = [row for row, fold in zip(read, folds, strict=True) if fold == number]
         groups = {row["group"] for row in held}
-        found.append(([row for row in train if row["group"] not in groups], held))
+        found.append(([row for row in own if row["group"] not in groups], held))
     return found
 
 

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from tasks.core.errors import RecipeError
 from tasks.tuning.prepared import Method, Prepared
-from tasks.tuning.through_peft import check_targets, linear_names, merge, peft_task, save_adapter
+from tasks.tuning.through_peft import check_targets, is_target, linear_names, merge, peft_task, save_adapter
 
 Targets = Annotated[
     tuple[str, ...] | None,
@@ -78,7 +78,8 @@ class LoraSpec(Method):
             check_targets(model, self.targets)
         if self.variant == "pissa":
             modules = dict(model.named_modules())
-            smallest = min(min(modules[name].weight.shape) for name in linear_names(model, head))
+            names = [name for name in linear_names(model, head) if self.targets is None or is_target(name, self.targets)]
+            smallest = min(min(modules[name].weight.shape) for name in names)
             if self.rank > smallest:
                 raise RecipeError(f"tune.method.rank is {self.rank}, but pissa takes at most the smallest size, {smallest}")
 

@@ -22,6 +22,7 @@ from tasks.tuning.job import FIGURES_NAME, PreferJob
 from tasks.tuning.lora import LoraSpec
 from tasks.tuning.methods import MethodSpec
 from tasks.tuning.preference_losses import DpoSpec, PreferenceLoss
+from tasks.tuning.rates import matrix_rate_warning
 
 _MANY_DROPPED = 0.05
 
@@ -52,8 +53,13 @@ class PreferSpec(PrecisionSpec):
             raise ValueError("preferences compare the likelihoods of answers, which train.z_loss would change; set it off")
         return self
 
+    def forewarnings(self) -> list[str]:
+        """Returns what should be known before it runs."""
+        warning = matrix_rate_warning(self.method, self.optim, where="preference.learn")
+        return [] if warning is None else [warning]
 
-@stage(version=10, retry=CHILD, packages=("torch", "transformers", "peft"))
+
+@stage(version=11, retry=CHILD, packages=("torch", "transformers", "peft"))
 def prefer(spec: PreferSpec, base: Checkpoint, preferences: Preferences, *, ctx: StageContext) -> Checkpoint:
     """Teaches a model on the train split of the pairs to prefer the better answers.
 
@@ -63,6 +69,8 @@ def prefer(spec: PreferSpec, base: Checkpoint, preferences: Preferences, *, ctx:
     """
     _check(spec, base, preferences)
     spec.method.check_site(ctx.site)
+    for warning in spec.forewarnings():
+        ctx.log.warning("%s", warning)
     job = PreferJob(
         execution=Execution.of(ctx.dir, ctx.site),
         base_dir=base.path / "model",

@@ -80,6 +80,8 @@ def _rows(job: PreferJob, model: Any, special: SpecialIds, notes: Counter[str]) 
     """Returns the pairs to learn from and those to look at, numbered on."""
     tokenizer = load_tokenizer(job.base_dir)
     context_tokens = num_positions(model)
+    if context_tokens is not None:
+        context_tokens = max(1, context_tokens - job.method.num_virtual)
     max_tokens = row_length(job.row_tokens, context_tokens, [context_tokens or 0], stage="prefer")
     read = {}
     for split in ("train", "validation"):

@@ -43,6 +43,11 @@ class Method(Spec):
     own_rate: ClassVar[float | None] = None
     has_plain_form: ClassVar[bool] = True
 
+    @property
+    def num_virtual(self) -> int:
+        """Positions of the base's context that it takes for itself."""
+        return 0
+
     def check_site(self, site: Site) -> None:
         """Raises RecipeError where this machine cannot do it; asked before any work."""
 

@@ -10,11 +10,12 @@ from typing import Any, Protocol, Self, TypeVar
 
 from tasks.core.errors import RecipeError
 from tasks.core.store import Manifest
-from tasks.modeling.scaling import adamw_peak
+from tasks.modeling import scaling
+from tasks.modeling.scaling import HIGH_SHARE, LOW_SHARE, adamw_peak
 from tasks.modeling.specs import AdamWSpec, MuonSpec
 from tasks.tuning.prepared import Method
 
-_LOW, _DEFAULT, _HIGH = 0.1, 0.15, 0.2
+_DEFAULT = 0.15
 
 
 class Tuning(Protocol):
@@ -69,18 +70,15 @@ def with_rate(spec: S, base_rate: float | None) -> S:
     return spec.model_copy(update={"optim": spec.optim.model_copy(update={"learning_rate": rate})})
 
 
-def matrix_rate_warning(method: Method, optim: AdamWSpec | MuonSpec) -> str | None:
-    """Says where Muon moves the base's matrices at a rate of pretraining: it has one of its own, which no rule derives."""
-    if not isinstance(optim, MuonSpec) or method.own_rate is not None:
-        return None
-    usual: float = MuonSpec.model_fields["matrix_learning_rate"].default
-    if optim.matrix_learning_rate <= _HIGH * usual * (1 + 1e-9):
-        return None
-    lowest, highest = (f"{part * usual:.3g}" for part in (_LOW, _HIGH))
-    return (
-        f"tune.optim.matrix_learning_rate {optim.matrix_learning_rate:g} is a rate of pretraining, and what hidden matrices are "
-        f"tuned by, whatever tune.optim.learning_rate says; {lowest} to {highest} is {_LOW:g} to {_HIGH:g} of pretraining's"
-    )
+def matrix_rate_warning(method: Method, optim: AdamWSpec | MuonSpec, *, where: str = "tune") -> str | None:
+    """Says where a method that moves the base's matrices lets Muon do so at a rate of pretraining.
+
+    Args:
+        method: What is trained.
+        optim: How it moves.
+        where: The part of the recipe that asks for it.
+    """
+    return None if method.own_rate is not None else scaling.matrix_rate_warning(optim, where)
 
 
 def rate_warning(method: Method, set_rate: float | None, base_rate: float | None) -> str | None:
@@ -88,10 +86,10 @@ def rate_warning(method: Method, set_rate: float | None, base_rate: float | None
     if set_rate is None or not base_rate or method.own_rate is not None:
         return None
     share = set_rate / base_rate
-    if _LOW * (1 - 1e-9) <= share <= _HIGH * (1 + 1e-9):
+    if LOW_SHARE * (1 - 1e-9) <= share <= HIGH_SHARE * (1 + 1e-9):
         return None
-    lowest, default, highest = (f"{part * base_rate:.3g}" for part in (_LOW, _DEFAULT, _HIGH))
+    lowest, default, highest = (f"{part * base_rate:.3g}" for part in (LOW_SHARE, _DEFAULT, HIGH_SHARE))
     return (
         f"tune.optim.learning_rate {set_rate:g} is {share:.3g} of the base's peak by AdamW, {base_rate:.3g}; usual is "
-        f"{_LOW:g} to {_HIGH:g} ({lowest} to {highest}), and off takes {default}"
+        f"{LOW_SHARE:g} to {HIGH_SHARE:g} ({lowest} to {highest}), and off takes {default}"
     )

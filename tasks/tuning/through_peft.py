@@ -38,13 +38,18 @@ def check_targets(model: Any, targets: Sequence[str]) -> None:
         RecipeError: One of them is no linear layer of the model; the message lists those that are.
     """
     there = linear_names(model)
-    unknown = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in there)]
+    unknown = [target for target in targets if not any(is_target(name, [target]) for name in there)]
     if unknown:
         short = sorted({name.rsplit(".", 1)[-1] for name in there})
         raise RecipeError(
             f"tune.method.targets: {type(model).__name__} has no linear layer named {', '.join(unknown)}; "
             f"it has {', '.join(short)}"
         )
+
+
+def is_target(name: str, targets: Sequence[str]) -> bool:
+    """Whether a module's full name ends in one of the targets, as peft looks for them."""
+    return any(f".{name}".endswith(f".{target}") for target in targets)
 
 
 def linear_names(model: Any, head: Sequence[str] = ()) -> list[str]:

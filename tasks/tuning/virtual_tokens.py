@@ -25,8 +25,14 @@ NumTokens = Annotated[int, Field(ge=1, le=1024, description="Virtual tokens befo
 class _VirtualTokens(Method):
     """What stands before a text, as keys and values in a cache."""
 
+    num_tokens: NumTokens = 16
     own_rate: ClassVar[float | None] = 1e-2
     has_plain_form: ClassVar[bool] = False
+
+    @property
+    def num_virtual(self) -> int:
+        """The virtual tokens, which every text sees before its own."""
+        return self.num_tokens
 
     def check_site(self, site: Site) -> None:
         """Refuses recomputed activations: layers of `transformers` drop the cache then, and would learn without the tokens."""
@@ -40,7 +46,6 @@ class PrefixSpec(_VirtualTokens):
     """Train keys and values of virtual tokens in each layer."""
 
     kind: Literal["prefix"]
-    num_tokens: NumTokens = 16
     hidden_size: Annotated[
         int | None,
         Field(
@@ -66,7 +71,6 @@ class PromptSpec(_VirtualTokens):
     """Train embeddings of virtual tokens."""
 
     kind: Literal["prompt"]
-    num_tokens: NumTokens = 16
 
     def check_site(self, site: Site) -> None:
         """Refuses shards too: layers leave keys and values of the prompt behind, and FSDP2 knows gradients of outputs only."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tasks.bases import BaseSpec, FolderBase, GgufBase, HubBase, PackageBase, adopt_base
 from tasks.bases.fetch import unpack
@@ -17,10 +18,11 @@ from tasks.core.site import Site
 from tasks.modeling.chat import mark_answers
 from tasks.modeling.infer import Reader
 from tasks.modeling.model import load_model
+from tasks.modeling.roles import settle
 from tasks.modeling.words import SpecialIds, load_tokenizer, model_special_ids
 from tasks.tokenization import BaseTokenizer, TokenizerSpec, make_tokenizer
 from tests.bases.kit import LICENCE, save_folder, save_gguf, save_wheel, tiny_llama
-from tests.modeling.kit import ToySpec, in_process, toy_corpus
+from tests.modeling.kit import EXTRA, ToySpec, in_process, save_tokenizer, toy_corpus
 
 WHEEL_SHA = "0" * 64
 
@@ -54,6 +56,50 @@ def test_a_folder_is_adopted_with_its_weights_and_stop_tokens(tmp_path: Path, si
     special = model_special_ids(load_model(made.path / "model"))
     assert (special.end_of_text, special.turn_end, special.pad) == (0, 3, 1)
     assert str(tmp_path) not in "".join(path.read_text() for path in (made.path / "model").glob("*.json"))
+
+
+def test_documents_end_by_the_end_of_a_text_where_a_base_ends_by_that_of_a_turn(tmp_path: Path, site: Site) -> None:
+    """As the chat models of Llama 3 name the two."""
+    save_folder(tmp_path / "given")
+    names = {"<|endoftext|>": "<|end_of_text|>", "<|im_start|>": "<|start_header_id|>", "<|im_end|>": "<|eot_id|>"}
+    for path in (tmp_path / "given" / name for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")):
+        text = path.read_text()
+        for old, new in names.items():
+            text = text.replace(old, new)
+        path.write_text(text)
+    config = json.loads((tmp_path / "given" / "tokenizer_config.json").read_text())
+    (tmp_path / "given" / "tokenizer_config.json").write_text(json.dumps(config | {"pad_token": None}))
+    made = adopt_base.build(folder_spec(tmp_path / "given"), site=site)
+    assert model_special_ids(load_model(made.path / "model")) == SpecialIds(end_of_text=0, pad=0, turn_end=3)
+
+
+@pytest.mark.parametrize(("is_whole", "becomes"), [(True, "BertForPreTraining"), (False, "BertForMaskedLM")])
+def test_the_pooler_of_a_bert_is_kept_with_the_head_it_belongs_to_and_else_left_out_with_a_word(
+    is_whole: bool, becomes: str, tmp_path: Path, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    from transformers import BertConfig, BertForPreTraining
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 320}
+    given = BertForPreTraining(BertConfig(**sizes)).state_dict()
+    kept = {name: value for name, value in given.items() if is_whole or "seq_relationship" not in name}
+    BertForPreTraining(BertConfig(**sizes)).save_pretrained(tmp_path / "given", state_dict=kept)
+    save_tokenizer(tmp_path / "given", extra=list(EXTRA.values()))
+    path = tmp_path / "given" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"architectures": ["BertForMaskedLM"]}))
+    made = adopt_base.build(folder_spec(tmp_path / "given"), site=site)
+    assert json.loads((made.path / "model" / "config.json").read_text())["architectures"] == [becomes]
+    found = load_file(made.path / "model" / "model.safetensors")
+    assert ("bert.pooler.dense.weight" in found) == is_whole
+    assert all(torch.equal(value, given[name]) for name, value in found.items())
+    told = "left out of the base, for a BertForMaskedLM has none: bert.pooler.dense.bias, bert.pooler.dense.weight"
+    assert (told in caplog.text) != is_whole
+
+
+@pytest.mark.parametrize("mark", ["<|fim_{}|>", "<fim_{}>"])  # Qwen's and StarCoder's
+def test_the_marks_of_a_coder_are_known_by_either_spelling(mark: str, tmp_path: Path) -> None:
+    marks = {f"fim_{part}": mark.format(part) for part in ("prefix", "suffix", "middle")}
+    roles = settle(save_tokenizer(tmp_path, extra=list(marks.values())), "given")
+    assert {role: roles.get(role) for role in marks} == marks
 
 
 def save_opening(folder: Path) -> None:
@@ -117,6 +163,29 @@ def test_a_given_chat_template_takes_the_place_of_the_base_s(tmp_path: Path, sit
     assert text() == "<|im_start|>system\nthe model<|im_end|>\n<|im_start|>user\nabout files<|im_end|>\n"
     assert text(chat_template="chatml") == "<|im_start|>user\nabout files<|im_end|>\n"
     assert "<|im_start|>" not in text(chat_template="plain")
+
+
+# As the templates of Llama 3.2 open a conversation.
+TODAY = """{%- if not date_string is defined %}{%- set date_string = strftime_now("%d %b %Y") %}{%- endif %}
+Today Date: {{ date_string }}
+"""
+
+
+def test_a_template_that_asks_for_the_day_gets_one_and_one_that_insists_is_refused(tmp_path: Path, site: Site) -> None:
+    save_folder(tmp_path / "given")
+    path = tmp_path / "given" / "chat_template.jinja"
+    own = path.read_text()
+    path.write_text(TODAY + own)
+    made = adopt_base.build(folder_spec(tmp_path / "given"), site=site)
+    tokenizer = load_tokenizer(made.path / "model")
+    turns = [{"role": "user", "content": "about files"}]
+    assert tokenizer.apply_chat_template(turns, tokenize=False).startswith("Today Date: 26 Jul 2024\n")
+    settled = tokenizer.chat_template
+    settle(tokenizer, "given")
+    assert tokenizer.chat_template == settled, "what is settled stays"
+    path.write_text("{{ strftime_now('%d %b %Y') }}" + own)
+    with pytest.raises(ContractError, match=r"says the day in every conversation.*set base\.chat_template to chatml or plain"):
+        adopt_base.build(folder_spec(tmp_path / "given"), site=site)
 
 
 def test_the_plain_template_ends_answers_with_the_end_that_is_recorded(tmp_path: Path, site: Site) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -35,6 +36,15 @@ def refuse(job: Job) -> None:
 
 def break_down(job: Job) -> None:
     1 / 0  # noqa: B018
+
+
+def fill_disk(job: Job) -> None:
+    """Saves more than may be written, as on a full disk; the library says so in words."""
+    import torch
+    from safetensors.torch import save_file
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(job.text), int(job.text)))
+    save_file({"weights": torch.zeros(100_000)}, job.path)
 
 
 def kill_itself(job: Job) -> None:

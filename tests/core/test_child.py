@@ -12,7 +12,7 @@ import pytest
 
 from tasks.core import child
 from tasks.core.child import marked_processes, run_child
-from tasks.core.errors import RecipeError, StageError, TransientError
+from tasks.core.errors import ContractError, RecipeError, StageError, TransientError
 from tasks.core.run import Run, stage_log
 from tasks.core.site import Site
 from tasks.core.stage import StageContext
@@ -42,8 +42,10 @@ def context(site: Site, listener: Listener) -> StageContext:
     return StageContext(count, site.root, site, stage_log("test"), run, lambda *_: None)
 
 
-def run(site: Site, function: str, tmp_path: Path, listener: Listener | None = None, **options) -> None:
-    job = childish.Job(path=str(tmp_path / "out.txt"), text="zh \u4e2d\u6587")
+def run(
+    site: Site, function: str, tmp_path: Path, listener: Listener | None = None, text: str = "zh \u4e2d\u6587", **options
+) -> None:
+    job = childish.Job(path=str(tmp_path / "out.txt"), text=text)
     run_child(f"tests.core.childish:{function}", job, context(site, listener or Listener()), **options)
 
 
@@ -66,6 +68,17 @@ def test_an_error_on_purpose_keeps_its_type(site: Site, tmp_path: Path, torchrun
 def test_a_defect_is_a_stage_error(site: Site, tmp_path: Path) -> None:
     with pytest.raises(StageError, match="ZeroDivisionError: division by zero"):
         run(site, "break_down", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "message"), [(4_096, "no space left to write .*gc --dry-run"), (16, "could not write why")]
+)
+def test_a_full_disk_is_told_and_not_tried_again(
+    site: Site, tmp_path: Path, num_bytes: int, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="textmill"), pytest.raises(ContractError, match=message):
+        run(site, "fill_disk", tmp_path, text=str(num_bytes))
+    assert num_bytes > 16 or "no space left to write" in caplog.text
 
 
 @pytest.mark.parametrize("torchrun", [False, True])

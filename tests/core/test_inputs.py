@@ -27,6 +27,36 @@ def test_a_folder_is_walked_without_hidden_files(folder):
     assert names(folder) == ["a.txt", "b/one.md", "b/two.txt"]
 
 
+def test_linked_folders_are_walked_once_and_circles_end(folder, tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "three.txt").write_text("three")
+    links = {
+        "far": tmp_path / "far",
+        "far-too": tmp_path / "far",
+        "a-link-to-b": folder / "b",
+        "b/back": folder,
+        "b/up": tmp_path,
+    }
+    for name, target in links.items():
+        (folder / name).symlink_to(target)
+    (tmp_path / "far" / "round").symlink_to(tmp_path / "far")
+    assert names(folder) == ["a.txt", "b/one.md", "b/two.txt", "b/up/far/three.txt"]
+
+
+def test_a_folder_that_may_not_be_read_is_refused(folder, monkeypatch):
+    (folder / "b").chmod(0)
+    monkeypatch.chdir(folder)  # the folders above are the superuser's own
+    before = os.geteuid()
+    try:
+        if before == 0:
+            os.seteuid(65_534)
+        with pytest.raises(RecipeError, match=r"folder \./b cannot be read \(Permission denied\)"):
+            find_files(["."])
+    finally:
+        os.seteuid(before)
+        (folder / "b").chmod(0o700)
+
+
 def test_a_glob_names_files_from_its_first_wildcard(folder):
     assert names(folder / "**/*.txt") == [".hidden/x.txt", "a.txt", "b/two.txt"]
     assert names(folder / "b" / "*.md") == ["one.md"]

@@ -1,6 +1,8 @@
 """Files of a remote store: found, pinned by what the store says, read as streams (a store in memory)."""
 
 import gzip
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import fsspec
 import pyarrow as pa
@@ -71,6 +73,32 @@ def test_a_file_is_pinned_by_its_content_else_by_size_and_time(facts, stamp):
 def test_a_file_that_cannot_be_pinned_is_refused():
     with pytest.raises(RecipeError, match=r"https://x\.test/a cannot be pinned"):
         remote._stamp("https://x.test/a", {"size": 3})
+
+
+class Page(BaseHTTPRequestHandler):
+    """Answers every address with a page of links."""
+
+    def do_GET(self):
+        body = b'<a href="/in/other.html">other</a>'
+        self.send_response(200)
+        for name, value in {"ETag": '"one"', "Content-Length": str(len(body)), "Content-Type": "text/html"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body if self.command == "GET" else b"")
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_):
+        """Says nothing."""
+
+
+def test_a_page_with_links_is_a_file_and_no_folder():
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/in/page.html"
+        (file,) = find_files([url])
+        assert (file.name, file.url, file.stamp) == ("page.html", url, 'etag:"one"')
+        server.shutdown()
 
 
 def test_an_unknown_store_is_the_users_error():

@@ -3,6 +3,8 @@
 import gzip
 import io
 import json
+from datetime import date
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,7 +13,7 @@ import zstandard
 from pydantic import ValidationError
 
 from tasks.core.errors import ContractError
-from tasks.core.rows import Refused, RowSet, read_set
+from tasks.core.rows import Refused, RowSet, group_of, name_of, read_set
 
 ROWS = [{"text": 'say "hi", twice', "label": "1"}, {"text": "好", "label": "0"}]
 
@@ -47,7 +49,7 @@ def test_every_format_gives_the_same_rows(tmp_path, name):
     assert read(tmp_path / name) == ROWS
 
 
-CONLL = "-DOCSTART- O\n\nNew B\nYork I\n\n \n好 O\n\nlong\n\nbroken O\nhere\n\nlast O"
+CONLL = "-DOCSTART- O\nNew B\nYork I\n\n \n好 O\n\nlong\n\nbroken O\nhere\n\nlast O"
 
 
 @pytest.mark.parametrize(("name", "blank"), [("a.conll", " "), ("b.conll", "\t"), ("c.conll.gz", "\t")])
@@ -82,6 +84,14 @@ def test_a_saved_data_set_is_read_by_its_split(tmp_path):
         RowSet(name="a", licence="MIT", paths=("a", "b"), format="saved")
 
 
+def test_a_saved_data_set_has_plain_values_whatever_its_format(tmp_path):
+    from datasets import Dataset
+
+    Dataset.from_list([{"text": "a", "label": 1}]).with_format("numpy").save_to_disk(tmp_path / "saved")
+    (row,) = read(tmp_path / "saved", format="saved")
+    assert {name: type(value) for name, value in row.items()} == {"text": str, "label": int}
+
+
 def test_without_a_header_columns_are_called_by_their_place(tmp_path):
     (tmp_path / "a.tsv").write_text("fine\t1\nso so\t0\n")
     assert read(tmp_path / "a.tsv", ["1", "2"], has_header=False) == [{"1": "fine", "2": "1"}, {"1": "so so", "2": "0"}]
@@ -101,10 +111,32 @@ def test_the_encoding_of_a_table_is_said(tmp_path):
     assert read(tmp_path / "a.csv", ["text"]) == ["undecodable", "undecodable"]
 
 
+@pytest.mark.parametrize("encoding", ["gb18030", "utf-16"])
+def test_a_header_in_another_encoding_is_an_error_that_says_what_to_do(tmp_path, encoding):
+    (tmp_path / "a.csv").write_bytes("正文,label\n好,1\n".encode(encoding))
+    with pytest.raises(
+        ContractError, match=r"header of a\.csv is not utf-8; set the encoding of set .*or save the file as UTF-8"
+    ):
+        read(tmp_path / "a.csv")
+    (tmp_path / "b.csv").write_bytes("text,label\n".encode("utf-16-le"))
+    with pytest.raises(ContractError, match="has no column 'text', 'label', only t\ufffde") as error:
+        read(tmp_path / "b.csv")
+    str(error.value).encode()
+
+
+def test_two_columns_of_one_name_are_an_error_where_they_are_read(tmp_path):
+    (tmp_path / "a.csv").write_text("text,text,label,label\na,b,1,2\n")
+    with pytest.raises(ContractError, match=r"a\.csv has two columns called 'label'"):
+        read(tmp_path / "a.csv", ["label"])
+    assert read(tmp_path / "a.csv", []) == [{"text": "b", "label": "2"}]
+
+
 def test_the_format_can_be_said(tmp_path):
     (tmp_path / "a.dat").write_bytes(LINES)
     assert read(tmp_path / "a.dat") == ["unknown_format"]
     assert read(tmp_path / "a.dat", format="jsonl") == ROWS
+    (tmp_path / "a.json").write_bytes(LINES)
+    assert read(tmp_path / "a.json", format="json") == ["broken_json"]
 
 
 @pytest.mark.parametrize(
@@ -116,6 +148,9 @@ def test_the_format_can_be_said(tmp_path):
         ("a.jsonl", b'{"a": 1}\n{broken\n\xff\n\n', [{"a": 1}, "broken_json", "undecodable"]),
         ("a.jsonl.gz", gzip.compress(LINES, mtime=0)[:-9], ["unreadable"]),
         ("a.json", b'{"a": 1}', [{"a": 1}]),
+        ("a.json", b'\xef\xbb\xbf{"a": 1}\n\n{"a": 2}\n{broken', [{"a": 1}, {"a": 2}, "broken_json"]),
+        ("a.json", b'{\n"a": 1}', [{"a": 1}]),
+        ("a.json", b"[1]\n[2]", ["broken_json"]),
         ("a.parquet", parquet(ROWS)[:-9], ["unreadable"]),
     ],
 )
@@ -128,3 +163,19 @@ def test_text_of_a_parquet_file_that_is_not_utf8_costs_its_row(tmp_path):
     texts = pa.Array.from_buffers(pa.string(), 3, pa.array([b"fine", b"\xff", b"good"], pa.binary()).buffers())
     pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
     assert read(tmp_path / "a.parquet", ["text"]) == [{"text": "fine"}, "undecodable", {"text": "good"}]
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [(7, "7"), (1.0, "1"), (Decimal("1.00"), "1"), (2.5, "2.5"), (" a ", "a"), (True, "True"), (date(2020, 1, 2), "2020-01-02")]
+    + [(value, None) for value in (None, "", " ", float("nan"))],
+)
+def test_a_group_is_called_as_people_write_it(value, name):
+    assert group_of(value) == name_of(value) == name
+
+
+@pytest.mark.parametrize("value", [b"a", ["a"], {"a": 1}])
+def test_a_group_without_a_name_costs_its_row(value):
+    assert name_of(value) is None
+    with pytest.raises(Refused, match="broken_group"):
+        group_of(value)

@@ -158,6 +158,24 @@ def test_what_is_committed_is_never_written_again(site: Site) -> None:
         Store(site.store_dir).commit(read_manifest(numbers.path), numbers.path)
 
 
+def test_what_a_removal_left_that_was_cut_short_blocks_nothing(site: Site) -> None:
+    numbers = count.build(CountSpec(), site=site)
+    (numbers.path / "manifest.json").unlink()
+    assert Store(site.store_dir).remains() == [numbers.path]
+    assert count.build(CountSpec(), site=site) == numbers
+    assert Store(site.store_dir).remains() == []
+
+
+def test_a_manifest_half_written_by_a_kill_is_no_part_of_the_artifact(site: Site) -> None:
+    def fn(spec: CountSpec, *, ctx: StageContext) -> Numbers:
+        (ctx.dir / ".manifest.json.4711").write_text("{")
+        return count.fn(spec, ctx=ctx)
+
+    made = dataclasses.replace(count, fn=fn).build(CountSpec(), site=site)
+    assert not (made.path / ".manifest.json.4711").exists()
+    assert made.digest == count.build(CountSpec(seed=1), site=site).digest
+
+
 def test_inputs_of_the_wrong_kind_are_refused(site: Site) -> None:
     numbers = count.build(CountSpec(), site=site)
     with pytest.raises(ContractError, match="scale takes a Numbers as numbers, not Scaled"):

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from flows.presets import load_recipe
 from flows.recipe_paths import RECIPES_DIR
 from tasks.core.errors import ContractError, RecipeError
+from tasks.core.site import Site
 from tasks.core.tables import read_rows
 from tasks.labelled import AugmentSpec, LabelledSpec, augment, read_labelled
 from tasks.labelled.synonyms import SHIPPED, cut, read_groups, replaced
@@ -115,10 +116,20 @@ def test_off_it_hands_on_what_came(site, tmp_path):
 def test_every_setting_changes_the_copies(site, tmp_path, change, same):
     texts = [f"A good film, a fine movie, number {number}." for number in range(40)]
     labelled = labelled_of(site, tmp_path, texts)
-    one, other = (
-        augment.build(spec(tmp_path, **settings), labelled, site=site) for settings in ({"share": 0.2}, {"share": 0.2} | change)
-    )
+    one = augment.build(spec(tmp_path, share=0.2), labelled, site=site)
+    elsewhere = Site(state_dir=tmp_path / "elsewhere")  # where nothing is there to be taken again
+    other = augment.build(spec(tmp_path, **{"share": 0.2} | change), labelled, site=elsewhere)
     assert (one.digest == other.digest) == same
+
+
+def test_two_ways_of_a_kind_make_copies_of_different_names(site, tmp_path):
+    ways = [spec(tmp_path, seed=seed).ways[0] for seed in (0, 1)]
+    groups = GROUPS + "number figure\n"
+    (tmp_path / "groups.txt").write_text(groups, encoding="utf-8")
+    made = augment.build(AugmentSpec(ways=tuple(ways)), labelled_of(site, tmp_path), site=site)
+    ids = [row["id"] for row in items(made)]
+    assert len(ids) == len(set(ids))
+    assert {id.split("#")[1].rsplit("-", 1)[0] for id in ids if "#" in id} == {"synonyms-1", "synonyms-2"}
 
 
 def test_both_texts_of_a_pair_and_words_with_tags(site, tmp_path):
@@ -234,7 +245,8 @@ def test_a_text_goes_there_and_back(site, tmp_path, translator):
     assert not (made.path / "translations.json").exists()
     moved = tmp_path / "moved"
     moved.symlink_to(translator)
-    assert augment.build(back(moved, batch=3), labelled, site=site).digest == made.digest  # where and how is not what
+    elsewhere = Site(state_dir=tmp_path / "elsewhere")
+    assert augment.build(back(moved, batch=3), labelled, site=elsewhere).digest == made.digest  # where and how is not what
 
 
 def test_what_does_not_come_to_an_end_is_left_out(site, tmp_path, translator):

@@ -3,6 +3,7 @@
 import json
 import random
 from collections import Counter
+from typing import get_args
 
 import pytest
 from datatrove.data import Document
@@ -11,6 +12,10 @@ from datatrove.pipeline.filters.base_filter import get_filter_result
 from datatrove.pipeline.filters.gopher_repetition_filter import find_all_duplicate, find_top_duplicate, get_n_grams
 
 from tasks.cleaning.blocks import C4Block, FineWebBlock, QualityBlock, RepetitionBlock
+from tasks.cleaning.c4 import C4
+from tasks.cleaning.fineweb import FineWebQuality
+from tasks.cleaning.gopher_quality import GopherQuality
+from tasks.cleaning.gopher_repetition import GopherRepetition
 from tasks.cleaning.split import Split, repeated_run_chars, top_run_chars
 from tasks.cleaning.words import word_tokenizer
 from tests.data.kit import PROSE, chinese, english
@@ -152,3 +157,73 @@ def test_blocks_run_in_a_pipeline_of_datatrove(tmp_path):
     assert kept == [PROSE.strip()]
     dropped = Counter(name for one in stats.stats for name in one.stats if name.startswith("dropped_"))
     assert dropped == {"dropped_curly_bracket": 1, "dropped_top_2_gram": 1}
+
+
+def distinct(first, number):
+    return " ".join(f"w{chr(97 + place // 26)}{chr(97 + place % 26)}" for place in range(first, first + number))
+
+
+SENTENCES = PROSE.strip()
+SHORT_LINES = "\n".join(f"It is line {distinct(number, 1)} here." for number in range(9))
+COPIED_LINES = "\n".join(["No."] * 4 + [distinct(number * 12, 12) for number in range(4)])
+COPIED_TEXT = "\n".join([distinct(0, 20)] * 2 + [distinct(30 + number * 9, 9) for number in range(6)])
+RUNS = distinct(0, 200) + " " + distinct(0, 11)  # a run of 11 words stands there twice
+RULES = [
+    (C4, "lines_need_end_mark", True, SENTENCES + "\nA line without an end", "kept", "cut"),
+    (C4, "min_sentences", None, "Only one sentence is here.", "too_few_sentences", "kept"),
+    (C4, "min_words_per_line", None, SENTENCES + "\nTwo words.", "cut", "kept"),
+    (C4, "max_word_chars", None, SENTENCES + f"\nThis {'x' * 1_200} is long.", "cut", "kept"),
+    (C4, "drop_lorem_ipsum", False, SENTENCES + "\nLorem ipsum dolor sit amet.", "lorem_ipsum", "kept"),
+    (C4, "drop_javascript_lines", False, SENTENCES + "\nUse JavaScript here, please do.", "cut", "kept"),
+    (C4, "drop_curly_brackets", False, SENTENCES + "\nThis line of prose has a { in it.", "curly_bracket", "kept"),
+    (C4, "drop_policy_lines", False, SENTENCES + "\nOur privacy policy is here for you.", "cut", "kept"),
+    (C4, "remove_citations", True, SENTENCES + "\nSee [1] and more of it.", "kept", "cut"),
+    (FineWebQuality, "min_end_marks", None, "\n".join(distinct(9 * n, 9) for n in range(9)), "line_punct_ratio", "kept"),
+    (FineWebQuality, "max_short_lines", None, SHORT_LINES, "short_line_ratio", "kept"),
+    (FineWebQuality, "short_line_chars", 10, SHORT_LINES, "short_line_ratio", "kept"),
+    (FineWebQuality, "max_dup_line_chars", None, "This line is longer than others and copied.\n" * 2, "char_dup_ratio", "kept"),
+    (FineWebQuality, "max_new_lines_per_word", None, "\n".join(f"{'x' * 40}{n}." for n in "abcdefghi"), "list_ratio", "kept"),
+    (GopherQuality, "min_words", None, "The cat sat on the mat and looked at the birds.", "gopher_short_doc", "kept"),
+    (GopherQuality, "max_words", 60, SENTENCES, "kept", "gopher_long_doc"),
+    (GopherQuality, "min_mean_word_chars", None, "the of a I it is to be " * 10, "gopher_below_avg_threshold", "kept"),
+    (GopherQuality, "max_mean_word_chars", None, "the " + "internationalisation of " * 30, "gopher_above_avg_threshold", "kept"),
+    (GopherQuality, "max_symbols_per_word", 0.001, SENTENCES + " #", "kept", "gopher_too_many_hashes"),
+    (GopherQuality, "max_bullet_lines", None, "• " + SENTENCES.replace(". ", ".\n• "), "gopher_too_many_bullets", "kept"),
+    (GopherQuality, "max_ellipsis_lines", None, SENTENCES.replace(". ", "...\n"), "gopher_too_many_end_ellipsis", "kept"),
+    (GopherQuality, "min_alphabetic_words", None, SENTENCES + " 12" * 40, "gopher_below_alpha_threshold", "kept"),
+    (GopherQuality, "min_stop_words", None, distinct(0, 60), "gopher_enough_stop_words", "kept"),
+    (GopherQuality, "stop_words", ("waa", "wab"), distinct(0, 60), "gopher_enough_stop_words", "kept"),
+    (GopherRepetition, "dup_lines", None, COPIED_LINES, "dup_line_frac", "kept"),
+    (GopherRepetition, "dup_line_chars", None, COPIED_TEXT, "dup_line_char_frac", "duplicated_5_n_grams"),
+    (GopherRepetition, "dup_paragraphs", None, COPIED_LINES.replace("\n", "\n\n"), "dup_para_frac", "dup_line_frac"),
+    (
+        GopherRepetition,
+        "dup_paragraph_chars",
+        None,
+        COPIED_TEXT.replace("\n", "\n\n"),
+        "dup_para_char_frac",
+        "dup_line_char_frac",
+    ),
+    (GopherRepetition, "min_words_for_runs", 81, "buy now " * 40, "top_2_gram", "kept"),
+    *((GopherRepetition, f"top_{n}_gram", 0.01, RUNS, "kept", f"top_{n}_gram") for n in range(2, 5)),
+    *((GopherRepetition, f"dup_{n}_grams", 0.01, RUNS, "kept", f"duplicated_{n}_n_grams") for n in range(5, 11)),
+]
+
+
+def verdict(rules, text):
+    kept, reason = rules.build()(text, "en")
+    return reason or ("kept" if kept == text else "cut")
+
+
+@pytest.mark.parametrize(("filter", "field", "value", "text", "before", "after"), RULES, ids=lambda value: str(value)[:40])
+def test_every_field_of_a_filter_decides(filter, field, value, text, before, after):
+    (kind,) = get_args(filter.model_fields["kind"].annotation)
+    assert verdict(filter(kind=kind), text) == before
+    changed = filter.model_fields["en"].default.model_copy(update={field: value})
+    assert verdict(filter(kind=kind, en=changed), text) == after
+
+
+def test_every_field_has_a_text():
+    fields = {(filter, field) for filter, field, *_ in RULES}
+    filters = (C4, FineWebQuality, GopherQuality, GopherRepetition)
+    assert fields == {(filter, field) for filter in filters for field in type(filter.model_fields["en"].default).model_fields}

@@ -72,7 +72,8 @@ def test_words_that_are_marked_are_counted(site, tmp_path):
     from tests.data.kit import documents, filtered_of
 
     filters = [{"kind": "word_list", "action": "mark"}]
-    made = filtered_of(site, tmp_path, [{"text": PROSE + "You asshole, you bitch."}], filters=filters)
+    rows = [{"text": PROSE + "You asshole, you bitch."}, {"text": PROSE + "Write `cut <word>`."}]
+    made = filtered_of(site, tmp_path, rows, filters=filters)
     assert documents(made)[0]["text"].endswith("You <word>, you <word>.")
     assert made.masked == {"listed_word": 2}
 

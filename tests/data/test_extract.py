@@ -76,6 +76,8 @@ def test_a_page_inside_of_a_form_is_kept_and_a_form_in_a_page_is_not():
     ("markup", "text"),
     [
         ("<pre>a<br>  b</pre>", "```\na\n  b\n```\n"),
+        ("<h1>Click <b>Save </b>now</h1>", "# Click Save now\n"),
+        ("<table><tr><td>Label<div>value</div></td><td>x</td></tr></table>", "Label value | x\n"),
         ("<h1>A<br>B</h1>one<br>two", "# A B\n\none\ntwo\n"),
         ("<table><tr><td>foo<br>bar</td><td><p>baz</p></td></tr></table>", "foo bar | baz\n"),
         ("<table><tr><td><p>One.</p><p>Two.</p></td><td>side</td></tr></table>", "One.\n\nTwo.\n\nside\n"),
@@ -99,10 +101,23 @@ def test_a_list_of_links_goes_and_a_sentence_with_links_stays():
     assert found == "Text that stays here.\n\nSee one and two for what else there is to know.\n"
 
 
-def test_deep_nesting_is_no_crash():
-    deep = "<html><body>" + "<div>" * 50_000 + "text" + "</div>" * 50_000 + "</body></html>"
-    with pytest.raises(Unextractable, match="no_text_in_html"):  # the parser gives up below 256 levels
-        extract(deep, "html", "documentation")
+def nested(depth):
+    return "<html><body><p>Head.</p>" + "<div>" * depth + "text" + "</div>" * depth + "<p>Tail.</p></body></html>"
+
+
+def test_what_is_nested_deeper_than_the_parser_goes_alone_is_kept():
+    assert extract(nested(300), "html", "documentation").split() == ["Head.", "text", "Tail."]
+
+
+@pytest.mark.parametrize(("depth", "mode"), [(1_500, "documentation"), (50_000, "documentation"), (300, "article")])
+def test_a_page_that_would_be_cut_off_is_broken(depth, mode):
+    with pytest.raises(Unextractable, match="broken_html"):
+        extract(nested(depth), "html", mode)
+
+
+def test_many_menus_are_no_more_than_their_length():
+    menus = "<div class='menu'>One</div>" * 50_000
+    assert extract(f"<html><body>{menus}<p>Text.</p></body></html>", "html", "documentation") == "Text.\n"
 
 
 def test_markup_that_is_broken_still_gives_its_text():

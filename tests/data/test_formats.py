@@ -164,6 +164,25 @@ def test_captures_before_the_damage_are_kept(site, tmp_path):
     assert quarantine(corpus) == [(3, "unreadable")]
 
 
+@pytest.mark.parametrize(
+    ("head", "encoding"),
+    [
+        ('<meta http-equiv="Content-Type" content="text/html; charset=gb2312">', "gb18030"),
+        ("<meta charset='Big5'>", "big5"),
+        ('<?xml version="1.0" encoding="Shift_JIS"?>', "cp932"),
+        ("<meta charset=utf-16>", "utf-8"),
+        ("<meta charset=big5>", "utf-8"),
+    ],
+)
+def test_a_page_is_decoded_by_the_charset_it_declares(site, tmp_path, head, encoding):
+    page = f"{head}<p>中文 {'<b>x</b> ' * 900}</p>"
+    data = page.encode(encoding)
+    put(tmp_path / "a.html", data)
+    put(tmp_path / "b.epub", epub(book(**{"OEBPS/one.xhtml": data})))
+    put(tmp_path / "c.warc", capture("response", data))
+    assert texts(read(site, tmp_path / "*")) == [page] * 3
+
+
 # mediawiki
 
 ARTICLE = """{{Infobox|x=[[y]]}} '''Bold''' ''text'' with a [[link|shown link]],
@@ -215,6 +234,25 @@ def test_wikitext_of_a_row(site, tmp_path):
     write_jsonl(tmp_path / "a.jsonl", [{"text": "'''a''' {{b}}[[c|d]]", "format": "wikitext"}])
     assert texts(read(site, tmp_path / "a.jsonl")) == ["a d"]
     assert stripped("[http://bare.test] http://seen.test") == "http://seen.test"
+
+
+@pytest.mark.parametrize(
+    ("wikitext", "text"),
+    [
+        ("-{zh-hans:计算机;zh-hant:電腦}-科学", "计算机科学"),
+        ("-{zh-tw:電腦; zh-cn:计算机}- -{zh-hk:電腦}-", "计算机 電腦"),
+        ("-{A|zh-cn:甲;zh-tw:乙;}--{文}--{H|zh-cn:丙;zh-tw:丁}--{T|题}-", "甲文"),
+        ("[[x|-{zh-hans:a;zh-hant:b}-]]", "a"),
+        ("''x'' <nowiki>''</nowiki> <syntaxhighlight>s = ''; -{t}-</syntaxhighlight>", "x '' s = ''; -{t}-"),
+    ],
+)
+def test_what_a_reader_of_wikitext_sees(wikitext, text):
+    assert stripped(wikitext) == text
+
+
+def test_line_breaks_close_no_tags(site, tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "<br/>" * 200 + "<ref>" * 200, "format": "wikitext"}, {"text": "fine"}])
+    assert quarantine(read(site, tmp_path / "a.jsonl")) == [(1, "broken_wikitext")]
 
 
 # mail
@@ -313,6 +351,22 @@ def test_lines_that_an_mbox_escapes_are_none_of_a_quotation(site, tmp_path):
     assert texts(corpus) == ["Subject: c\n\nFrom here on it is mine."]
 
 
+@pytest.mark.parametrize(
+    ("charset", "data"),
+    [("gb2312", "中文消息".encode("gbk")), ("gb2312", "中文消息".encode()), ("x", "中文消息".encode())],
+)
+def test_bytes_in_a_header_are_read_as_the_text_is(site, tmp_path, charset, data):
+    mail = b"Subject: Re: " + data + f"\nContent-Type: text/plain; charset={charset}\n\nbody".encode()
+    assert texts(read(site, put(tmp_path / "a.eml", mail), mail=KEEP)) == ["Subject: Re: 中文消息\n\nbody"]
+
+
+@pytest.mark.parametrize(("disposition", "text"), [("attachment", "mine"), ("inline", "mine\n\nits text\n")])
+def test_the_text_of_an_attached_message_is_none_of_the_body(site, tmp_path, disposition, text):
+    attached = f"Content-Type: message/rfc822\nContent-Disposition: {disposition}\n\nSubject: other\n\nits text\n"
+    mail = f"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nmine\n--b\n{attached}\n--b--\n"
+    assert texts(read(site, put(tmp_path / "a.eml", mail), mail=KEEP | {"headers": []})) == [text]
+
+
 def test_what_counts_as_quoted():
     assert unquoted("a\n\n> b\nc") == "a\n\nc"
     assert unquoted("a\n-----Original Message-----\nFrom: x") == "a"
@@ -366,6 +420,32 @@ def test_mdoc_words():
     assert page_text(page).split("\n\n") == [
         *("# cat(1)", "## NAME", "cat - join files", "## SYNOPSIS", "cat [-bn] [file ...]", "See less(1), (x)."),
     ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "text"),
+    [
+        (".In stdio.h\n.Ft int\n.Fo foo\n.Fa a\n.Fc", "<stdio.h> int foo( a )"),
+        (".Brq x y\n.Bro\n.Ar z\n.Brc\n.Lb libc", "{x y} { z } libc"),
+        (".Rs\n.%A A. Author\n.%T Title\n.%D 1999\n.Re", "A. Author Title 1999"),
+        (".SY groff\n.OP \\-a\n.YS\nsee\n.MR ls 1 ,", "groff [-a]\n\nsee ls(1),"),
+        (".UR http://x.test\nhere\n.UE .\n.MT a@x.test\n.ME\n.MR ls", "http://x.test here. a@x.test ls"),
+    ],
+)
+def test_macros_that_hold_words_lose_none(lines, text):
+    assert page_text(lines) == text
+
+
+@pytest.mark.parametrize("line", ["\\[", "\\*[", "\\f[", "\\s[", "\\$["])
+def test_a_bracket_that_is_never_closed_costs_no_more_than_its_line(line):
+    assert len(page_text(line * 30_000)) <= 60_000
+
+
+@pytest.mark.parametrize(
+    ("line", "text"), [(f"a{' ' * 300_000}b\\e", "a b\\"), ('a \\" c', "a"), ('a\\  \\" c', "a"), ('a\\\\\\" c', "a\\")]
+)
+def test_a_comment_is_found_in_a_line_of_spaces(line, text):
+    assert page_text(line) == text
 
 
 def test_man_pages_are_known_by_their_content(site, tmp_path):

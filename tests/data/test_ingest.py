@@ -122,6 +122,13 @@ def test_the_text_is_measured_and_not_its_escaped_line(site, tmp_path):
     assert details == ["123 bytes", "a line of more than 720 bytes"]
 
 
+@pytest.mark.parametrize("format", ["rfc822", "roff", "wikitext"])
+def test_what_is_too_large_is_not_read_any_further(site, tmp_path, format):
+    nested = {"rfc822": "", "roff": ".if n " * 200, "wikitext": "<ref>" * 200}[format]  # its reader would say that it is broken
+    write_jsonl(tmp_path / "a.jsonl", [{"text": nested + "x" * 3_000, "format": format}, {"text": "fine"}])
+    assert read(site, tmp_path / "a.jsonl", max_document_bytes=2_000).quarantined == {"too_large": 1}
+
+
 def test_metadata_of_any_kind_is_made_safe(site, tmp_path):
     write_jsonl(
         tmp_path / "a.jsonl",
@@ -266,9 +273,9 @@ def test_a_source_that_changes_while_it_is_read_is_refused(site, tmp_path, monke
 
     decode = records.decode
 
-    def slow(data, charset=None):
+    def slow(*args, **options):
         put(folder, b_dot_txt="late change")
-        return decode(data, charset)
+        return decode(*args, **options)
 
     monkeypatch.setattr(records, "decode", slow)
     with pytest.raises(ContractError, match="the files of source test changed while they were read"):
@@ -290,11 +297,11 @@ def test_an_interrupted_attempt_leaves_nothing_behind(site, tmp_path, monkeypatc
 
     decode, calls = records.decode, []
 
-    def failing(data, charset=None):
-        calls.append(data)
+    def failing(*args, **options):
+        calls.append(args)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return decode(data, charset)
+        return decode(*args, **options)
 
     monkeypatch.setattr(records, "decode", failing)
     with pytest.raises(KeyboardInterrupt):

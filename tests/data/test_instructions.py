@@ -46,6 +46,7 @@ FORMS = [
     {"conversations": [{"from": "human", "value": "Q3"}, {"from": "gpt", "value": "A3"}]},
     {"prompt": "Q4", "response": "A4"},
     {"messages": [{"role": "user", "content": [{"type": "text", "text": "Q5"}]}, {"role": "assistant", "content": "A5"}]},
+    {"instruction": "Q6", "context": "more", "response": "A6", "category": "closed_qa"},
 ]
 
 
@@ -88,6 +89,7 @@ def test_every_form_becomes_messages(site, tmp_path):
     assert found["train/3"] == [{"role": "user", "content": "Q3"}, {"role": "assistant", "content": "A3"}]
     assert found["train/4"] == [{"role": "user", "content": "Q4"}, {"role": "assistant", "content": "A4"}]
     assert found["train/5"][0] == {"role": "user", "content": "Q5"}
+    assert found["train/6"] == [{"role": "user", "content": "Q6\nmore"}, {"role": "assistant", "content": "A6"}]
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.jsonl.gz"])
@@ -122,6 +124,9 @@ def test_arrays_and_lines(site, tmp_path, name):
         (alpaca(99) | {"id": "item 1"}, "duplicate_id"),
         (alpaca(50) | {"group": "held group"}, "held_out_group"),
         ({"instruction": "What, IS the held-out question?", "output": "Another answer."}, "held_out_prompt"),
+        (alpaca(50, history=[["What is the held-out question?", "A"]]), "held_out_prompt"),
+        (alpaca(50) | {"group": {"a": 1}}, "broken_group"),
+        (alpaca(50) | {"copied": "perhaps"}, "broken_copied"),
     ],
 )
 def test_an_item_is_dropped_with_its_reason(site, tmp_path, item, reason):
@@ -193,6 +198,10 @@ def test_held_out_items_keep_what_judges_them(site, tmp_path):
     rows = {row["split"]: row for row in lines(build(site, tmp_path, [alpaca(1), alpaca(2)], held))}
     test = rows["test"]
     assert (test["keywords"], test["match"], test["copied"], test["group"]) == (["x", "y"], "all", True, "g")
+    told = [alpaca(number, copied=said) for number, said in enumerate((None, False, "false", " ", "True"))]
+    assert [row["copied"] for row in sorted(lines(build(site, tmp_path, told)), key=lambda row: row["id"])] == [False] * 4 + [
+        True
+    ]
 
 
 def test_validation_is_by_group_and_never_empty(site, tmp_path):
@@ -218,6 +227,19 @@ def test_answers_to_one_prompt_lie_in_one_split(site, tmp_path):
         splits.setdefault(row["messages"][0]["content"], set()).add(row["split"])
     assert {len(found) for found in splits.values()} == {1}
     assert {"train", "validation"} == {row["split"] for row in kept}
+
+
+def test_a_conversation_that_goes_on_from_another_lies_in_its_split(site, tmp_path):
+    rows = [alpaca(number, id=f"whole {number}") for number in range(40)]
+    asked = [[alpaca(number)["instruction"], "Earlier answer."] for number in range(40)]
+    rows += [alpaca(number + 100, id=f"longer {number}", history=[asked[number], ["And?", "Yes."]]) for number in range(40)]
+    split_of = {row["id"]: row["split"] for row in lines(build(site, tmp_path, rows, validation_share=0.3))}
+    assert all(split_of[f"train/whole {number}"] == split_of[f"train/longer {number}"] for number in range(40))
+    assert set(split_of.values()) == {"train", "validation"}
+    greeted = [alpaca(number, history=[["Hello!", "Hi."]]) for number in range(40)] + [{"instruction": "hello", "output": "Hi."}]
+    found = build(site, tmp_path, greeted, [{"instruction": "Hello", "output": "Good day."}], validation_share=0.3)
+    assert found.dropped_by_reason == {"held_out_prompt": 1}
+    assert found.items_by_split["validation"] > 1
 
 
 def test_what_differs_by_a_sign_or_by_what_came_before_is_no_duplicate(site, tmp_path):
@@ -351,6 +373,7 @@ MADE, SEEN = ("function_call", json.dumps(CALL)), ("observation", "3")
             {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A", "loss_weight": 0.0}]},
             "loss_weights",
         ),
+        ({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A", "weight": 0}]}, "loss_weights"),
         ({"instruction": "Q", "output": "I am {{name}}."}, "unfilled_slot"),
         ({"instruction": "Q", "instances": []}, "broken_turns"),
         ({"instruction": "Q", "instances": ["a"]}, "broken_turns"),
@@ -376,6 +399,7 @@ def test_slots_are_filled(site, tmp_path):
 def test_instances_of_an_instruction_are_items_of_one_group(site, tmp_path):
     task = {
         "id": "t",
+        "group": float("nan"),
         "instruction": "Negate.",
         "instances": [{"input": "1", "output": "-1"}, {"input": "2", "output": "-2"}, {"output": ""}],
     }

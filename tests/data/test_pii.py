@@ -1,5 +1,7 @@
 """Personal data is masked; versions, dates, sections and example addresses are not."""
 
+from hashlib import sha256
+
 import pytest
 
 from tasks.cleaning.pii import KINDS, MARKS, mask
@@ -19,6 +21,12 @@ from tasks.cleaning.pii import KINDS, MARKS, mask
         ("inet addr:93.184.216.34 and", "inet addr:<ip> and", "ip"),
         ("电话13812345678-8001。", "电话<phone>-8001。", "mobile"),
         ("身份证11010519491231002X号", "身份证<id-number>号", "identity_number"),
+        ("Tel.13812345678", "Tel.<phone>", "mobile"),
+        ("TEL13812345678", "TEL<phone>", "mobile"),
+        ("13812345678/010-12345678", "<phone>/010-12345678", "mobile"),
+        ("call 008613812345678 now", "call <phone> now", "mobile"),
+        ("route 2606:4700::/32 and", "route <ip>/32 and", "ip"),
+        ("from [2606::6810:84e5]", "from [<ip>]", "ip"),
         ("id 440524188001010014", "id 440524188001010014", None),
     ],
 )
@@ -44,6 +52,8 @@ def test_each_kind(text, masked, kind):
         "number 110105194912310021 has a wrong check digit",
         "mac 00:1a:2b:3c:4d:5e and time 12:34:56",
         "999.999.999.999",
+        "x[2000::2], a[2000:4000:2], face::bad, 2606:: and 2001:db8::",
+        "hotel.13812345678.txt",
         "epoch 1:2.36.56.120 and 12:34:56:93.184.216.34",
         "/13812345678/13987654321/ and 13812345678/7 and 13812345678-80012345 and 13812345678-8001-2",
     ],
@@ -64,6 +74,8 @@ def test_masking_twice_changes_nothing():
 
 
 AWS = "AKIA" + "QX7TNB4M2KD9WZPL"  # in two parts, so that no scanner of secrets takes a made-up key for one
+WEB_TOKEN = "eyJ" + "hbGciOiJIUzI1NiJ9" + ".eyJ" + "zdWIiOiIxMjM0NTY3ODkw.SflKxwRJSMeKKF2QT4fw"
+LONG = "".join(sha256(str(number).encode()).hexdigest()[:30] for number in range(10))
 
 
 @pytest.mark.parametrize(
@@ -81,6 +93,10 @@ AWS = "AKIA" + "QX7TNB4M2KD9WZPL"  # in two parts, so that no scanner of secrets
         ('api_key = "Zx81kQ0pLmV7wYt3NcR5bHdE"', 'api_key = "<secret>"', "secret"),
         ("export OPENAI_API_KEY=Zx81kQ0pLmV7wYt3NcR5bHdE", "export OPENAI_API_KEY=<secret>", "secret"),
         ("aws_secret_access_key = Zx81kQ0pLmV7wYt3NcR5bHdE", "aws_secret_access_key = <secret>", "secret"),
+        (f"Authorization: Bearer {WEB_TOKEN}", "Authorization: Bearer <secret>", "secret"),
+        (f"access_token={LONG}.", "access_token=<secret>.", "secret"),
+        ("api_key=sk-" + "abcdefghijklmnopqrstuvwxyz", "api_key=<secret>", "secret"),
+        (r"-----BEGIN PRIVATE KEY-----\nMIIE\nAB==\n-----END PRIVATE KEY-----\n", r"<secret>\n", "secret"),
         ("Authorization: Bearer q7Zk2mX9wP4rT8vB1nJ6", "Authorization: Bearer <secret>", "secret"),
         ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\nAB==\n-----END RSA PRIVATE KEY-----", "<secret>", "secret"),
     ],
@@ -99,6 +115,7 @@ def test_cards_phones_and_secrets(text, masked, kind):
         "0.4539148803436467 and 4539148803436467.5 are measures",
         "at +0000, +10 000 000 people, C++11 2003 1998, +1.2345678901 and +1 234",
         "2002100915 and +0 12345678 and +83 12345678",
+        "api_key=sk-xxxxxxxxxxxxxxxxxxxxxxxx",
         "AKIAIOSFODNN7EXAMPLE and sk-xxxxxxxxxxxxxxxxxxxxxxxx",
         "sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
         "password: correct-horse-battery-staple",

@@ -45,6 +45,7 @@ def assistant(text):
 
 
 ASKED = [user("Q"), assistant("A"), user("Q2")]
+SYSTEM = [{"role": "system", "content": "S"}]
 SHAREGPT = [{"from": "system", "value": "S"}, {"from": "human", "value": "Q"}]
 
 
@@ -57,6 +58,19 @@ SHAREGPT = [{"from": "system", "value": "S"}, {"from": "human", "value": "Q"}]
         ({"prompt": "Q", "chosen": [user("Q"), assistant("good")], "rejected": [user("Q"), assistant("bad")]}, [user("Q")]),
         ({"chosen": [*ASKED, assistant("good")], "rejected": [*ASKED, assistant("bad")]}, ASKED),
         ({"messages": ASKED, "chosen": assistant("good"), "rejected": assistant("bad")}, ASKED),
+        ({"messages": [*ASKED, assistant("good")], "prompt": "Q", "chosen": assistant("good"), "rejected": "bad"}, ASKED),
+        (
+            {"system": "S", "chosen": [user("Q"), assistant("good")], "rejected": [user("Q"), assistant("bad")]},
+            [{"role": "system", "content": "S"}, user("Q")],
+        ),
+        (
+            {
+                "system": "T",
+                "chosen": [*SYSTEM, user("Q"), assistant("good")],
+                "rejected": [*SYSTEM, user("Q"), assistant("bad")],
+            },
+            [*SYSTEM, user("Q")],
+        ),
         ({"instruction": "Q", "input": "more", "chosen": "good", "rejected": "bad"}, [user("Q\nmore")]),
         (
             {"conversations": SHAREGPT, "chosen": {"from": "gpt", "value": "good"}, "rejected": {"from": "gpt", "value": "bad"}},
@@ -122,6 +136,7 @@ HELD = "It prints the names of all files in a folder, hidden ones too."
         ("paired", pair(9, id="one"), "duplicate_id"),
         ("paired", pair(9, prompt="WHAT is held out?"), "held_out_prompt"),
         ("paired", pair(9, prompt="What is kept out?"), "held_out_prompt"),
+        ("paired", pair(9, prompt=[user("What is held out?"), assistant("A"), user("And?")]), "held_out_prompt"),
         ("paired", pair(9, rejected=f"Well: {HELD}"), "held_out_answer"),
         ("paired", pair(9, group="held group"), "held_out_group"),
         ("unpaired", judged(9, label=None), "missing_label"),
@@ -197,11 +212,15 @@ def test_slots_are_filled(site, tmp_path):
     assert row["chosen"] == "I am Milla."
 
 
-def test_what_cannot_work_is_refused(site, tmp_path):
+def test_what_cannot_work_is_refused(site, tmp_path, caplog):
     with pytest.raises(
         ContractError, match=r"no unpaired training item is left of 1 items: \{'broken_turns': 1\}; mend the sets"
     ):
         build(site, tmp_path, [pair(1)], "unpaired")
+    build(
+        site, tmp_path, [pair(1), pair(2)], keep_out=[{"prompt": "Q", "response": "A"}, {"prompt": "Q", "response": "{{name}}"}]
+    )
+    assert "set keep_out: 1 items are not kept out, for they cannot be read: {'unfilled_slot': 1}" in caplog.text
     with pytest.raises(ContractError, match="set keep_out holds no conversation to keep out"):
         build(site, tmp_path, [pair(1)], keep_out=[{"a": 1}])
     with pytest.raises(ValidationError, match="two sets are called 'a'"):

@@ -1,6 +1,7 @@
 """Tokenizer: lossless, deterministic, special tokens apart from text, chat template, adoption."""
 
 import json
+import shutil
 
 import pytest
 from transformers import AutoTokenizer
@@ -184,6 +185,16 @@ def test_an_own_tokenizer_can_be_adopted(corpus, tokenizer, site):
     text = "天地 one two."
     assert load_plain(found.path).encode(text).ids == load_plain(tokenizer.path).encode(text).ids
     assert str(tokenizer.path) not in (found.path / "tokenizer_config.json").read_text(encoding="utf-8")
+
+
+def test_the_largest_id_counts_where_a_vocabulary_has_holes(corpus, tokenizer, site, tmp_path):
+    shutil.copytree(tokenizer.path, tmp_path / "holes")
+    facts = json.loads((tmp_path / "holes" / "tokenizer.json").read_text(encoding="utf-8"))
+    last = max(facts["model"]["vocab"], key=facts["model"]["vocab"].get)
+    facts["model"]["vocab"][last] = 69_999
+    (tmp_path / "holes" / "tokenizer.json").write_text(json.dumps(facts), encoding="utf-8")
+    found = make_tokenizer.build(adopted(path=str(tmp_path / "holes")), corpus, no_base(site), site=site)
+    assert found.vocab_size == 70_000
 
 
 def test_a_foreign_tokenizer_can_be_adopted(corpus, shared_data, site):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.cleaning.english_rules import rules_file
+from tasks.cleaning.english_rules import EnglishRules, rules_file
 from tasks.cleaning.words import word_tokenizer
 from tests.conftest import ROOT
 from tests.english_rules import spacy_rules
@@ -65,6 +65,10 @@ def test_english_words_of_any_marks(theirs, run):
 )
 def test_a_long_run_of_marks_is_not_copied_for_each(run, words):
     assert word_tokenizer("en").split(run * 200_000) == words
+
+
+def test_a_run_of_colons_is_looked_at_once():
+    assert not EnglishRules(rules_file()).is_address("a." + "x:" * 200_000)
 
 
 @pytest.mark.parametrize(

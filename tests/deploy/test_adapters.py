@@ -1,8 +1,10 @@
 """Adapters that do not merge, for real: MLflow's scoring server answers as the registered model does; a rollback goes back."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import mlflow
 import pytest
 
 from deploy.live import live_record, open_chat, start_detached, stop_detached
@@ -55,6 +57,19 @@ def test_an_adapter_without_its_base_goes_not_live(site: Site) -> None:
     with pytest.raises(StageError, match="textmill-bases"):
         deploy_model.build(SPEC, version, chain.tuned, site=site)
     assert "live" not in aliases(site, "toy")
+
+
+def test_requests_that_overlap_get_the_answers_of_each_alone(site: Site) -> None:
+    register(site, make_chain(site, 1, method=PrefixSpec(kind="prefix", num_tokens=4)))
+    model = mlflow.pyfunc.load_model("models:/toy@champion")
+
+    def answers(question: tuple[str, int]) -> list[str]:
+        return list(model.predict([question[0]], params={"max_new_tokens": question[1]}))
+
+    questions = [("the quick brown fox", 60), ("今天天气", 3), ("list the files", 40), ("the lazy dog", 5)] * 3
+    alone = [answers(question) for question in questions]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(answers, questions)) == alone
 
 
 def test_an_adapter_outside_the_registry_is_not_served(site: Site) -> None:

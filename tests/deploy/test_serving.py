@@ -11,18 +11,23 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
+import httpx
 import pytest
+from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from deploy import live, serve, trial
+from deploy.engine import room_for
 from deploy.live import open_chat, resolve, start_detached, stop_detached
 from deploy.rollout import DeploySpec, deploy_model, rollback
-from deploy.scoring import label_at
+from deploy.scoring import ANSWER_LIMIT_S, label_at, scoring_environment
 from deploy.serve import ask, ask_at, check_port, engine_command, free_port, healthy, served
 from tasks.contracts import ModelVersion
 from tasks.core.child import marked_processes
-from tasks.core.errors import ContractError, GateError, RecipeError, StageError
+from tasks.core.errors import ContractError, GateError, RecipeError, StageError, TransientError
 from tasks.core.site import Site
+from tasks.core.store import process_identity
 from tasks.core.tracking import aliases, champion
 from tasks.core.tracking.spool import delivery_environment
 from tests.registry.kit import Chain, cached_model, make_chain, register
@@ -132,6 +137,8 @@ def test_only_a_server_on_a_named_port_is_on_the_address_of_the_site(site: Site,
 class Answering(BaseHTTPRequestHandler):
     """A server that is healthy and has one answer."""
 
+    status = 200
+
     def do_GET(self) -> None:
         self._say({})
 
@@ -139,7 +146,7 @@ class Answering(BaseHTTPRequestHandler):
         self._say({"predictions": ["here"], "choices": [{"message": {"content": "here"}}]})
 
     def _say(self, body: dict[str, object]) -> None:
-        self.send_response(200)
+        self.send_response(self.status)
         self.end_headers()
         self.wfile.write(json.dumps(body).encode())
 
@@ -157,7 +164,15 @@ def test_our_own_server_is_asked_past_any_proxy(monkeypatch: pytest.MonkeyPatch)
         url = f"http://127.0.0.1:{server.server_port}"
         assert healthy(url)
         assert (label_at(url, []), ask_at(url, "m", [], 1)) == (["here"], "here")
+        for status, error in ((504, TransientError), (400, StageError)):
+            monkeypatch.setattr(Answering, "status", status)
+            with pytest.raises(error):
+                label_at(url, [])
         server.shutdown()
+
+
+def test_the_scoring_server_waits_as_long_as_we_do(site: Site) -> None:
+    assert scoring_environment(site)["MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"] == f"{ANSWER_LIMIT_S:.0f}"
 
 
 def test_a_record_of_a_dead_server_is_not_believed(site: Site) -> None:
@@ -168,6 +183,77 @@ def test_a_record_of_a_dead_server_is_not_believed(site: Site) -> None:
     assert live.live_record(site, "toy") is None
     path.write_text("not json")
     assert live.live_record(site, "toy") is None
+
+
+@pytest.mark.parametrize(
+    ("positions", "num_prompt_tokens", "max_new_tokens", "room"),
+    [(256, 10, 1024, 247), (256, 255, 1024, 2), (256, 10, 24, 24), (None, 10_000, 1024, 1024)],
+)
+def test_an_answer_ends_where_the_context_does(
+    positions: int | None, num_prompt_tokens: int, max_new_tokens: int, room: int
+) -> None:
+    model = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=positions), base_model=None)
+    assert room_for(model, num_prompt_tokens, max_new_tokens) == room
+
+
+def test_a_model_of_learned_positions_outlives_requests_beyond_its_context(site: Site, tmp_path: Path) -> None:
+    config = GPT2Config(vocab_size=400, n_embd=32, n_layer=1, n_head=2, n_positions=48, initializer_range=0.3)
+    model = GPT2LMHeadModel(config)
+    model.generation_config = GenerationConfig(eos_token_id=399, pad_token_id=3, do_sample=False)
+    model.save_pretrained(tmp_path / "model")
+    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(cached_model(1, "llama") / file, tmp_path / "model" / file)
+    with served(tmp_path / "model", site) as server:
+        body = {"model": "model", "messages": [{"role": "user", "content": "the quick"}]}
+        said = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60).json()
+        assert said["usage"]["total_tokens"] == 48 + 1, "the last token is never read"
+        assert said["choices"][0]["finish_reason"] == "length"
+        for stream in (False, True):
+            body["messages"] = [{"role": "user", "content": "fox " * 80}]
+            refused = httpx.post(f"{server.url}/v1/chat/completions", json=body | {"stream": stream}, timeout=60)
+            assert (refused.status_code, "the model's context 48: shorten it" in refused.text) == (400, True)
+        assert healthy(server.url)
+
+
+def test_a_server_that_runs_and_is_not_healthy_is_started_anew(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_LOOK_S", 0.0)
+    looks = iter([True, *[False] * 5, True, *[False] * 6])
+    monkeypatch.setattr(live, "healthy", lambda url: next(looks))
+    process = subprocess.Popen(["sleep", "60"])
+    server = serve.Server("http://127.0.0.1:9", "model", "transformers", False, process, site.root / "log")
+    told: list[str] = []
+    target = live.Target(cached_model(1, "llama"))
+    try:
+        live._wait_until_moved(site, str(target.folder), target, server, told.append)
+    finally:
+        process.kill()
+        process.wait()
+    assert "was not healthy 6 times in a row" in told[0]
+    assert list(looks) == []
+
+
+def test_a_server_that_is_not_healthy_is_stopped_all_the_same(site: Site) -> None:
+    note = "import json; from tasks.core.store import process_identity; print(json.dumps(process_identity()), flush=True)"
+    process = subprocess.Popen([sys.executable, "-c", f"{note}; import time; time.sleep(60)"], stdout=subprocess.PIPE, text=True)
+    identity = json.loads(process.stdout.readline())
+    path = live.record_file(site, "toy")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"url": "http://127.0.0.1:9", "model": "m", "process": identity}))
+    assert live.live_record(site, "toy") is None
+    assert stop_detached(site, "toy")
+    assert process.wait(10) == -signal.SIGTERM
+
+
+def test_a_server_takes_its_own_note_away_and_no_other(site: Site, tmp_path: Path) -> None:
+    server = serve.Server("http://127.0.0.1:9", "model", "transformers", False, None, site.root / "log")
+    path = live.record_file(site, "toy")
+    with live._announced(site, "toy", live.Target(tmp_path), server):
+        assert json.loads(path.read_text())["process"] == process_identity()
+        path.write_text('{"url": "of a second server"}')
+    assert path.exists()
+    with live._announced(site, "toy", live.Target(tmp_path), server):
+        pass
+    assert not path.exists()
 
 
 @pytest.mark.slow

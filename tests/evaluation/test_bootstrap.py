@@ -5,6 +5,8 @@ import pytest
 from scipy.stats import bootstrap
 
 from tasks.evaluation.bootstrap import difference_interval, ratio_interval
+from tasks.evaluation.metrics import Unit
+from tasks.evaluation.score import columns, measure
 from tasks.evaluation.specs import BootstrapSpec
 
 SPEC = BootstrapSpec(num_resamples=20_000)
@@ -56,3 +58,14 @@ def test_drawing_in_parts_is_drawing_all(monkeypatch: pytest.MonkeyPatch) -> Non
     whole = ratio_interval(SPEC, above, below)
     monkeypatch.setattr("tasks.evaluation.bootstrap._DRAWS_AT_ONCE", 3_000)
     assert ratio_interval(SPEC, above, below) == whole
+
+
+def test_items_of_one_group_are_drawn_together() -> None:
+    """Four renderings of each of ten pages tell no more of the model than ten pages do."""
+    nats = np.random.default_rng(0).normal(5, 2, 10)
+    apart = {f"{page}": Unit(nats[page], 1.0, f"{page}") for page in range(10)}
+    copied = {f"{page}-{copy}": Unit(nats[page], 1.0, f"{page}") for copy in range(4) for page in range(10)}
+    one, four = (measure(SPEC, {"loss": units})["loss"] for units in (apart, copied))
+    assert (four.mean, four.low, four.high) == pytest.approx((one.mean, one.low, one.high))
+    assert four.num_items == one.num_items == 10
+    assert one == ratio_interval(SPEC, *columns(apart)) == ratio_interval(SPEC, nats, np.ones(10))

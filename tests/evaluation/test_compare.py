@@ -10,6 +10,7 @@ from tasks.core.errors import ContractError
 from tasks.core.site import Site
 from tasks.evaluation import CompareSpec, ScoreSpec, compare, score_champion
 from tasks.evaluation.compare import paired_differences
+from tasks.evaluation.metrics import Unit
 from tasks.evaluation.page import bar, page_environment, title_of
 from tasks.evaluation.specs import BootstrapSpec
 from tests.evaluation.conftest import SETTINGS
@@ -55,13 +56,13 @@ def test_scores_in_the_wrong_place_are_refused(base_scores: Scores, tuned_scores
 
 def test_only_what_both_were_scored_on_is_compared() -> None:
     spec = BootstrapSpec(num_resamples=100)
-    one = {"answer_bits_per_byte": {"a": (1.0, 1.0), "b": (2.0, 1.0)}, "answer_loss": {"a": (1.0, 4.0)}}
-    other = {"answer_bits_per_byte": {"a": (3.0, 1.0), "c": (9.0, 1.0)}, "answer_loss": {"a": (1.0, 5.0)}}
+    one = {"answer_bits_per_byte": {"a": Unit(1, 1, "a"), "b": Unit(2, 1, "b")}, "answer_loss": {"a": Unit(1, 4, "a")}}
+    other = {"answer_bits_per_byte": {"a": Unit(3, 1, "a"), "c": Unit(9, 1, "c")}, "answer_loss": {"a": Unit(1, 5, "a")}}
     found = paired_differences(spec, one, other)
     assert set(found) == {"answer_bits_per_byte"}  # a loss per token means nothing where the tokens differ
     assert (found["answer_bits_per_byte"].mean, found["answer_bits_per_byte"].num_items) == (-2.0, 1)
     with pytest.raises(ContractError, match="not scored on a single common"):
-        paired_differences(spec, {"answer_loss": {"a": (1.0, 1.0)}}, {"answer_loss": {"b": (1.0, 1.0)}})
+        paired_differences(spec, {"answer_loss": {"a": Unit(1, 1, "a")}}, {"answer_loss": {"b": Unit(1, 1, "b")}})
 
 
 @pytest.mark.parametrize(

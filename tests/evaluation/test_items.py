@@ -14,7 +14,7 @@ SCHEMA = dict.fromkeys(("id", "source", "lang", "text", "split"), "string")
 
 
 def item(keywords: tuple[str, ...], match: str) -> Item:
-    return Item("i", "s", [{"role": "assistant", "content": "x"}], keywords, match, False)
+    return Item("i", "i", "s", [{"role": "assistant", "content": "x"}], keywords, match, False)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,8 @@ def test_documents_are_drawn_by_id_and_seed_and_cut(tmp_path: Path) -> None:
     draws = {tuple(document.id for document in draw_documents(folder, 2, 4, seed)) for seed in range(6)}
     assert len(draws) > 1
     assert len(draw_documents(folder, None, None, 0)) == 8
+    assert not any(document.is_whole for document in drawn)
+    assert all(document.is_whole for chars in (None, 9) for document in draw_documents(folder, None, chars, 0))
 
 
 def test_a_corpus_without_a_test_split_is_refused(tmp_path: Path) -> None:

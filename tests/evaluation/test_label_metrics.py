@@ -1,10 +1,12 @@
 """Metrics of labelled text by hand, against other ways of computing them, and under resampling."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 
+from tasks.contracts import LabelledTask
 from tasks.evaluation.bootstrap import draws
 from tasks.evaluation.label_metrics import METRICS, differences, measure, metric_named
 from tasks.evaluation.label_tables import Predictions
@@ -179,5 +181,29 @@ def test_items_are_taken_by_id() -> None:
 
 
 def test_every_task_has_metrics_and_every_metric_a_task() -> None:
+    assert {task for metric in METRICS for task in metric.tasks} == set(get_args(LabelledTask))
     assert all(metric.tasks for metric in METRICS)
     assert label_sums.class_sums(np.zeros((1, 2), bool), np.zeros((1, 2), bool)).shape == (1, 8)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "mcc", "macro_f1", "loss"])
+def test_items_of_one_group_are_drawn_together(name: str) -> None:
+    found = classes("abcabcaab", "abbaccaab")
+    groups = tuple(f"g{number}" for number in range(9))
+    alone = measure(SPEC, replace(found, groups=groups))[name]
+    assert alone == measure(SPEC, found)[name]
+    ids = tuple(f"{id}-{copy}" for id in found.ids for copy in range(3))
+    threefold = {part: tuple(np.repeat(getattr(found, part), 3)) for part in ("sources", "nats", "true_value", "said_value")}
+    threefold = {part: np.array(value) if part != "sources" else value for part, value in threefold.items()}
+    threefold |= {part: tuple(one for one in getattr(found, part) for _ in range(3)) for part in ("truth", "said", "scores")}
+    copied = measure(SPEC, replace(found, ids=ids, groups=tuple(np.repeat(groups, 3)), **threefold))[name]
+    assert (copied.mean, copied.low, copied.high) == pytest.approx((alone.mean, alone.low, alone.high))
+    assert copied.num_items == alone.num_items == 9
+
+
+def test_a_resample_in_which_nothing_was_judged_has_figures_all_the_same() -> None:
+    truth, said = (("a",), ("b",)), ((None,), ("b",))
+    found = Predictions(
+        "token_classification", ("a", "b"), ("1", "2"), ("set",) * 2, truth, said, ((), (0.9,)), *np.zeros((2, 2)), np.ones(2)
+    )
+    assert all(np.isfinite([one.mean, one.low, one.high]).all() for one in measure(SPEC, found).values())

@@ -34,6 +34,11 @@ def test_a_model_that_answers_is_summed_up(
     assert found.forgetting == paired_differences(FEW, *asked)["bits_per_byte"]
     assert found.test == tuned_scores.metrics
     assert found.tokens_per_s == tuned_scores.tokens_per_s > 0
+    assert found.tokenizer_digest == tuned.tokenizer_digest
+    preferring = tuned.model_copy(update={"figures": tuned.figures | {"preference_accuracy": 0.75}})
+    other = SummarizeSpec(bootstrap=FEW.model_copy(update={"seed": 1}))
+    again = summarize.build(other, preferring, base_scores, tuned_scores, site=shared_site)
+    assert again.validation == found.validation | {"preference_accuracy": 0.75}
     for part in ("full: ", "weights trained (100.00%)", "MB kept", "tokens/s when asked", "forgetting"):
         assert part in found.summary()
 
@@ -67,6 +72,7 @@ class ToySummarySpec(Spec):
     loss: float = 1.0
     trained: int = 10
     forgetting: float | None = None
+    tokenizer: str = "t"
 
 
 @stage(version=1)
@@ -76,6 +82,7 @@ def toy_summary(spec: ToySummarySpec, *, ctx: StageContext) -> TuningSummary:
     return ctx.commit(
         TuningSummary,
         model_digest=f"{spec.validation}",
+        tokenizer_digest=spec.tokenizer,
         method="full",
         num_parameters=100,
         num_trained_parameters=spec.trained,
@@ -134,17 +141,21 @@ def test_of_equal_choices_the_one_of_fewer_weights_comes_first(shared_site: Site
     assert compared(shared_site, *cells).chosen == {"trained": "3"}
 
 
-def test_a_figure_outside_its_own_interval_is_drawn(shared_site: Site) -> None:
+def test_a_figure_outside_its_own_interval_is_drawn_and_a_setting_is_no_formula(shared_site: Site) -> None:
     """Percentiles of a few items may leave the figure out on either side."""
     summary = toy_summary.build(ToySummarySpec(validation=1.0, test=1.0), site=shared_site)
     for low, high in ((0.9, 0.97), (1.02, 1.05)):
         interval = Interval(mean=1.0, low=low, high=high, num_items=60)
-        run = Run({"kind": "full"}, {}, summary.model_copy(update={"validation_intervals": {"accuracy": interval}}))
+        run = Run({"kind": "$5_{ $"}, {}, summary.model_copy(update={"validation_intervals": {"accuracy": interval}}))
         assert draw_tunings(ranked([run], "accuracy", lower_is_better=False), "accuracy").startswith("<svg")
 
 
 def test_a_loss_is_better_where_it_is_lower_and_an_unknown_figure_is_refused(shared_site: Site) -> None:
     cells = [({"loss": f"{loss}"}, {}, {"validation": 0.5, "test": 0.0, "loss": loss}) for loss in (0.9, 0.4)]
     assert compared(shared_site, *cells, criterion="loss").chosen == {"loss": "0.4"}
+    cells[0][2]["tokenizer"] = "other"
+    with pytest.raises(ContractError, match="read by different tokenizers"):
+        compared(shared_site, *cells, criterion="loss")
+    assert compared(shared_site, *cells).num_runs == 2, "an accuracy means the same for both"
     with pytest.raises(ContractError, match="has no pearson on validation; choose by accuracy, loss"):
         compared(shared_site, *cells, criterion="pearson")

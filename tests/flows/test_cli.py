@@ -11,11 +11,11 @@ from click.testing import CliRunner
 from pydantic import SecretStr
 
 from flows import doctor
-from flows.__main__ import main
+from flows.__main__ import _note_defect, main
 from flows.presets import load_recipe
 from tasks.core import errors
-from tasks.core.site import Site, current_site
-from tasks.core.store import process_identity
+from tasks.core.site import Site, current_site, settings_environment
+from tasks.core.store import Store, process_identity
 from tests.core.toys import CountSpec, ScaleSpec, count, scale
 
 
@@ -69,6 +69,11 @@ def test_each_error_has_its_own_exit_code() -> None:
         (["run", "demo", "--set", "pretrain.depht=1"], "no such key"),
         (["run", "demo", "--until", "cleen"], "--until 'cleen' is not known; there are: ingest, clean"),
         (["plan", "demo", "--until", "cleen"], "--until 'cleen' is not known"),
+        (["run", "demo", "--part", "corpus", "--until", "gate"], "until 'gate' is no stage of this part"),
+        (["run", "demo", "--keep-serving", "--until", "gate"], "--keep-serving needs what deploy rolls out"),
+        (["run", "demo", "--keep-serving", "--part", "corpus"], "and this run ends after mix"),
+        (["inspect", "sst2"], "recipe sst2 has no stage clean"),
+        (["inspect", "sst2", "--show-mask"], "recipe sst2 has no stage instructions"),
         (["show", "nothing"], "no artifact 'nothing'"),
     ],
 )
@@ -87,6 +92,54 @@ def test_a_wrong_setting_is_named(site: Site, monkeypatch: pytest.MonkeyPatch) -
     assert "num_processes: Input should be a valid integer" in output
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b'device = "cpu', "is not TOML"),
+        (b'device = "\xff"', "is not TOML"),
+        (b'[mlflow]\nmlflow_token = "s3cr"', "mlflow: no such setting"),
+        (b"mlflow_token = [['s3cr']]", "mlflow_token: Input should be a valid string"),
+        (None, "there is no such file"),
+    ],
+)
+def test_a_slip_in_the_settings_file_names_the_file_and_no_secret(
+    site: Site, tmp_path: Path, text: bytes | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "site.toml"
+    if text is not None:
+        path.write_bytes(text)
+    monkeypatch.setenv("TEXTMILL_CONFIG", str(path))
+    current_site.cache_clear()
+    code, output = run("plan", "demo")
+    assert code == 2, output
+    assert str(path) in output
+    assert message in output
+    assert "s3cr" not in output
+
+
+def test_settings_reach_a_process_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = 'state_dir = "state"\ndata_dir = "data"\nserve_port = 81\ncompile = true\nmlflow_token = "t"\nretry_delay_s = 1.5\n'
+    (tmp_path / "textmill.toml").write_text(text, encoding="utf-8-sig")
+    for name in ("TEXTMILL_STATE_DIR", "TEXTMILL_RETRY_DELAY_S"):
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    here = Site()
+    for name, value in settings_environment(here).items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    folders = {"state_dir": tmp_path / "state", "data_dir": tmp_path / "data"}
+    assert Site() == here.model_copy(update=folders)
+    assert Site().mlflow_token.get_secret_value() == "t"
+
+
+def test_a_defect_is_told_where_nothing_can_be_written(site: Site) -> None:
+    site.root.write_text("no folder")
+    told = _note_defect(ValueError("odd"))
+    assert "unexpected ValueError: odd" in told
+    assert told.rstrip().endswith("ValueError: odd")
+
+
 def test_init_writes_a_recipe_that_loads_and_never_overwrites(site: Site, tmp_path: Path) -> None:
     data = tmp_path / "texts"
     data.mkdir()
@@ -100,6 +153,15 @@ def test_init_writes_a_recipe_that_loads_and_never_overwrites(site: Site, tmp_pa
     assert path.read_text().count("#") > 5
     assert run("init", str(path), "--data", str(data))[0] == 2
     assert run("init", str(tmp_path / "b.toml"), "--data", str(tmp_path / "gone"))[0] == 2
+
+
+def test_init_gives_every_file_a_name_of_its_own(site: Site, tmp_path: Path) -> None:
+    stems = ("历史", "诗词", "my-诗词", "my", "a" * 50, "a" * 51)
+    for stem in stems:
+        assert run("init", str(tmp_path / f"{stem}.toml"), "--data", str(tmp_path))[0] == 0
+    names = [load_recipe(str(tmp_path / f"{stem}.toml")).name for stem in stems]
+    assert len(set(names)) == len(names)
+    assert (names[0][:7], names[2][:3], names[3]) == ("corpus-", "my-", "my")
 
 
 def test_init_with_instructions_names_them(site: Site, tmp_path: Path) -> None:
@@ -164,11 +226,43 @@ def test_gc_removes_nothing_while_a_run_works(site: Site) -> None:
     assert sum(cell.path.exists() for cell in cells) == 1
 
 
+def test_gc_removes_nothing_while_a_run_of_another_host_may_work(site: Site) -> None:
+    numbers = count.build(CountSpec())
+    note = site.root / "runs" / "a-flow-run.json"
+    note.parent.mkdir()
+    note.write_text(json.dumps(process_identity() | {"host": "node7"}))
+    code, output = run("gc", "--keep-last", "0")
+    assert (code, numbers.path.exists()) == (2, True)
+    assert f"on host node7; if it is gone, remove {note}" in output
+
+
+def test_gc_names_what_is_no_artifact_and_removes_it_unless_a_run_goes_on_from_it(site: Site) -> None:
+    numbers, store = count.build(CountSpec()), Store(site.store_dir)
+    (numbers.path / "manifest.json").unlink()
+    for fingerprint in ("free", "held"):
+        store.partial("numbers", fingerprint).mkdir()
+        (store.partial("numbers", fingerprint) / "half.txt").write_text("half")
+    assert f"would remove remains of {numbers.address}" in run("gc", "--dry-run")[1]
+    code, output = run("gc")
+    assert (code, numbers.path.exists(), len(store.partials())) == (0, False, 2)
+    assert "kept unfinished numbers/free  4 bytes" in output
+    with store.lock("numbers", "held", wait=False):
+        assert run("gc", "--unfinished")[0] == 0
+    assert store.partials() == [store.partial("numbers", "held")]
+
+
 def test_doctor_shows_no_password(site: Site) -> None:
     secret = site.model_copy(update={"mlflow_uri": "http://me:s3cr@t@host:5000", "mlflow_token": SecretStr("t0ken")})
     details = " ".join(finding.detail for finding in doctor._settings(secret))
     assert "http://***@host:5000" in details
     assert not any(part in details for part in ("s3cr", "t@host", "t0ken"))
+
+
+def test_doctor_names_a_misspelt_variable(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TEXTMILL_NUM_PROCESES", "TEXTMILL_CHILD", "textmill_device"):
+        monkeypatch.setenv(name, "1")
+    (found,) = [finding for finding in doctor._settings(site) if finding.level == "problem"]
+    assert (found.subject, found.detail) == ("TEXTMILL_NUM_PROCESES", "no such setting; did you mean TEXTMILL_NUM_PROCESSES?")
 
 
 def test_plan_says_what_pretraining_needs_and_refuses_what_cannot_fit(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -55,6 +56,8 @@ def test_what_chooses_is_the_gate_s_figure_or_the_loss() -> None:
     assert choose_criterion(labels, "f1") == "f1"
     assert choose_criterion(load_recipe("labels-toy", ["gate.metric=f1"]), None) == "f1"
     assert choose_criterion(load_recipe("sst2"), None) == "accuracy", "what GLUE reports"
+    of_values = load_recipe("sts-en", ["gate.metric=spearman"])
+    assert choose_criterion(of_values, None) == "pearson", "spearman is a figure of the test items alone"
     with pytest.raises(RecipeError, match=r"'pearson' is no figure on the validation items.*loss, accuracy, macro_f1, mcc"):
         choose_criterion(labels, "pearson")
 
@@ -72,6 +75,9 @@ def test_what_chooses_is_the_gate_s_figure_or_the_loss() -> None:
         (["demo", "--grid", "tune.seed=1", "--by", "accuracy"], "there are: loss"),
         (["sst2", "--grid", "tune.optim.learning_rate=off,1e-4"], "set tune.optim.learning_rate"),
         (["demo", "--grid", "tune.method.kind=qlora,full"], "qlora"),
+        (["demo", "--grid", "tokenizer.source.vocab_size=2048,4096"], "--grid varies the tokenizer"),
+        (["dpo-demo", "--grid", "preference.learn.loss.beta=0.1,0.5"], "leave it out, or choose --by preference_accuracy"),
+        (["dpo-demo", "--grid", "preference.kind=none,pairs", "--by", "preference_accuracy"], "there are: loss"),
         (["gone", "--grid", "tune.seed=1"], "no recipe 'gone'"),
     ],
 )
@@ -83,6 +89,18 @@ def test_a_grid_that_cannot_be_run_ends_with_code_2_before_anything_is_built(
     assert message in result.output
     assert "Traceback" not in result.output
     assert not site.store_dir.exists()
+
+
+def test_the_run_of_a_comparison_has_its_grid_as_parameters(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import runs
+
+    told: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(runs, "compare_cell", lambda label, recipe: None)
+    monkeypatch.setattr(runs, "run_stages", lambda name, asked, build: told.append((name, asked)))
+    runs.compare.fn("labels-toy", ("tune.seed=0,1",), (), None)
+    ((name, asked),) = told
+    assert (name, asked["criterion"]) == ("labels-toy", "macro_f1")
+    assert [cell["seeds"] for cell in asked["cells"]] == [{"tune.seed": "0"}, {"tune.seed": "1"}]
 
 
 @pytest.mark.slow

@@ -45,6 +45,17 @@ def test_a_child_changes_the_recipe_of_its_base(tmp_path: Path) -> None:
     assert recipe.tune.method.rank == 16
 
 
+def test_the_recipe_of_a_base_extends_a_file_beside_the_one_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('extends = "ci"\nname = "own"\n', encoding="utf-8")
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    (parent / "own.toml").write_text('extends = "ci"\nname = "other"\n', encoding="utf-8")
+    path = write(tmp_path, 'extends = "labels-toy"\n[base.recipe]\nextends = "own.toml"\n')
+    assert load_recipe(path).base.recipe.name == "own"
+    (parent / "mine.toml").write_text(f'extends = "{path}"\nname = "mine"\n', encoding="utf-8")
+    assert load_recipe(str(parent / "mine.toml")).base.recipe.name == "own"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -6,7 +6,7 @@ import pytest
 
 from flows.labelled_recipe import LabelledRecipe
 from flows.outlook import pretrain_outlook
-from flows.pipeline import LAST_STAGES, STAGES, corpus, model, pipeline, stages_of
+from flows.pipeline import LAST_STAGES, STAGES, Chain, corpus, labelled, model, pipeline, stages_of
 from flows.plan import plan_recipe
 from flows.presets import load_recipe, presets
 from flows.recipe_paths import RECIPES_DIR
@@ -14,6 +14,7 @@ from flows.runner import flat_params, require_reach
 from tasks.contracts import Checkpoint, Tokenizer
 from tasks.core.errors import RecipeError
 from tasks.core.site import Site
+from tasks.core.toml import read_toml
 
 
 def write(folder: Path, text: str, name: str = "mine.toml") -> str:
@@ -93,6 +94,14 @@ def test_a_run_beyond_what_takes_the_model_is_refused_before_any_work(preset: st
             require_reach(chain, recipe, until)
 
 
+@pytest.mark.parametrize(("chain", "until"), [(pipeline, "cleen"), (corpus, "gate"), (model, "deploy")])
+def test_a_stage_that_a_run_does_not_come_to_is_refused_before_any_work(chain: Chain, until: str) -> None:
+    with pytest.raises(RecipeError, match=rf"until '{until}' is no stage of this part of demo; there are: ingest, clean"):
+        require_reach(chain, load_recipe("demo"), until)
+    with pytest.raises(RecipeError, match=rf"until '{until}' is no stage .* there are: labelled"):
+        require_reach(labelled, load_recipe("labels-toy"), until)
+
+
 def test_a_base_that_others_made_needs_a_rate_where_the_tuning_is_reached() -> None:
     full = ["tune.method={kind='full'}", "tune.optim.learning_rate=off"]
     require_reach(pipeline, load_recipe("smollm-lora", full), "baseline")
@@ -129,6 +138,25 @@ def test_an_unknown_preset_lists_what_there_is() -> None:
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="nor a TOML file"):
         load_recipe(str(tmp_path / "not_there.toml"))
+
+
+@pytest.mark.parametrize(
+    ("preset", "message"),
+    [("x" * 300, "no recipe 'x"), ("base = 'smollm'", "base: Input should be a valid"), ("", "cannot be read")],
+)
+def test_no_slip_of_a_user_is_a_defect(tmp_path: Path, preset: str, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    if "=" in preset:
+        write(tmp_path, preset)
+    elif not preset:
+        path.mkdir()
+    with pytest.raises(RecipeError, match=message):
+        read_toml(path) if path.is_dir() else load_recipe(str(path) if path.exists() else preset)
+
+
+def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('extends = "demo"\nname = "marked"', encoding="utf-8-sig")
+    assert load_recipe(str(tmp_path / "mine.toml")).name == "marked"
 
 
 def test_a_recipe_that_extends_itself_is_refused(tmp_path: Path) -> None:

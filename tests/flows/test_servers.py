@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from http.server import HTTPServer, SimpleHTTPRequestHandler
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import yaml
 
 from flows import servers, ui
 from flows.__main__ import _keep_from_proxies
+from tasks.core.errors import TransientError
 from tasks.core.site import Site
 from tests.chain import ROOT
 
@@ -31,6 +34,46 @@ def test_the_server_of_a_run_is_on_loopback_whatever_the_site_says(
     monkeypatch.setattr(servers, "spawn", spawn)
     servers.prefect_server(site.model_copy(update={"host": "0.0.0.0"}), 4201, temporary=temporary)
     assert started == [(host, f"http://{host}:4201")]
+
+
+def test_a_server_of_a_run_that_dies_at_its_start_is_told_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "nosuch://database")
+    start = time.monotonic()
+    with (
+        pytest.raises(TransientError, match=rf"prefect-temporary-{os.getpid()} ended .*\n(.*\n)*.*nosuch"),
+        servers.prefect_api(site) as api_url,
+    ):
+        servers.wait_for_prefect(api_url)
+    assert time.monotonic() - start < 90
+
+
+def test_the_address_of_a_prefect_server_may_end_in_a_slash(prefect_api: str) -> None:
+    servers.wait_for_prefect(f"{prefect_api}/")
+
+
+def test_no_password_stands_on_the_command_line_of_mlflow(site: Site) -> None:
+    database = f"sqlite:///{site.root / 'other.db'}"
+    server = servers.mlflow_server(site.model_copy(update={"mlflow_uri": database}), servers.free_port("127.0.0.1"))
+    try:
+        server.wait_healthy("/health")
+        assert "sqlite" not in " ".join(psutil.Process(server.process.pid).cmdline())
+        found = httpx.post(f"{server.url}/api/2.0/mlflow/experiments/create", json={"name": "here"}, timeout=60)
+        assert found.is_success
+    finally:
+        server.stop()
+    assert b"here" in (site.root / "other.db").read_bytes()
+
+
+def test_another_project_of_prefect_is_not_taken_for_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for text, folder in {
+        "name: theirs\n": ROOT,
+        "deployments:\n- name: textmill\n": ROOT,
+        "name: 'textmill' # ours\n": tmp_path,
+    }.items():
+        (tmp_path / "prefect.yaml").write_text(text)
+        assert ui.project_folder() == folder
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ def test_each_token_of_a_text_is_written_once_about_what_came_before(length: int
     ids = list(range(10, 10 + length))
     cut = text_windows(ids, END, most)
     assert [token for window in cut for token in window.answer] == [*ids, END]
+    assert [token for window in text_windows(ids, END, most, is_whole=False) for token in window.answer] == ids
     assert cut[0].question == (END,)
     assert all(1 < len(window.question) <= most and window.question[-1] == END for window in cut[1:])
     assert all(window.question[:-1] == before.answer[1 - most :] for before, window in pairwise(cut))

@@ -57,6 +57,17 @@ def test_a_template_that_ends_no_answer_is_refused_with_what_to_set(tokenizer: A
         mark_answers(tokenizer, TWO_TURNS, special.end_of_text)
 
 
+def test_a_conversation_the_template_refuses_is_refused_with_what_to_do(tokenizer_folder: Any, special: SpecialIds) -> None:
+    tokenizer = load_tokenizer(tokenizer_folder)
+    refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    tokenizer.chat_template = refuses + tokenizer.chat_template  # as Gemma's does
+    with pytest.raises(
+        ContractError, match=r"of system, user, assistant, .*System role not supported\); leave system messages out"
+    ):
+        mark_answers(tokenizer, TWO_TURNS, special.turn_end)
+    mark_answers(tokenizer, TWO_TURNS[1:], special.turn_end)
+
+
 def test_a_template_that_rewrites_the_past_is_refused(tokenizer_folder: Any, special: SpecialIds) -> None:
     tokenizer = load_tokenizer(tokenizer_folder)
     tokenizer.chat_template = "{{ messages | length }}" + tokenizer.chat_template

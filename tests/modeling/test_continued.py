@@ -14,14 +14,15 @@ from tasks.bases import BaseSpec, FolderBase, adopt_base
 from tasks.contracts import Checkpoint, TokenizedCorpus, Tokenizer
 from tasks.core.errors import ContractError, RecipeError
 from tasks.core.site import Site
+from tasks.modeling import train
 from tasks.modeling.batches import make_batch, step_rows
 from tasks.modeling.mixture import MixedRows, num_replayed
 from tasks.modeling.model import load_model, token_losses
 from tasks.modeling.objectives.masked import MaskedSpec
 from tasks.modeling.objectives.span_corruption import SpanCorruptionSpec
 from tasks.modeling.records import read_records
-from tasks.modeling.specs import AdamWSpec, CosineSchedule, ModelSpec, TrainSpec
-from tasks.modeling.start import AsGiven, Continued, ReplaySpec
+from tasks.modeling.specs import AdamWSpec, BudgetSpec, CosineSchedule, ModelSpec, MuonSpec, TrainSpec
+from tasks.modeling.start import AsGiven, Continued, FromScratch, ReplaySpec
 from tasks.modeling.text import open_text
 from tasks.pretrain import PretrainSpec, pretrain
 from tasks.tokenization import BaseTokenizer, TokenizerSpec, make_tokenizer
@@ -115,6 +116,14 @@ def test_the_rate_warms_up_again_and_the_base_is_recorded(continued: Checkpoint,
     assert not any(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.parametrize(("rate", "warned"), [({}, True), ({"matrix_learning_rate": 2e-3}, False)])
+def test_muon_at_a_rate_of_new_weights_is_warned_of(rate: dict[str, float], warned: bool) -> None:
+    muon = SPEC.model_copy(update={"optim": MuonSpec(kind="muon", learning_rate=1e-3, **rate)})
+    told = "pretrain.optim.matrix_learning_rate 0.01 is a rate of pretraining from scratch"
+    assert [told in text for text in muon.forewarnings()] == [True] * warned
+    assert muon.model_copy(update={"start": FromScratch(kind="scratch")}).forewarnings() == []
+
+
 def test_a_base_taken_as_it_is_keeps_its_digest_and_reads_no_budget(
     tokens: TokenizedCorpus, tokenizer: Tokenizer, given: Checkpoint, shared_site: Site
 ) -> None:
@@ -137,6 +146,9 @@ def test_replay_changes_what_is_read_and_nothing_else(
     notes = json.loads((made.path / "extra" / "result.json").read_text())["notes"]
     num_new = -(-tokens.tokens_by_split["train"] // 64)
     assert notes["rows_replayed_a_pass"] == round(num_new / 3)
+    passes = spec.model_copy(update={"train": BudgetSpec(batch_rows=4, num_epochs=1)}).scaled(6000)
+    assert passes is not None
+    assert passes.budget_tokens == 8000, "the old rows of a pass are read too"
     identity = spec.pinned(shared_site).identity()["start"]["replay"]
     assert identity == {"share": 0.25, "digest": earlier.digest}
 
@@ -188,6 +200,39 @@ def test_what_does_not_belong_together_is_refused(
         pretrain.fn(SPEC, tokens, tokenizer, given.model_copy(update={"tokenizer_digest": "f" * 64}), ctx=None)
     gone = SPEC.model_copy(update={"start": Continued(kind="continued", replay=REPLAYED)})
     refused(RecipeError, "has no tokenized-corpus/000000000000; see `textmill ls`", gone)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "is_trained"),
+    [
+        ("Roberta", "causal", False),
+        ("Roberta", "masked_next_sentence", False),
+        ("Roberta", "masked", True),
+        ("Bert", "masked_next_sentence", True),
+        ("Electra", "masked", False),
+        ("Opt", "masked", False),
+        ("Opt", "fill_in_the_middle", True),
+    ],
+)
+def test_a_base_of_another_name_learns_what_those_of_its_kind_do(
+    name: str, kind: str, is_trained: bool, tokens: TokenizedCorpus, tokenizer: Tokenizer, given: Checkpoint, tmp_path: Path
+) -> None:
+    import transformers
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 320}
+    head = "OPTForCausalLM" if name == "Opt" else f"{name}ForMaskedLM"
+    config = transformers.OPTConfig() if name == "Opt" else getattr(transformers, f"{name}Config")()
+    config.update(sizes | ({"word_embed_proj_dim": 32} if name == "Opt" else {}))
+    getattr(transformers, head)(config).save_pretrained(tmp_path / "model")
+    spec = PretrainSpec.model_validate(SPEC.model_dump() | {"objective": {"kind": kind}})
+    refusal = (ContractError, "needs tokens that") if is_trained else (RecipeError, f"{kind!r} does not train a {name.lower()}")
+    with pytest.raises(refusal[0], match=refusal[1]):
+        pretrain.fn(spec, tokens, tokenizer, given.model_copy(update={"uri": str(tmp_path)}), ctx=None)
+
+
+def test_a_decoder_goes_on_from_the_token_its_base_starts_by(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"decoder_start_token_id": 0}')
+    assert (train._decoder_start(tmp_path), train._decoder_start(None)) == (0, None)
 
 
 def test_rows_that_need_more_sentinels_than_there_are_are_refused() -> None:

@@ -34,10 +34,11 @@ def test_windows_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("context", "stride"), [(4, 1), (4, 4), (8, 3), (100, 50)])
-def test_every_token_and_the_end_is_scored_once(context: int, stride: int) -> None:
+def test_every_token_and_the_end_where_it_is_there_is_scored_once(context: int, stride: int) -> None:
     ids = list(range(10, 33))
-    targets = np.concatenate([part.targets for part in windows(ids, 0, context, stride)])
-    assert targets[targets != IGNORED].tolist() == [*ids, 0]
+    for is_whole, end in ((True, [0]), (False, [])):
+        targets = np.concatenate([part.targets for part in windows(ids, 0, context, stride, is_whole=is_whole)])
+        assert targets[targets != IGNORED].tolist() == [*ids, *end]
 
 
 def test_an_empty_document_is_its_end() -> None:

@@ -1,10 +1,12 @@
 """Cross entropies of counting, by hand."""
 
+import tracemalloc
 from math import log
 
 import numpy as np
 import pytest
 
+from tasks.modeling import ngrams
 from tasks.modeling.ngrams import ngram_nats
 
 
@@ -34,3 +36,14 @@ def test_bigrams_are_better_where_order_tells() -> None:
     tokens = [np.tile([1, 2, 3, 0], 50)]
     found = ngram_nats(tokens, tokens, 4, 0)
     assert found.bigram < 0.1 < 1.3 < found.unigram
+
+
+def test_of_a_long_text_only_the_tokens_that_are_counted_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ngrams, "_MAX_TOKENS", 1500)
+    long = [np.random.default_rng(seed).integers(0, 50, length).astype(np.uint16) for seed, length in enumerate((1000, 1 << 22))]
+    tracemalloc.start()
+    found = ngram_nats(long, long, 50, 0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == ngram_nats([np.concatenate(long)[:1500]], [np.concatenate(long)[:1500]], 50, 0)
+    assert peak < 1 << 20

@@ -304,6 +304,18 @@ def test_a_language_of_one_document_has_no_figures_of_pairs(text: TokenText, cap
     assert "no figures of the validation text in de: 1 documents" in caplog.text
 
 
+def test_documents_too_short_for_the_objective_cost_the_figures_of_their_language_alone(text: TokenText) -> None:
+    short = [Document("de", document.start, 2, 0) for document in text.documents[:2]]  # one token, and the end of the text
+    part = replace(text, documents=[*text.documents[2:], *short])
+    figures = held_out_figures(model_for(SPANS, "t5", text), SPANS, part, "fp32")
+    assert {name.partition("/")[2] for name in figures} == {"", "en", "zh"}
+    causal = held_out_figures(model_for(MIDDLE, "llama", text), MIDDLE, part, "fp32")
+    assert "loss/de" in causal
+    assert "bits_per_byte/de" not in causal, "of no bytes"
+    with pytest.raises(ContractError, match=r"no text is long enough .* or set another pretrain.objective.kind"):
+        SPANS.rows(replace(text, documents=short))
+
+
 # -- span corruption ------------------------------------------------------------------------------------------------
 
 
@@ -379,8 +391,16 @@ def test_each_span_becomes_one_mask_and_the_decoder_writes_everything(text: Toke
     for ids, targets in parts_of(row):
         assert targets[-1] == 0
         assert ids == [0, *targets[:-1]], "the decoder reads what it wrote before"
+    for objective in (INFILL, SPANS):  # a given base's may begin with another token
+        opened = objective.rows(replace(text, decoder_start=text.special.pad)).row(0)
+        assert {ids[0] for ids, _ in parts_of(opened)} == {text.special.pad}
     whole = {tuple(text.ids(piece)) for piece in text.pieces(63)}
     assert {tuple(targets[:-1]) for _, targets in parts_of(row)} <= whole
+
+
+def test_spans_that_are_hardly_ever_longer_than_0_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"greater than or equal to 0\.1"):
+        TextInfillingSpec(kind="text_infilling", mean_span_tokens=1e-9)
 
 
 def test_poisson_spans_hide_thirty_percent() -> None:
@@ -489,6 +509,23 @@ def test_a_family_fits_or_the_fitting_ones_are_named(objective: Any, family: str
     else:
         with pytest.raises(ValueError, match=f"does not train a {family}: set model.family to one of .*{min(fits)}"):
             objective.check(spec)
+
+
+@pytest.mark.parametrize(
+    ("objective", "family"),
+    [(MIDDLE, "llama"), (MASKED, "bert"), (PAIRS, "bert"), (SPANS, "t5")],
+    ids=lambda one: getattr(one, "kind", one),
+)
+def test_figures_are_the_same_however_few_logits_are_held(
+    text: TokenText, objective: Any, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, held = model_for(objective, family, text), []
+    model.get_output_embeddings().register_forward_hook(lambda *call: held.append(call[-1].numel()))
+    figures, most = held_out_figures(model, objective, text, "fp32"), max(held)
+    held.clear()
+    monkeypatch.setattr("tasks.modeling.objectives.base._MOST_LOGITS", 7 * text.vocab_size)
+    assert held_out_figures(model, objective, text, "fp32") == pytest.approx(figures, rel=1e-5)
+    assert max(held) == 7 * text.vocab_size < most
 
 
 def test_words_need_a_byte_level_tokenizer(text: TokenText, tmp_path: Path) -> None:

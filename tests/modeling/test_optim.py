@@ -45,6 +45,15 @@ def test_each_weight_is_in_the_group_it_belongs_to(tied: bool) -> None:
     ]
 
 
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_each_group_of_adamw_has_the_moments_that_are_asked_for(kind: str) -> None:
+    own = {"learning_rate": 1e-2, "beta1": 0.8, "beta2": 0.9, "epsilon": 1e-5}
+    spec = AdamWSpec(kind="adamw", **own) if kind == "adamw" else MuonSpec(kind="muon", **own)
+    optimizer = build_optimizer(build_model(MODEL, 64, SPECIAL, 0), spec)
+    found = [(group["betas"], group["eps"]) for group in optimizer.param_groups if "betas" in group]
+    assert found == [((0.8, 0.9), 1e-5)] * 2
+
+
 def test_of_an_adapted_model_only_the_adapter_is_trained() -> None:
     model = LoraSpec(kind="lora", rank=2).prepare(build_model(MODEL, 64, SPECIAL, 0), 0).model
     adapters = {name for name, weight in model.named_parameters() if weight.requires_grad}

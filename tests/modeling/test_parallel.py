@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 
 from tasks.contracts import Checkpoint
@@ -23,11 +24,22 @@ from tasks.core.stage import StageContext
 from tasks.modeling import checkpoint
 from tasks.modeling.job import TrainResult
 from tasks.modeling.model import build_model
+from tasks.modeling.parallel import World
 from tasks.modeling.records import read_records
 from tasks.modeling.specs import MuonSpec
 from tests.core.toys import count
 from tests.modeling.test_checkpoint import flip, truncate
 from tests.modeling.training import MODEL, SPECIAL, TRAIN, TinyJob, train_tiny
+
+
+def test_what_processes_ask_of_each_other_waits_for_no_device() -> None:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        world = World(0, 2, torch.device("meta"))  # a device that answers nothing
+        assert (world.any(True), world.any(False)) == (True, False)
+    finally:
+        dist.destroy_process_group()
+
 
 WAYS = ("ddp", "fsdp2")
 

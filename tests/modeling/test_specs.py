@@ -34,6 +34,11 @@ def test_sizes_that_do_not_fit_are_refused(sizes: dict[str, int], message: str) 
         ModelSpec(depth=4, **sizes)
 
 
+def test_a_t5_of_its_own_output_layer_is_refused() -> None:
+    with pytest.raises(ValidationError, match="leave tie_embeddings out, or take bart"):
+        ModelSpec(family="t5", tie_embeddings=False)
+
+
 def test_cosine_by_hand() -> None:
     schedule = CosineSchedule(kind="cosine", warmup_share=0.2, final_share=0.1)
     rates = [learning_rate(1.0, schedule, step, 10) for step in range(11)]

@@ -25,6 +25,7 @@ def corpora(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpora")
     site = Site(state_dir=folder / "state", data_workers=1)
     texts = [(english if number % 2 else chinese)(number) for number in range(60)]
+    texts[2] += " a@x.cn"
     texts += [texts[0], texts[1] + " More of it.", EVIL, english(200) + " " + EVIL, english(200) + " " + EVIL + "!", "1234", ""]
     raw = raw_of(
         site, folder, [{"id": f"d{number:03d} {EVIL if number > 60 else ''}", "text": text} for number, text in enumerate(texts)]
@@ -65,6 +66,7 @@ def test_the_numbers_add_up(corpora):
     totals = tables["corpus"][0]
     assert totals["num_documents"] == corpus.num_documents == len(tables["documents"])
     assert totals["num_bytes"] == corpus.num_bytes == sum(row["num_bytes"] for row in tables["splits"])
+    assert totals["masked_per_mb"] == pytest.approx(filtered.masked["mail"] / (filtered.num_bytes / 1e6))
     assert totals["num_same_texts"] == totals["num_clusters_in_two_splits"] == 0
     assert totals["quarantined_share"] == pytest.approx(1 / raw.num_records)
     assert sum(row["byte_share"] for row in tables["languages"]) == pytest.approx(1)

@@ -35,6 +35,7 @@ def result(folder, body, compared=True, tables=TABLES):
     ("body", "passes", "seen"),
     [
         ('kind = "range"\ncolumn = "num_chars"\nmin = 0\nmax = 9', True, "worst num_chars 0"),
+        ('kind = "range"\ncolumn = "num_chars"\nmin = 0\nmax = 7', False, "worst num_chars 9, 2 of 10 outside"),
         ('kind = "range"\ncolumn = "num_chars"\nmin = 1', False, "worst num_chars 0, 1 of 10 outside"),
         ('kind = "range"\ncolumn = "num_chars"\nmin = 1\nmax_outside = 0.1', True, "worst num_chars 0, 1 of 10 outside"),
         ('kind = "quantile"\ncolumn = "num_chars"\nquantile = 1\nmax = 9', True, "num_chars is 9 there"),
@@ -56,6 +57,12 @@ def result(folder, body, compared=True, tables=TABLES):
 def test_each_kind_says_yes_and_no_at_its_bound(tmp_path, body, passes, seen):
     found = result(tmp_path, body)
     assert (found.passed, found.seen, found.severity) == (passes, seen, "warning")
+
+
+def test_rows_against_those_of_an_empty_table_cannot_be_decided(tmp_path):
+    found = result(tmp_path, 'kind = "row_count"\nagainst = "reasons"\nmin = 0.5', tables=TABLES | {"reasons": []})
+    assert (found.passed, found.severity) == (False, "critical")
+    assert found.seen == "the check could not be made: table reasons is empty"
 
 
 @pytest.mark.parametrize(

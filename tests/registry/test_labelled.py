@@ -13,6 +13,7 @@ from deploy.scoring import agrees, says_labels, scoring_command, trial_questions
 from tasks.core.errors import ContractError
 from tasks.core.site import Site, service_environment
 from tasks.core.tracking import find_alias, find_version, served_folder
+from tasks.registry import upload
 from tests.registry.labelled_kit import make_label_chain, register_labels
 
 # Passed with -c, so that the process has no way to our code.
@@ -68,6 +69,23 @@ def test_a_passed_model_becomes_champion_and_its_card_says_what_it_is(site: Site
     other = make_label_chain(site, seed=1)
     with pytest.raises(ContractError, match="the scored model is "):
         register_labels(site, replace(chain, scores=other.scores))
+
+
+def test_a_killed_upload_with_other_trial_items_is_not_gone_on_with(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = make_label_chain(site)
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(upload, "_create_version", die)
+        with pytest.raises(Killed):
+            register_labels(site, chain)
+    register_labels(site, chain, trial_items=4)
+    assert len(trial_questions(served_folder(site, find_alias(site, "toy-labels", "champion")))) == 4
 
 
 def test_the_server_is_started_on_the_version_folder(site: Site, tmp_path: Path) -> None:

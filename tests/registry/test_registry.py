@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from tasks.core.tracking import (
     versions,
 )
 from tasks.core.tracking.client import experiment_id, mlflow_client
+from tasks.core.tracking.model import _downloaded
 from tasks.registry import ChampionSpec, RegisterSpec, register_model, resolve_champion, upload
 from tests.registry.kit import (
     Chain,
@@ -68,6 +70,14 @@ def test_a_passed_model_becomes_champion_with_card_and_tags(site: Site, chain: C
     folder = served_folder(site, champion(site, "toy"))
     assert (folder.parent / "adapter" / "adapter_config.json").exists()
     assert folder.stat().st_ino != (chain.tuned.path / "model").stat().st_ino
+    assert aliased_digests(site) == {chain.tuned.digest}
+
+
+def test_models_of_every_page_keep_what_their_aliases_point_at(site: Site, chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.core.tracking.registry._PAGE_MODELS", 1)
+    for name in ("before", "between"):
+        mlflow_client(site).create_registered_model(name)
+    register(site, chain)
     assert aliased_digests(site) == {chain.tuned.digest}
 
 
@@ -288,3 +298,16 @@ def test_the_card_tells_what_a_model_learned_before_preferences_and_from_which(s
     assert "| better | CC0-1.0 | 5 |" in card
     run = mlflow_client(site).get_run(version.run_id)
     assert pairs.address in {item.dataset.name for item in run.inputs.dataset_inputs}
+
+
+def test_files_of_a_version_come_whole_and_once_whoever_asks(site: Site) -> None:
+    register(site, make_chain(site, 1))
+    version = champion(site, "toy")
+    with ThreadPoolExecutor(2) as pool:
+        folder, same = pool.map(lambda _: _downloaded(site, version), range(2))
+    assert folder == same
+    linked = folder.parent / "linked"
+    linked.hardlink_to(folder / "MLmodel")
+    (folder / ".whole").unlink()
+    assert not _downloaded(site, version).joinpath("MLmodel").samefile(linked), "what a store links to is not written again"
+    assert sorted(path.name for path in folder.parent.iterdir()) == [folder.name, f"{folder.name}.lock", "linked"]

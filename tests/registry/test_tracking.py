@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -27,6 +28,7 @@ from tasks.core.store import process_identity
 from tasks.core.tracking import RegisteredVersion, RunTracker, aliases, deliver_pending, reap, registered_answers
 from tasks.core.tracking.client import experiment_id, mlflow_client, shown
 from tasks.core.tracking.deliver import Delivery, _read_events
+from tasks.core.tracking.send import name_of, user_name
 from tasks.core.tracking.spool import Spool, spool_dir
 from tasks.core.wheels import fetch_wheel
 
@@ -209,7 +211,7 @@ def test_an_event_mlflow_refuses_is_left_out_and_the_rest_arrives(site: Site) ->
     assert deliver_pending(site) == (1, 0)
     run = the_run(site)
     assert run.info.status == "FINISHED"
-    assert run.data.metrics == {"bits per byte _zh__": 1.0}
+    assert run.data.metrics == {"bits per byte _zh__-47595a": 1.0}
 
 
 def test_reap_ends_runs_whose_process_is_gone_and_no_others(site: Site) -> None:
@@ -285,6 +287,21 @@ def test_wrong_credentials_are_the_recipe_s_fault_and_nothing_is_lost(site: Site
         thread.join()
     assert "secret" not in str(refused.value)
     assert deliver_pending(site) == (1, 0)
+
+
+def test_names_that_mlflow_does_not_take_stay_apart() -> None:
+    names = ["tuned/accuracy/评论", "tuned/accuracy/新闻", "train/loss", "x" * 300, "x" * 299 + "y", ""]
+    found = [name_of(name) for name in names]
+    assert len(set(found)) == len(names)
+    assert found[2] == "train/loss"
+    assert all(0 < len(name) <= 250 and re.fullmatch(r"[\w\-. /]+", name, re.ASCII) for name in found)
+
+
+def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54_321)
+    assert user_name() == "54321"
 
 
 def test_answers_that_take_too_long_are_a_passing_trouble(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

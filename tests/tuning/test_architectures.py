@@ -13,7 +13,7 @@ from tasks.core.site import Site
 from tasks.modeling.heads import load_headed
 from tasks.modeling.infer import Reader, greedy_answers
 from tasks.modeling.specs import AdamWSpec, TrainSpec
-from tasks.tuning import TuneSpec, tune
+from tasks.tuning import FisherSpec, TuneSpec, estimate_fisher, tune
 from tasks.tuning.labelled import TuneLabelledSpec, tune_labelled
 from tasks.tuning.prefer import PreferSpec, prefer
 from tests.architectures import adopted, writer
@@ -150,6 +150,8 @@ def test_what_reads_on_and_on_is_refused_where_a_base_writes_answers(
     corpus = texts[0].model_copy(update={"tokenizer_digest": given.tokenizer_digest})
     with pytest.raises(RecipeError, match=r"tune.replay and tune.ewc read text on and on"):
         tune.build(spec, given, talks, corpus, texts[1], site=shared_site)
+    with pytest.raises(RecipeError, match=r"tune.ewc reads text on and on, which .*an encoder-decoder, does not: set it to off"):
+        estimate_fisher.build(FisherSpec(num_rows=4), given, texts[0], site=shared_site)
 
 
 def test_preferences_are_refused_where_a_base_writes_answers(shared_site: Site, tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from tasks.core.errors import ContractError, RecipeError, TransientError
 from tasks.core.site import Site
 from tasks.core.tables import read_rows
 from tasks.modeling.folds import deal_out, mean_and_spread, value_strata
-from tasks.modeling.heads import framing_tokenizer, head_facts, load_headed, load_with_new_head, save_headed
+from tasks.modeling.heads import framing_tokenizer, head_facts, load_headed, load_with_new_head, save_headed, set_words_apart
 from tasks.modeling.labelled_predict import predict
-from tasks.modeling.labelled_rows import LabelledExample, LabelledRows, labelled_rows, require_known
+from tasks.modeling.labelled_rows import LabelledExample, LabelledRows, are_spaced, labelled_rows, require_known
 from tasks.modeling.labels import BalancedWeights, GivenWeights, HeadFacts
 from tasks.modeling.loop import Loop
 from tasks.modeling.specs import AdamWSpec, TrainSpec
@@ -30,6 +30,7 @@ from tasks.tuning.layer_decay import LayerDecaySpec
 from tasks.tuning.lora import LoraSpec
 from tasks.tuning.some_layers import FreezeSpec
 from tests.architectures import tiny_of
+from tests.modeling.kit import save_tokenizer
 from tests.tuning.labelled_kit import ToyBaseSpec, ToyLabelledSpec, toy_base, toy_labelled
 
 TRAIN = TrainSpec(batch_rows=8, num_epochs=3, eval_every_steps=6, checkpoint_every_steps=6, select="best")
@@ -263,6 +264,40 @@ def test_a_word_is_labelled_at_its_first_token(shared_site: Site, encoder: Check
     assert list(example.targets[:3]) == [-100, 1, -100]  # [CLS], x, y
 
 
+@pytest.mark.parametrize("kind", ["bytes", "pieces", "roberta"])
+def test_words_of_a_list_are_the_tokens_of_running_text_wherever_they_are_loaded(kind: str, tmp_path: Path) -> None:
+    from tokenizers import Regex, pre_tokenizers
+    from transformers import AutoTokenizer, RobertaTokenizer
+
+    tokenizer = save_tokenizer(tmp_path)
+    if kind == "pieces":
+        pieces = pre_tokenizers.Split(Regex(r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+"), "isolated")
+        of_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pieces, of_bytes])
+        tokenizer.save_pretrained(tmp_path)
+    if kind == "roberta":
+        model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+        merges = [tuple(pair) for pair in model["merges"]]
+        RobertaTokenizer(vocab=model["vocab"], merges=merges).save_pretrained(tmp_path)
+    for _ in range(2):  # a labelled model is tuned again
+        tokenizer = framing_tokenizer(tmp_path)
+        set_words_apart(tokenizer)
+        tokenizer.save_pretrained(tmp_path)
+    loaded, words = AutoTokenizer.from_pretrained(tmp_path), ["the", "files", "a1b2", "text"]
+    split, running = loaded(words, is_split_into_words=True)["input_ids"], loaded(" the files a1b2 text")["input_ids"]
+    assert loaded.convert_ids_to_tokens(split) == loaded.convert_ids_to_tokens(running)[-len(split) :]
+
+
+def test_words_are_spaced_where_they_are_spaced_in_text(shared_site: Site, encoder: Checkpoint) -> None:
+    assert are_spaced([{"words": ["files", "文件", "text"]}])
+    assert not are_spaced([{"words": ["文件", "text"]}, {"words": ["目录"]}])
+    english = toy_labelled.build(ToyLabelledSpec(task="token_classification", one_class=True), site=shared_site)
+    short = TRAIN.model_copy(update={"num_epochs": 0.5}).model_dump()
+    tuned = tune_labelled.build(changed(train=short), encoder, english, site=shared_site)
+    tokenizer = framing_tokenizer(tuned.path / "model")
+    assert tokenizer.decode(tokenizer(["the", "files"], is_split_into_words=True)["input_ids"]) == "[CLS] the files[SEP]"
+
+
 def test_a_word_without_a_token_shifts_no_label(encoder: Checkpoint, tmp_path: Path) -> None:
     tokenizer = framing_tokenizer(encoder.path / "model")
     facts = HeadFacts(task="token_classification", label_names=("no", "yes"))
@@ -317,6 +352,15 @@ def test_an_option_that_does_not_fit_is_refused(
         tune_labelled.build(changed(**fields), encoder, toy_labelled.build(ToyLabelledSpec(task=task), site=shared_site))
 
 
+@pytest.mark.parametrize("value", [0.1, float("nan")])
+def test_values_that_are_all_alike_are_refused_whatever_their_spread_rounds_to(classes: Labelled, value: float) -> None:
+    from tasks.tuning.labelled import _value_facts
+
+    rows = [{"id": f"i{number}", "value": value} for number in range(3)]
+    with pytest.raises(ContractError, match=f"all train values of .* are {value:g}: there is nothing to learn"):
+        _value_facts(classes, rows, rows)
+
+
 def test_a_budget_in_tokens_and_methods_without_a_plain_form_are_no_recipe() -> None:
     with pytest.raises(ValueError, match=r"set train\.num_epochs"):
         TuneLabelledSpec(train=TrainSpec(num_tokens=10))
@@ -368,7 +412,8 @@ def test_copies_go_with_their_original_and_judge_nothing() -> None:
     assert sorted(row["id"] for _, held in parts for row in held) == sorted(row["id"] for row in read)
     for rest, held in parts:
         assert {row["group"] for row in rest}.isdisjoint(row["group"] for row in held)
-        assert len(rest) == 2 * (12 - len(held)) + 1
+        assert len(rest) == 2 * (12 - len(held))
+        assert "p" not in {row["id"] for row in rest}
 
 
 def test_values_are_dealt_out_by_their_quantile() -> None:

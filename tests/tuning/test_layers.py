@@ -15,6 +15,7 @@ from tasks.tuning.gradual import EpochsPeriod, GradualSpec, StepsPeriod
 from tasks.tuning.head import HeadSpec
 from tasks.tuning.layer_decay import LayerDecaySpec
 from tasks.tuning.some_layers import FreezeSpec, TopLayersSpec
+from tests.architectures import tiny_of, writer
 from tests.tuning.kit import NUM_LAYERS, OPTIM, moved, snapshot, tiny, train
 
 FAMILIES = ("llama", "qwen3", "gpt2", "bert")
@@ -45,6 +46,43 @@ def test_depths_are_found_by_structure(family: str) -> None:
     assert {name for name, depth in found.items() if depth == NUM_LAYERS + 1} == matching(model, AFTER[family])
     for layer in range(NUM_LAYERS):
         assert {name for name, depth in found.items() if depth == layer + 1} == in_layers(model, family, range(layer, layer + 1))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "before", "after"),
+    [
+        ("opt", {"word_embed_proj_dim": 16}, r"embed_|project_in", r"final_layer_norm|project_out|lm_head"),
+        (
+            "deberta-v2",
+            {"relative_attention": True, "position_biased_input": False, "norm_rel_ebd": "layer_norm"},
+            r"\.embeddings\.|rel_embeddings|encoder\.LayerNorm",
+            "(?i)^cls|predictions",
+        ),
+        ("mpnet", {}, r"\.embeddings\.|relative_attention_bias", "lm_head"),
+        ("xlm-roberta-xl", {}, r"\.embeddings\.", r"encoder\.LayerNorm|lm_head"),
+    ],
+)
+def test_what_is_listed_elsewhere_than_it_is_used_has_the_depth_of_its_use(
+    architecture: str, changes: dict[str, Any], before: str, after: str
+) -> None:
+    causal = architecture == "opt"
+    model = tiny_of(architecture, "AutoModelForCausalLM" if causal else "AutoModelForMaskedLM", **changes)
+    prefix, _ = layer_list(model)
+    found, num_layers = depths(model)
+    outside = {name: depth for name, depth in found.items() if not name.startswith(prefix)}
+    assert {name for name, depth in outside.items() if depth == 0} == {name for name in outside if re.search(before, name)}
+    assert {name for name, depth in outside.items() if depth > num_layers} == {name for name in outside if re.search(after, name)}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes"),
+    [("bart", {"num_hidden_layers": 3}), ("t5", {"num_hidden_layers": 3, "num_layers": 3, "num_decoder_layers": 2})],
+)
+def test_two_parts_of_unequal_depth_are_no_one_list_of_layers(architecture: str, changes: dict[str, int]) -> None:
+    model = tiny_of(architecture, writer(architecture), **changes)
+    with pytest.raises(RecipeError, match="so layers cannot be counted"):
+        layer_list(model)
+    assert len(layer_list(model.base_model.encoder)[1]) == 3
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -1,5 +1,6 @@
 """Methods without a plain form: bottlenecks, prefixes, prompts; how they start, what they train, how they are kept and scored."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,16 @@ def test_a_bottleneck_is_h_plus_up_act_down_h() -> None:
             weight.copy_(torch.tensor(values))
     # down: 3 - 1 + 0.5 = 2.5, relu, up: (5, 7.5 + 1); and -3 - 1 + 0.5 < 0 leaves the bias alone.
     assert one(torch.tensor([[3.0, 1.0], [-3.0, 1.0]])).tolist() == [[8.0, 9.5], [-3.0, 2.0]]
+
+
+def test_a_copy_of_a_model_runs_adapters_of_its_own() -> None:
+    model = tiny("llama")
+    BottleneckSpec(kind="bottleneck", size=3).prepare(model, 0)
+    before, copied = logits(model), deepcopy(model)
+    with torch.no_grad():
+        copied.model.layers[0].bottleneck_0.up.bias.add_(1.0)
+    assert not torch.equal(logits(copied), before)
+    assert torch.equal(logits(model), before)
 
 
 def test_the_activation_and_the_size_change_something() -> None:

@@ -16,7 +16,7 @@ from tasks.contracts import SPLITS, Checkpoint, Preferences
 from tasks.core.errors import ContractError, RecipeError
 from tasks.core.site import Site
 from tasks.core.stage import StageContext, stage
-from tasks.instructions import InstructionSet
+from tasks.instructions import InstructionsSpec
 from tasks.modeling.batches import Example, make_batch
 from tasks.modeling.infer import Reader, example_nats
 from tasks.modeling.specs import AdamWSpec, TrainSpec
@@ -24,6 +24,7 @@ from tasks.tuning import FullSpec, LoraSpec
 from tasks.tuning.prefer import PreferSpec, prefer
 from tasks.tuning.preference_losses import DpoSpec, OrpoSpec
 from tasks.tuning.preference_rows import Pair, PairRows, answer_sums, pair_numbers, read_pairs
+from tasks.tuning.virtual_tokens import PrefixSpec
 from tests.modeling.kit import WORDS, ToySpec
 
 SPEC = PreferSpec(
@@ -121,19 +122,40 @@ def test_dpo_starts_at_the_reference_and_learns_to_prefer(
     np.testing.assert_allclose(reference[48:].numpy().ravel(), -nats, rtol=1e-4)
 
 
-def test_the_reference_is_computed_once_and_kept(base: Checkpoint, preferences: Preferences, tmp_path: Path) -> None:
+def job_of(base: Checkpoint, preferences: Preferences, folder: Path, **changes: Any) -> Any:
     from tasks.modeling.job import Execution
-    from tasks.modeling.parallel import World
     from tasks.tuning.job import PreferJob
-    from tasks.tuning.prefer_train import _reference, _rows
 
-    job = PreferJob(
-        execution=Execution(dir=tmp_path, device="cpu", sharding="ddp", micro_batch_rows=None),
+    return PreferJob(
+        execution=Execution(dir=folder, device="cpu", sharding="ddp", micro_batch_rows=None),
         base_dir=base.path / "model",
         base_digest=base.digest,
         preferences_dir=preferences.path,
-        **SPEC.model_dump(),
+        **SPEC.model_copy(update=changes).model_dump(),
     )
+
+
+def test_virtual_tokens_take_their_room_before_pairs_are_measured(
+    base: Checkpoint, preferences: Preferences, tmp_path: Path
+) -> None:
+    from tasks.tuning.prefer_train import _rows
+
+    reader, left = Reader.load(base.path / "model", "cpu", "fp32"), 30
+    method = PrefixSpec(kind="prefix", num_tokens=reader.model.config.max_position_embeddings - left)
+    found, asked = Counter[str](), Counter[str]()
+    _rows(job_of(base, preferences, tmp_path, method=method), reader.model, reader.special, found)
+    _rows(job_of(base, preferences, tmp_path, row_tokens=left), reader.model, reader.special, asked)
+    assert found == asked
+    assert found["dropped"] > 0
+    with pytest.raises(RecipeError, match=r"prefer.row_tokens is 31, but the base's context has 30"):
+        _rows(job_of(base, preferences, tmp_path, method=method, row_tokens=31), reader.model, reader.special, found)
+
+
+def test_the_reference_is_computed_once_and_kept(base: Checkpoint, preferences: Preferences, tmp_path: Path) -> None:
+    from tasks.modeling.parallel import World
+    from tasks.tuning.prefer_train import _reference, _rows
+
+    job = job_of(base, preferences, tmp_path)
     reader = Reader.load(base.path / "model", "cpu", "fp32")
     parts = _rows(job, reader.model, reader.special, Counter())
     world = World(0, 1, torch.device("cpu"))
@@ -194,7 +216,8 @@ def test_the_chain_keeps_the_base_that_is_judged_against_and_what_is_held_out(
     ]
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     held = tmp_path / "held.jsonl"
-    held.write_text(json.dumps({"instruction": rows[0]["prompt"], "output": "a held-out answer"}) + "\n", encoding="utf-8")
+    asked = rows[0]["prompt"].replace("about", "{{name}}")
+    held.write_text(json.dumps({"instruction": asked, "output": "a held-out answer"}) + "\n", encoding="utf-8")
     sets = [{"name": path.stem, "licence": "MIT", "paths": [str(path)]} for path in (pairs, held)]
     part = PairedPreference.model_validate(
         {
@@ -203,8 +226,9 @@ def test_the_chain_keeps_the_base_that_is_judged_against_and_what_is_held_out(
             "learn": SPEC.model_dump(mode="json") | {"train": SPEC.train.model_dump() | {"num_epochs": 0.5}},
         }
     )
-    tuned, heldout = base.model_copy(update={"base_digest": "b" * 64}), (InstructionSet.model_validate(sets[1]),)
-    made = part.build(tuned, heldout)
+    tuned = base.model_copy(update={"base_digest": "b" * 64})
+    told = InstructionsSpec.model_validate({"train": [sets[0] | {"name": "t"}], "heldout": sets[1:], "slots": {"name": "about"}})
+    made = part.build(tuned, told)
     assert made.base_digest == "b" * 64
     assert result(made)["notes"]["items"] == len(WORDS) - 1  # the held-out prompt is gone
-    assert NoPreference(kind="none").build(tuned, heldout) is tuned
+    assert NoPreference(kind="none").build(tuned, told) is tuned

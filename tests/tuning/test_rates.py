@@ -19,6 +19,7 @@ from tasks.modeling.specs import AdamWSpec, BudgetSpec, MuonSpec, TrainSpec
 from tasks.tuning import FullSpec, LoraSpec, TuneSpec, tune
 from tasks.tuning.conversation_rows import read_messages
 from tasks.tuning.labelled import TuneLabelledSpec
+from tasks.tuning.prefer import PreferSpec
 from tasks.tuning.prepared import Method
 from tasks.tuning.rates import peak_of, peak_rate, rate_warning
 from tests.modeling.kit import Old
@@ -60,7 +61,11 @@ def test_matrices_that_muon_tunes_at_a_rate_of_pretraining_are_warned_of(rate: d
     for spec in (TuneSpec(method=FULL, optim=muon), TuneLabelledSpec(method=FULL, optim=muon)):
         found = spec.forewarnings(2e-3)
         assert ["matrix_learning_rate 0.01 is a rate of pretraining" in text for text in found] == [True] * warned
-    assert TuneLabelledSpec(method=LORA, optim=muon).forewarnings(2e-3) == []
+    found = PreferSpec(method=FULL, optim=muon).forewarnings()
+    assert ["preference.learn.optim.matrix_learning_rate 0.01 is a rate" in text for text in found] == [True] * warned
+    assert (
+        TuneLabelledSpec(method=LORA, optim=muon).forewarnings(2e-3) == PreferSpec(method=LORA, optim=muon).forewarnings() == []
+    )
 
 
 def test_the_base_s_rate_is_in_its_manifest(base: Checkpoint) -> None:

@@ -190,6 +190,7 @@ def test_an_unknown_target_is_refused_with_those_there_are(spec: Any) -> None:
 def test_a_rank_pissa_cannot_have_is_refused() -> None:
     with pytest.raises(RecipeError, match="rank is 16, but pissa takes at most the smallest size, 8"):
         LoraSpec(kind="lora", variant="pissa").prepare(tiny("llama"), 0)
+    LoraSpec(kind="lora", variant="pissa", targets=("q_proj",)).prepare(tiny("llama"), 0)  # of 16 by 16
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2"])

@@ -62,6 +62,7 @@ def rows_of(labelled: Labelled) -> list[dict[str, Any]]:
 def test_what_cannot_be_used_is_counted(task_text: CleanCorpus) -> None:
     assert (task_text.num_documents, task_text.num_documents_in) == (80, 84)
     assert task_text.removed_by_reason == {"duplicate": 1, "empty_text": 1, "no_text": 1, "too_long": 1}
+    assert task_text.summary().startswith("80 of 84 kept, dropped: ")
     assert task_text.documents_by_split["validation"] > 0 == task_text.documents_by_split["test"]
 
 
@@ -158,10 +159,14 @@ def test_sure_labels_become_training_items_that_say_whose_they_are(
     assert tuned.num_steps > first.num_steps
     assert tuned.warnings == (f"of {48 + len(new)} training items some were made by machine: {len(new)} by pseudo_labels",)
     assert first.warnings == ()
-    bar = max(row["confidence"] for row in new) + 1e-9
-    if bar < 1:
-        with pytest.raises(ContractError, match=r"labels none of 80 texts.*lower min_confidence"):
-            pseudo_label.build(PseudoSpec(min_confidence=bar), classes, first, task_text, site=shared_site)
+
+
+def test_where_no_label_is_believed_it_says_so(
+    shared_site: Site, classes: Labelled, first: Checkpoint, task_text: CleanCorpus
+) -> None:
+    """No label may have a ten-thousandth of 80 items."""
+    with pytest.raises(ContractError, match=r"labels none of 80 texts.*lower min_confidence, raise max_label_share"):
+        pseudo_label.build(PseudoSpec(max_label_share=1e-4), classes, first, task_text, site=shared_site)
 
 
 def guesses() -> list[tuple[dict[str, Any], Guess]]:
@@ -186,6 +191,15 @@ def test_each_bound_is_kept(settings: dict[str, Any], taken: list[str], reasons:
     found = list(_believed(PseudoSpec(**settings), guesses(), "digest"))
     assert [row["id"] for row in found if isinstance(row, dict)] == taken
     assert [str(row) for row in found if not isinstance(row, dict)] == reasons
+
+
+def test_of_many_labels_each_has_its_share() -> None:
+    said = [("a",), ("a", "b"), ("a", "c"), (), ("b",), ("c",), ()]
+    rows = [{"id": f"t{number}", "source": "s", "text": f"x{number}", "cluster": "c"} for number in range(len(said))]
+    sure = [(row, Guess(labels=labels, confidence=0.99)) for row, labels in zip(rows, said, strict=True)]
+    found = list(_believed(PseudoSpec(max_label_share=0.4), sure, "digest"))
+    taken = [row["labels"] for row in found if isinstance(row, dict)]
+    assert taken == [["a"], ["a", "b"], [], ["b"], ["c"], []]
 
 
 @pytest.mark.parametrize(

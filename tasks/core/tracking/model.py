@@ -6,11 +6,14 @@ answers come from `mlflow.pyfunc` in a process that holds nothing of Textmill, o
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from urllib.parse import unquote, urlparse
+
+import filelock
 
 from tasks.core.errors import ContractError, StageError, TransientError
 from tasks.core.site import Site, service_environment
@@ -84,14 +87,25 @@ def corpus_profile(site: Site, version: RegisteredVersion) -> Path | None:
 
 def _downloaded(site: Site, version: RegisteredVersion) -> Path:
     folder = site.root / "cache" / "registered" / version.name / f"{version.version}-{(version.digest or 'unknown')[:12]}"
-    if not (folder / _WHOLE).exists():
-        from mlflow.artifacts import download_artifacts
-
-        folder.mkdir(parents=True, exist_ok=True)
-        with answering(site):
-            download_artifacts(artifact_uri=version.uri, dst_path=str(folder), tracking_uri=site.tracking_uri)
-        write_durably(folder / _WHOLE, "")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.UnixFileLock(folder.with_name(f"{folder.name}.lock")):
+        if not (folder / _WHOLE).exists():
+            _download_whole(site, version, folder)
     return folder
+
+
+def _download_whole(site: Site, version: RegisteredVersion, folder: Path) -> None:
+    """Fetches all files before any of them stands in the folder: whoever finds one there may link to it."""
+    from mlflow.artifacts import download_artifacts
+
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    with answering(site):
+        download_artifacts(artifact_uri=version.uri, dst_path=str(partial), tracking_uri=site.tracking_uri)
+    write_durably(partial / _WHOLE, "")
+    shutil.rmtree(folder, ignore_errors=True)  # an earlier release wrote into it and may have been killed
+    partial.rename(folder)
 
 
 def registered_answers(site: Site, version: RegisteredVersion, prompts: list[str], max_new_tokens: int) -> list[str]:

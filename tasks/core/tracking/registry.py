@@ -21,6 +21,8 @@ CORPUS_DIGEST = "textmill.corpus_digest"
 ROLLED_BACK = "textmill.rolled_back"
 BASES = "textmill-bases"  # the registered model whose versions are the bases of adapters
 
+_PAGE_MODELS = 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class RegisteredVersion:
@@ -120,9 +122,16 @@ def last_with_corpus(site: Site, name: str) -> RegisteredVersion | None:
 def aliased_digests(site: Site) -> set[str]:
     """Returns the digests of all checkpoints that any alias of any model points at: what a clean-up must keep."""
     with answering(site):
-        names = [model.name for model in mlflow_client(site).search_registered_models(max_results=1_000)]
+        names = list(_model_names(site))
     found = {version.digest for name in names for version in versions(site, name) if version.aliases}
     return {digest for digest in found if digest}
+
+
+def _model_names(site: Site) -> Iterator[str]:
+    page = None
+    while page is None or page.token:
+        page = mlflow_client(site).search_registered_models(max_results=_PAGE_MODELS, page_token=page and page.token)
+        yield from (model.name for model in page)
 
 
 @contextmanager

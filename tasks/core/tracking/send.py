@@ -6,7 +6,9 @@ metric is sent once, also when delivery was killed between sending and noting it
 
 import getpass
 import json
+import os
 import re
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from tasks.core.tracking.client import experiment_id, mlflow_client
 
 _MAX_METRICS, _MAX_PARAMS = 1_000, 100
 _MAX_VALUE_CHARS = 5_000
+_MAX_NAME_CHARS = 250
 _NAME = re.compile(r"[^\w\-. /]", re.ASCII)
 
 
@@ -115,7 +118,7 @@ def dataset_input(name: str, digest: str, source: str, context: str) -> Any:
 def _start_tags(event: dict[str, Any]) -> dict[str, str]:
     process = event["process"]
     ours = {
-        "mlflow.user": getpass.getuser(),
+        "mlflow.user": user_name(),
         "mlflow.source.name": "textmill",
         "mlflow.source.type": "LOCAL",
         "textmill.spool": event["run"],
@@ -129,9 +132,21 @@ def _start_tags(event: dict[str, Any]) -> dict[str, str]:
     return {name_of(name): safe(value) for name, value in event["tags"].items()} | ours
 
 
+def user_name() -> str:
+    """Returns who runs this; in a container a user may have a number and no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
 def name_of(name: str) -> str:
-    """Returns a name MLflow takes for a metric, a parameter or a tag."""
-    return _NAME.sub("_", name)[:250] or "_"
+    """Returns a name MLflow takes for a metric, a parameter or a tag; two names stay two."""
+    taken = _NAME.sub("_", name)[:_MAX_NAME_CHARS] or "_"
+    if taken == name:
+        return name
+    digest = sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    return f"{taken[: _MAX_NAME_CHARS - len(digest) - 1]}-{digest}"
 
 
 def safe(value: object, max_chars: int = _MAX_VALUE_CHARS) -> str:

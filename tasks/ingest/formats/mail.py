@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from email import message_from_bytes
 from email.errors import HeaderParseError
-from email.header import decode_header, make_header
+from email.header import Header, decode_header, make_header
 from email.message import Message
 from html import escape
 from typing import Any
@@ -93,7 +93,7 @@ def _lost(record: Record, reason: str, detail: str) -> Record:
 
 def _body(message: Message) -> tuple[str | None, str] | None:
     """Returns text and format: all plain parts, else the first HTML part; none where there is neither."""
-    parts = [part for part in message.walk() if not part.is_multipart() and part.get_content_disposition() != "attachment"]
+    parts = list(_shown(message))
     plain = [_text(part) for part in parts if part.get_content_type() == "text/plain"]
     if None in plain:
         return None, "plain"
@@ -106,6 +106,18 @@ def _body(message: Message) -> tuple[str | None, str] | None:
     return ("", "plain") if plain else None
 
 
+def _shown(part: Message) -> Iterator[Message]:
+    """Yields the parts that a reader sees: what lies in an attached message is attached too."""
+    if part.get_content_disposition() == "attachment":
+        return
+    payload: Any = part.get_payload()
+    if not isinstance(payload, list):
+        yield part
+        return
+    for inside in payload:
+        yield from _shown(inside)
+
+
 def _text(part: Message) -> str | None:
     payload = part.get_payload(decode=True)
     data = payload if isinstance(payload, bytes) else b""
@@ -115,6 +127,10 @@ def _text(part: Message) -> str | None:
 
 def _header(message: Message, name: str) -> str:
     value = message.get(name, "")
+    if isinstance(value, Header):  # bytes beyond ASCII: no standard allows them, and mail is full of them
+        raw = next(raw for field, raw in message.raw_items() if field.lower() == name.lower())
+        data = raw.encode("ascii", "surrogateescape")
+        value = decode(data, declared=message.get_content_charset()) or str(value)
     try:
         return " ".join(str(make_header(decode_header(value))).split())
     except (LookupError, ValueError, HeaderParseError):

@@ -24,11 +24,12 @@ _BULLETS = frozenset("•o*-·")
 _FIRST_WIDE = "\u2e80"
 _MAX_CONDITIONS = 100
 
-_BREAKS = frozenset({"PP", "P", "LP", "Pp", "sp", "HP", "RS", "RE", "bp", "SY", "YS", "El", "ce"})
+_BREAKS = frozenset({"PP", "P", "LP", "Pp", "sp", "HP", "RS", "RE", "bp", "YS", "El", "ce"})
 _LINES = frozenset({"br", "ti", "in"})
 _NO_FILL = frozenset({"nf", "EX", "Vb", "CS", "DS", "Bd"})
 _FILL = frozenset({"fi", "EE", "Ve", "CE", "DE", "Ed"})
 _SPACED = frozenset({"B", "I", "SM", "SB", "R", "UR", "MT", "URL", "MTO", "Dl", "D1"})
+_LINK_ENDS = frozenset({"UE", "ME"})
 _JOINED = frozenset({"BR", "BI", "IB", "IR", "RB", "RI"})
 _HEADINGS = {"SH": "## ", "Sh": "## ", "SS": "### ", "Ss": "### "}
 
@@ -170,6 +171,13 @@ class _Page:
             self._write("".join(words))
         elif name == "OP":
             self._write(f"[{' '.join(words)}]")
+        elif name == "SY":
+            self._break()
+            self._write(" ".join(words))
+        elif name == "MR" and words:
+            self._write("".join([words[0], *(f"({section})" for section in words[1:2]), *words[2:]]))
+        elif name in _LINK_ENDS and words:
+            self._behind("".join(words))
         elif (name in _SPACED or name in self._macros) and words:
             self._write(" ".join(words))
 
@@ -206,6 +214,13 @@ class _Page:
         else:
             self._break(apart=False)
             self._done.append(text.rstrip())
+
+    def _behind(self, text: str) -> None:
+        """Writes punctuation, with no space before it."""
+        if self._paragraph:
+            self._paragraph[-1] += text
+        else:
+            self._write(text)
 
     def _break(self, apart: bool = True) -> None:
         self._next = None

@@ -6,13 +6,15 @@ macro stands as it is.
 
 from collections.abc import Sequence
 
-_ENCLOSED = {"Op": "[]", "Oo": "[]", "Bq": "[]", "Pq": "()", "Dq": "“”", "Qq": '""', "Sq": "‘’", "Ql": "‘’", "Aq": "<>"}
-_OPENED = {"Oo": "[", "Po": "(", "Bo": "[", "Ao": "<", "Do": "“", "So": "‘", "Qo": '"'}
-_CLOSED = {"Oc": "]", "Pc": ")", "Bc": "]", "Ac": ">", "Dc": "”", "Sc": "’", "Qc": '"'}
+_ENCLOSED = {"Op": "[]", "Oo": "[]", "Bq": "[]", "Pq": "()", "Brq": "{}", "Aq": "<>", "In": "<>"}
+_ENCLOSED |= {"Dq": "“”", "Qq": '""', "Sq": "‘’", "Ql": "‘’"}
+_OPENED = {"Oo": "[", "Po": "(", "Bo": "[", "Ao": "<", "Do": "“", "So": "‘", "Qo": '"', "Bro": "{"}
+_CLOSED = {"Oc": "]", "Pc": ")", "Bc": "]", "Ac": ">", "Dc": "”", "Sc": "’", "Qc": '"', "Brc": "}", "Fc": ")"}
 _SYSTEMS = {"Bx": "BSD", "Fx": "FreeBSD", "Nx": "NetBSD", "Ox": "OpenBSD", "Ux": "UNIX", "At": "AT&T UNIX", "Bsx": "BSD/OS"}
 _MARKED = frozenset(
     {"Ad", "An", "Ar", "Cm", "Dv", "Em", "Er", "Ev", "Fa", "Fd", "Fl", "Fn", "Ft", "Ic", "Li", "Lk", "Mt", "Nd", "Nm", "No", "Pa"}
-) | {"Pf", "Ns", "Ap", "St", "Sx", "Sy", "Tn", "Va", "Vt", "Xr", "Xo", "Xc", "Rv", "Ex", "Cd", "Ms"}
+) | {"Pf", "Ns", "Ap", "St", "Sx", "Sy", "Tn", "Va", "Vt", "Xr", "Xo", "Xc", "Rv", "Ex", "Cd", "Ms", "Fo", "Lb"}
+_MARKED |= {f"%{part}" for part in "ABCDIJNOPQRTUV"}  # of a reference: its author, book, city, date, ...
 INLINE = _MARKED | _ENCLOSED.keys() | _OPENED.keys() | _CLOSED.keys() | _SYSTEMS.keys()
 
 _NO_SPACE_BEFORE = frozenset(".,:;)]?!")
@@ -76,6 +78,8 @@ class _Line:
             self._put(_SYSTEMS[word])
         elif word == "Nd":
             self._put("-")
+        elif word == "Fo":
+            self._ends.append("(")  # until `Fc` in a line of its own
         elif word in _OPENED or word in _ENCLOSED:
             self._put(_OPENED.get(word) or _ENCLOSED[word][0])
             self._glue = True

@@ -17,10 +17,17 @@ _WIKITEXT = ("", "wikitext")
 _MEDIA = re.compile(r"\s*:?\s*(file|image|media|category|文件|檔案|档案|图像|圖像|分类|分類)\s*:", re.IGNORECASE)
 _REDIRECT = re.compile(r"\s*#\s*(redirect|重定向)", re.IGNORECASE)
 _DROPPED = frozenset({"ref", "references", "table", "gallery", "timeline", "imagemap", "math", "score", "templatestyles"})
-_OPENING, _CLOSING = re.compile(r"<(?!br|hr)[a-z]", re.IGNORECASE), re.compile(r"</[a-z]|/>", re.IGNORECASE)
+_OPENING = re.compile(r"<(?!br|hr)[a-z]", re.IGNORECASE)
+_CLOSING = re.compile(r"<(?!/?(?:br|hr))(?:/[a-z]|[a-z][^<>]*/>)", re.IGNORECASE)
 _LINK = re.compile(r"\[(?:[a-z]{2,9}:|//)", re.IGNORECASE)
 _MAX_UNCLOSED = 100  # the parser tries each of them to the end of the page
+_VERBATIM = frozenset({"nowiki", "pre", "syntaxhighlight", "source"})
 _EMPHASIS = re.compile(r"'{2,5}")
+# What wikis with variants write to show each reader other words: `-{zh-hans:计算机;zh-hant:電腦}-`, `-{H|hidden}-`.
+_CONVERSION = re.compile(r"-\{(?:([^|{}]*)\|)?([^{}]*)\}-")
+_VARIANT = re.compile(r"(zh(?:-[a-z]+)?)\s*:\s*([^;]*)", re.IGNORECASE)
+_VARIANTS = ("zh-cn", "zh-hans", "zh-sg", "zh-my", "zh", "zh-hant", "zh-tw", "zh-hk", "zh-mo")
+_HIDDEN = frozenset("HT-")
 _ITEM = re.compile(r"^- +", re.MULTILINE)
 _GAPS = re.compile(r"\n{3,}")
 
@@ -125,17 +132,17 @@ def stripped(wikitext: str) -> str:
     import mwparserfromhell
 
     text = "".join(_pieces(mwparserfromhell.parse(wikitext, skip_style_tags=True)))
-    return _GAPS.sub("\n\n", _ITEM.sub("- ", _EMPHASIS.sub("", text))).strip()
+    return _GAPS.sub("\n\n", _ITEM.sub("- ", text)).strip()
 
 
-def _pieces(code: Any) -> Iterator[str]:
+def _pieces(code: Any, verbatim: bool = False) -> Iterator[str]:
     """Yields the visible text of nodes in their order (`strip_code` of the library keeps references and captions)."""
     from mwparserfromhell import nodes
 
     for node in code.nodes:
         match node:
             case nodes.Text():
-                yield str(node.value)
+                yield str(node.value) if verbatim else _CONVERSION.sub(_converted, _EMPHASIS.sub("", str(node.value)))
             case nodes.HTMLEntity():
                 yield node.normalize()
             case nodes.Heading():
@@ -144,6 +151,14 @@ def _pieces(code: Any) -> Iterator[str]:
                 yield from _pieces(node.text if node.text is not None else node.title)
             case nodes.ExternalLink():
                 yield from _pieces(node.title) if node.title is not None else [] if node.brackets else [str(node.url)]
-            case nodes.Tag() if str(node.tag).strip().lower() not in _DROPPED:
+            case nodes.Tag() if (tag := str(node.tag).strip().lower()) not in _DROPPED:
                 yield "- " if node.wiki_markup == "*" else ""
-                yield from _pieces(node.contents) if node.contents is not None else []
+                yield from _pieces(node.contents, tag in _VERBATIM) if node.contents is not None else []
+
+
+def _converted(found: re.Match[str]) -> str:
+    """Returns what a reader of simplified Chinese sees, or of what there is else."""
+    if _HIDDEN & {flag.strip() for flag in (found[1] or "").split(";")}:
+        return ""
+    variants = {name.lower(): text.strip() for name, text in _VARIANT.findall(found[2])}
+    return next((variants[name] for name in _VARIANTS if name in variants), found[2])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tasks.modeling.text import TokenText
 
 Figures = dict[str, tuple[float, int]]
+_MOST_LOGITS = 1 << 28  # held at once while figures are taken: 1 GiB in fp32, and as much again in their cross entropy
 
 
 class Objective(Spec):
@@ -87,20 +88,27 @@ class Objective(Spec):
 
         Where rows say what was removed from the text, only that counts: sentinels are easy, and the rest could be copied.
         """
-        from tasks.modeling.model import target_logits
+        from tasks.modeling.model import hidden_states
 
-        return text_figures(*target_logits(model, batch), batch)
+        return text_figures(model, batch, hidden_states(model, batch))
 
 
-def text_figures(logits_NV: "torch.Tensor", targets_N: "torch.Tensor", batch: "Batch") -> Figures:
-    """Returns loss and accuracy over the targets of `batch`, see `Objective.figures`."""
+def text_figures(model: Any, batch: "Batch", hidden_BTW: "torch.Tensor") -> Figures:
+    """Returns loss and accuracy over the targets of `batch`, see `Objective.figures`; not all logits are held at once."""
+    import torch
     import torch.nn.functional as F
 
     from tasks.modeling.batches import IGNORED
+    from tasks.modeling.model import at_targets, logits_of
 
+    hidden_NW, targets_N = at_targets(batch, hidden_BTW)
     if batch.removed_BT is not None:
         is_counted = batch.removed_BT[batch.targets_BT != IGNORED] == 1
-        logits_NV, targets_N = logits_NV[is_counted], targets_N[is_counted]
-    nats = float(F.cross_entropy(logits_NV, targets_N, reduction="sum"))
-    hits = int((logits_NV.argmax(-1) == targets_N).sum())
+        hidden_NW, targets_N = hidden_NW[is_counted], targets_N[is_counted]
+    nats, hits = 0.0, 0
+    rows_at_once = max(1, _MOST_LOGITS // model.get_input_embeddings().weight.shape[0])
+    for hidden, targets in zip(torch.split(hidden_NW, rows_at_once), torch.split(targets_N, rows_at_once), strict=True):
+        logits = logits_of(model, hidden).float()
+        nats += float(F.cross_entropy(logits, targets, reduction="sum"))
+        hits += int((logits.argmax(-1) == targets).sum())
     return {"loss": (nats, len(targets_N)), "accuracy": (hits, len(targets_N))}

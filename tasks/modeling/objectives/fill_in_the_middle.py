@@ -31,7 +31,7 @@ class FillInTheMiddleSpec(Objective):
     counts_bytes: ClassVar[bool] = True
 
     def special_tokens(self) -> dict[str, str]:
-        """Returns the three marks, as Qwen and StarCoder write them."""
+        """Returns the three marks, as Qwen writes them."""
         return {f"fim_{part}": f"<|fim_{part}|>" for part in ("prefix", "suffix", "middle")}
 
     def rows(self, text: "TokenText") -> "Rows":

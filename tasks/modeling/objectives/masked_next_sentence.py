@@ -114,13 +114,13 @@ class MaskedNextSentenceSpec(Masking):
         """Returns the figures of both tasks, apart; those of the pairs are plain means over the pairs."""
         import torch.nn.functional as F
 
-        from tasks.modeling.model import hidden_states, logits_at_targets
+        from tasks.modeling.model import hidden_states
 
         hidden_BTW = hidden_states(model, batch)
         logits_P2, labels_P = _pairs(model, batch, hidden_BTW)
         nats = float(F.cross_entropy(logits_P2, labels_P, reduction="sum"))
         hits = int((logits_P2.argmax(-1) == labels_P).sum())
-        return text_figures(*logits_at_targets(model, batch, hidden_BTW), batch) | {
+        return text_figures(model, batch, hidden_BTW) | {
             "next_sentence_loss": (nats, len(labels_P)),
             "next_sentence_accuracy": (hits, len(labels_P)),
         }

@@ -75,7 +75,7 @@ class SpanCorruptionSpec(Objective):
         def make(piece: "Piece", random: "np.random.Generator") -> Part:
             ids = text.ids(piece)
             source, targets, is_text = corrupt(ids, noise_spans(len(ids), *self.spans(len(ids)), random), sentinels, end)
-            return Part(shift(targets, end), targets, source_ids=source, removed=is_text)
+            return Part(shift(targets, text.writing), targets, source_ids=source, removed=is_text)
 
         pieces = text.pieces(self.piece_tokens(text.context_tokens), _MIN_TOKENS)
         lengths = [self.lengths(piece.num_tokens) for piece in pieces]

@@ -23,7 +23,7 @@ class TextInfillingSpec(Objective):
 
     kind: Literal["text_infilling"]
     noise_density: Annotated[float, Field(gt=0, lt=1, description="Share of the tokens that are hidden.")] = 0.3
-    mean_span_tokens: Annotated[float, Field(gt=0, description="Mean of the Poisson distribution of span lengths.")] = 3.0
+    mean_span_tokens: Annotated[float, Field(ge=0.1, description="Mean of the Poisson distribution of span lengths.")] = 3.0
 
     families: ClassVar[tuple[Family, ...]] = ("bart", "t5")
     auto_class: ClassVar[str] = "AutoModelForSeq2SeqLM"
@@ -44,7 +44,8 @@ class TextInfillingSpec(Objective):
             lengths = span_lengths(len(ids), self.noise_density, self.mean_span_tokens, random)
             source, is_hidden = infill(ids, place_spans(len(ids), lengths, random), mask)
             targets = np.append(ids, end)
-            return Part(shift(targets, end), targets, source_ids=np.append(source, end), removed=np.append(is_hidden, 0))
+            source, removed = np.append(source, end), np.append(is_hidden, 0)
+            return Part(shift(targets, text.writing), targets, source_ids=source, removed=removed)
 
         pieces = text.pieces(text.context_tokens - 1)
         notes = {"pieces": len(pieces), "documents": len(text.documents)}
