@@ -163,8 +163,8 @@ class LabelledRecipe(Part):
             self.base.recipe.pretrain.pinned(site)
 
     def forewarnings(self) -> list[str]:
-        """Returns what should be known of the tuning before it runs."""
-        return self.tune.forewarnings(self.base.peak)
+        """Returns what should be known of the trainings before they run."""
+        return [*self.unlabelled.forewarnings(), *self.tune.forewarnings(self.base.peak)]
 
     def require_reach(self, last: str | None, stages: Sequence[str]) -> None:
         """Checks that a rate is known for the tuning, where the run gets there.

@@ -28,6 +28,10 @@ class NoPreference(Part):
     def check_site(self, site: Site) -> None:
         """Any machine can do it."""
 
+    def forewarnings(self) -> list[str]:
+        """Returns what should be known before it runs."""
+        return []
+
     def build(self, tuned: Checkpoint, instructions: InstructionsSpec) -> Checkpoint:
         """Returns the tuned model."""
         return tuned
@@ -55,6 +59,10 @@ class PairedPreference(Part):
         """Raises RecipeError where this machine cannot do it; asked before any work."""
         self.learn.pinned(site)
         self.learn.method.check_site(site)
+
+    def forewarnings(self) -> list[str]:
+        """Returns what should be known before it runs."""
+        return self.learn.forewarnings()
 
     def build(self, tuned: Checkpoint, instructions: InstructionsSpec) -> Checkpoint:
         """Reads the pairs and teaches the model to prefer the better answers."""

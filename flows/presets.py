@@ -16,7 +16,7 @@ from flows.labelled_recipe import LabelledRecipe
 from flows.recipe import Recipe
 from flows.recipe_paths import RECIPES_DIR, Tree, with_paths
 from tasks.core.errors import RecipeError
-from tasks.core.toml import read_toml
+from tasks.core.toml import merge, read_toml
 
 
 def presets() -> list[str]:
@@ -36,9 +36,9 @@ def load_recipe(preset: str, overrides: Sequence[str] = ()) -> Recipe | Labelled
     """
     path = preset_path(preset)
     tree = _read_tree(path, ())
-    tree = _merge(_defaults(_class_of(tree)), _expanded(tree))
+    tree = merge(_defaults(_class_of(tree)), _expanded(tree))
     for key, value in sorted(map(_parse_override, overrides), key=_turn):
-        tree = _merge(tree, _nested(key, value))
+        tree = merge(tree, _nested(key, value))
     return parse_recipe(with_paths(cast(Tree, _off_to_none(tree)), Path.cwd()), str(path))
 
 
@@ -70,8 +70,8 @@ def _expanded(tree: Tree) -> Tree:
     own = base.get("recipe") if isinstance(base, dict) else None
     if not isinstance(own, dict) or "extends" not in own:
         return tree
-    parent = _merge(_defaults(Recipe), _read_tree(preset_path(str(own["extends"])), ()))
-    whole = _merge(parent, {key: value for key, value in own.items() if key != "extends"})
+    parent = merge(_defaults(Recipe), _read_tree(preset_path(str(own["extends"])), ()))
+    whole = merge(parent, {key: value for key, value in own.items() if key != "extends"})
     return tree | {"base": tree["base"] | {"recipe": whole}}
 
 
@@ -116,7 +116,7 @@ def _read_tree(path: Path, seen: tuple[Path, ...]) -> Tree:
     if parent is None:
         return tree
     beside = path.parent / str(parent)
-    return _merge(_read_tree(beside if _is_file(beside) else preset_path(str(parent)), (*seen, path)), tree)
+    return merge(_read_tree(beside if _is_file(beside) else preset_path(str(parent)), (*seen, path)), tree)
 
 
 def _with_base_beside(tree: Tree, folder: Path) -> Tree:
@@ -143,18 +143,6 @@ def _defaults(model: type[BaseModel]) -> Tree:
         for name, field in model.model_fields.items()
         if isinstance(field.default, BaseModel)
     }
-
-
-def _merge(base: Tree, changes: Tree) -> Tree:
-    """Lays `changes` over `base`; a part whose `kind` is set anew starts from that kind's defaults."""
-    merged = dict(base)
-    for key, value in changes.items():
-        old = merged.get(key)
-        if isinstance(value, dict) and isinstance(old, dict) and value.get("kind", old.get("kind")) == old.get("kind"):
-            merged[key] = _merge(old, value)
-        else:
-            merged[key] = value
-    return merged
 
 
 def _parse_override(text: str) -> tuple[str, Any]:

@@ -146,6 +146,7 @@ class Recipe(Part):
         return [
             *self.pretrain.forewarnings(),
             *self.tune.forewarnings(base_rate or self.pretrain.peak, has_two_parts=has_two_parts),
+            *self.preference.forewarnings(),
         ]
 
 

@@ -4,13 +4,14 @@ In: the base and the labelled items. Out: the base and the items that the tuning
 for nothing no stage runs; what judges and selects is never among the text.
 """
 
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tasks.contracts import Checkpoint, CleanCorpus, Labelled
 from tasks.core.artifact import Part
 from tasks.core.site import Site
+from tasks.core.toml import merge
 from tasks.labelled import PseudoSpec, TaskTextSpec, pseudo_label, read_task_text
 from tasks.modeling.objectives.masked import MaskedSpec
 from tasks.modeling.specs import AdamWSpec, BudgetSpec, ModelSpec
@@ -48,6 +49,10 @@ class NoUnlabelled(Part):
     def check_site(self, site: Site) -> None:
         """Any machine can do it."""
 
+    def forewarnings(self) -> list[str]:
+        """Returns what should be known before it runs."""
+        return []
+
     def prepare(self, tune: TuneLabelledSpec, base: Checkpoint, labelled: Labelled) -> Prepared:
         """Returns both as they are."""
         return Prepared(base, labelled)
@@ -69,6 +74,11 @@ class TaskText(Part):
         PseudoSpec | None, Field(title="Pseudo-labels", description="Labels of a first model that are believed; off: none.")
     ] = None
 
+    @field_validator("further", mode="before")
+    @classmethod
+    def _keeps_what_is_not_set(cls, value: Any) -> Any:
+        return merge(_FURTHER.model_dump(mode="json"), value) if isinstance(value, dict) else value
+
     @model_validator(mode="after")
     def _does_something(self) -> Self:
         if self.further is None and self.pseudo is None:
@@ -87,6 +97,10 @@ class TaskText(Part):
         """Raises RecipeError where this machine cannot do it; asked before any work."""
         if self.further is not None:
             self.further.pinned(site)
+
+    def forewarnings(self) -> list[str]:
+        """Returns what should be known before it runs."""
+        return [] if self.further is None else self.further.forewarnings("unlabelled.further")
 
     def prepare(self, tune: TuneLabelledSpec, base: Checkpoint, labelled: Labelled) -> Prepared:
         """Pretrains the base further on the text, and labels the text by a first model."""

@@ -85,9 +85,9 @@ class PretrainSpec(PrecisionSpec):
         found = scaled(self.model, self.train, self.optim.learning_rate, read)
         return None if found is None else replace(found, flops=None)  # the sizes are those of the base
 
-    def forewarnings(self) -> list[str]:
-        """Returns what should be known before it runs."""
-        warning = matrix_rate_warning(self.optim, "pretrain") if isinstance(self.start, Continued) else None
+    def forewarnings(self, where: str = "pretrain") -> list[str]:
+        """Returns what should be known before it runs; `where` is the part of the recipe that asks for it."""
+        warning = matrix_rate_warning(self.optim, where) if isinstance(self.start, Continued) else None
         return [] if warning is None else [warning]
 
     def pinned(self, site: Site) -> Self:

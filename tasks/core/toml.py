@@ -1,4 +1,4 @@
-"""Reading a TOML file that may extend another one."""
+"""Reading a TOML file that may extend another one, and laying one tree of values over another."""
 
 import tomllib
 from pathlib import Path
@@ -21,3 +21,15 @@ def read_toml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise RecipeError(f"{path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not TOML: {error}") from None
+
+
+def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Lays `changes` over `base`; a part whose `kind` is set anew starts from that kind's defaults."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        if isinstance(value, dict) and isinstance(old, dict) and value.get("kind", old.get("kind")) == old.get("kind"):
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
+    return merged

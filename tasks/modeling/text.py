@@ -118,10 +118,10 @@ class TokenText:
 
     @cached_property
     def text_ids(self) -> Ids:
-        """The ids that may stand in text: all but the special ones."""
+        """The ids that may stand in text: all but the special ones, and those that no token has."""
         special = self.special
         known = {special.opening, special.end_of_text, special.pad, special.turn_end, *self.roles.values()}
-        return np.setdiff1d(np.arange(self.vocab_size), [*known, *self.tokenizer.all_special_ids])
+        return np.setdiff1d([*self.tokenizer.get_vocab().values()], [*known, *self.tokenizer.all_special_ids])
 
     @cached_property
     def is_text(self) -> NDArray[np.bool_]:

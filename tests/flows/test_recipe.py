@@ -130,6 +130,18 @@ def test_what_serves_an_encoder_decoder_is_said_before_it_runs() -> None:
     assert not [warning for warning in load_recipe("demo").forewarnings() if "MLflow" in warning]
 
 
+_TEXT = ["unlabelled.kind=text", "unlabelled.text.sets=[{name='more',paths=['more.jsonl'],licence='MIT'}]"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "part", "more"),
+    [("dpo-demo", "preference.learn", ["preference.learn.method.kind=full"]), ("sst2", "unlabelled.further", _TEXT)],
+)
+def test_every_training_forewarns_of_its_own_optimiser(preset: str, part: str, more: list[str]) -> None:
+    recipe = load_recipe(preset, [f"{part}.optim={{kind='muon',learning_rate=1e-5}}", *more])
+    assert [text for text in recipe.forewarnings() if text.startswith(f"{part}.optim.matrix_learning_rate 0.01")]
+
+
 def test_an_unknown_preset_lists_what_there_is() -> None:
     with pytest.raises(RecipeError, match=r"no recipe 'demoo': neither a shipped preset \(.*demo.*\) nor .* mean 'demo'\?"):
         load_recipe("demoo")

@@ -528,6 +528,12 @@ def test_figures_are_the_same_however_few_logits_are_held(
     assert max(held) == 7 * text.vocab_size < most
 
 
+def test_an_id_that_no_token_has_stands_in_no_text(text: TokenText) -> None:
+    holed = replace(text, vocab_size=text.vocab_size + 2)
+    assert np.array_equal(holed.text_ids, text.text_ids)
+    assert holed.token_bytes == [*text.token_bytes, b"", b""]
+
+
 def test_words_need_a_byte_level_tokenizer(text: TokenText, tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast

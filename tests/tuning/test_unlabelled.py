@@ -241,8 +241,17 @@ def test_the_plan_has_the_stages_in_order(site: Site, texts: Path) -> None:
     assert not set(wanted[:4]) & set(stages_of(plain))
 
 
+def test_what_is_not_set_of_the_further_pretraining_stays(texts: Path) -> None:
+    tree = {"kind": "text", "text": text_spec(texts).model_dump()}
+    plain, changed = (TaskText.model_validate(tree | more).further for more in ({}, {"further": {"train": {"num_epochs": 7}}}))
+    assert plain is not None
+    assert changed is not None
+    assert changed.train.num_epochs == 7
+    assert changed.model_copy(update={"train": plain.train}) == plain
+
+
 def test_a_part_that_does_nothing_is_refused(texts: Path) -> None:
     with pytest.raises(ValueError, match="both off"):
         TaskText.model_validate({"kind": "text", "text": text_spec(texts).model_dump(), "further": None})
     with pytest.raises(ValueError, match=r"start\.kind is scratch; further pretraining is continued"):
-        part(texts, further={"start": {"kind": "scratch"}})
+        part(texts, further={"start": {"kind": "scratch"}, "objective": {"kind": "causal"}})
