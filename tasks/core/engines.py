@@ -91,7 +91,12 @@ def ray_executor(share: Share, tasks: int, site: Site, folder: Path) -> Any:
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         environment = {"env_vars": {"PYTHONPATH": _python_path()}}
-        ray.init(site.ray_address, runtime_env=environment, log_to_driver=False, logging_level="ERROR", **_own_cluster(site))
+        try:
+            ray.init(site.ray_address, runtime_env=environment, log_to_driver=False, logging_level="ERROR", **_own_cluster(site))
+        except ValueError as error:
+            raise RecipeError(f"ray_address {site.ray_address!r} is no address of a Ray cluster: {error}") from None
+        except ConnectionError as error:
+            raise TransientError(f"no Ray cluster answers at {site.ray_address}: {error}") from error
     return RayPipelineExecutor(
         [share],
         tasks=tasks,

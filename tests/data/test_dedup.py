@@ -170,6 +170,17 @@ def test_planted_near_copies_are_found_and_only_they(kind):
         assert found.find(first) != found.find(second)
 
 
+@pytest.mark.parametrize(("kind", "size", "other"), [("zh", "chars", "words"), ("en", "words", "chars")])
+def test_shorter_shingles_find_what_longer_ones_do_not(site, tmp_path, kind, size, other):
+    join, text, strange = ("", chinese(1), "月") if kind == "zh" else (" ", english(1), "moon")
+    parts = list(text) if kind == "zh" else text.split()
+    changed = [strange if place % 30 == 10 else part for place, part in enumerate(parts)]  # 0.7 alike by fives, 0.85 by pairs
+    filtered = filtered_of(site, tmp_path, [*rows(text, join.join(changed)), *others(20)])
+    for near, removed_by_reason in (({f"{size}_per_shingle": 2}, {"near": 1}), ({f"{other}_per_shingle": 2}, {}), ({}, {})):
+        corpus = dedup.build(DedupSpec.model_validate({"near": near}), filtered, site=site)
+        assert corpus.removed_by_reason == removed_by_reason, near
+
+
 def test_no_cluster_lies_in_two_splits_and_every_split_has_documents(site, tmp_path):
     texts = [copy for number in range(60) for copy in (english(number), english(number) + " More.", chinese(number))]
     corpus = clean_of(site, tmp_path, rows(*texts), validation_share=0.2, test_share=0.2)

@@ -85,6 +85,16 @@ def test_slurm_scripts_do_the_work_and_an_error_keeps_its_type(sbatch):
         spread(name_of, [(sbatch, "wrong"), (sbatch, "four")], slurm(sbatch), sbatch / "logs")
 
 
+def test_a_ray_cluster_that_is_named_is_the_one_asked(tmp_path):
+    ray = pytest.importorskip("ray")
+    site = Site(state_dir=tmp_path, data_engine="ray", ray_address="nowhere")
+    try:
+        with pytest.raises(RecipeError, match="ray_address 'nowhere' is no address of a Ray cluster"):
+            spread(name_of, [(tmp_path, "a")], site, tmp_path / "logs")
+    finally:
+        ray.shutdown()
+
+
 @pytest.mark.slow
 def test_ray_makes_the_bytes_that_processes_make(tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")

@@ -177,6 +177,14 @@ def test_a_small_corpus_may_give_a_smaller_vocabulary(corpus, tmp_path):
     assert 600 < found.vocab_size < 50_000
 
 
+def test_a_pair_that_is_rarer_than_asked_is_not_merged(corpus, site):
+    sizes = [
+        make_tokenizer.build(trained(vocab_size=50_000, min_frequency=least), corpus, no_base(site), site=site).vocab_size
+        for least in (2, 30, 1_000_000)
+    ]
+    assert sizes[0] > sizes[1] > sizes[2] == 256 + 4, "bytes and special tokens"
+
+
 def test_an_own_tokenizer_can_be_adopted(corpus, tokenizer, site):
     found = make_tokenizer.build(adopted(path=str(tokenizer.path)), corpus, no_base(site), site=site)
     assert found.special_tokens == tokenizer.special_tokens

@@ -69,6 +69,27 @@ def test_each_rule_says_no_alone(number: int, name: str, interval: tuple[float, 
     assert answers(report({name: interval})) == expected
 
 
+@pytest.mark.parametrize(
+    ("number", "setting", "met", "missed"),
+    [
+        (0, "answer_loss_gain", 0.39, 0.4),
+        (1, "prompt_gain", 0.09, 0.1),
+        (2, "prompt_gain_over_base", 0.04, 0.05),
+        (3, "forgetting", 0.09, 0.08),
+        (4, "champion_loss", 0.04, 0.03),
+    ],
+)
+def test_each_limit_is_what_is_set(number: int, setting: str, met: float, missed: float) -> None:
+    assert answers(report(), SPEC.model_copy(update={setting: met})) == ["yes"] * 5
+    assert answers(report(), SPEC.model_copy(update={setting: missed})) == ["yes"] * number + ["no"] + ["yes"] * (4 - number)
+
+
+def test_below_zero_the_worth_of_the_prompt_may_fall() -> None:
+    fallen = report({"base/prompt_gain": (-0.1, -0.2, 0.1)})
+    assert answers(fallen)[2] == "no"
+    assert answers(fallen, SPEC.model_copy(update={"prompt_gain_over_base": -0.3}))[2] == "yes"
+
+
 @pytest.mark.parametrize("name", sorted(GOOD))
 def test_what_was_not_measured_is_no_yes(name: str) -> None:
     assert answers(report({name: None})).count("undecided") == 1

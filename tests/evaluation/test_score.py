@@ -52,6 +52,23 @@ def test_a_short_document_s_figure_by_the_plain_model(base_scores: Scores, base:
     assert base_scores.metrics["bits_per_byte"].mean == pytest.approx(total)
 
 
+def test_windows_overlap_as_far_as_is_asked(
+    base: Checkpoint, corpus: CleanCorpus, conversations: Conversations, site: Site
+) -> None:
+    """Only of a document longer than the context do the figures hang on it."""
+    nats: list[dict[str, float]] = []
+    for stride in (64, 8, None, 32):
+        settings = SETTINGS.model_copy(update={"document_chars": None, "stride_tokens": stride})
+        scores = score_model.build(ScoreSpec(role="base", settings=settings), base, corpus, conversations, site=site)
+        rows = list(read_rows(scores.path / "documents.parquet"))
+        nats.append({row["id"]: row["nats"] for row in rows})
+    long = {row["id"] for row in rows if row["num_tokens"] > 64}
+    apart, near, unset, half = nats
+    assert 0 < len(long) < len(rows)
+    assert {name for name in apart if apart[name] != pytest.approx(near[name], rel=1e-5)} == long
+    assert unset == half
+
+
 def test_tuning_shows_in_the_figures(base_scores: Scores, tuned_scores: Scores) -> None:
     assert tuned_scores.metrics["answer_loss"].high < base_scores.metrics["answer_loss"].low
     assert tuned_scores.metrics["keyword_accuracy"].mean > 0.9

@@ -48,6 +48,13 @@ def test_a_server_of_a_run_that_dies_at_its_start_is_told_at_once(site: Site, mo
     assert time.monotonic() - start < 90
 
 
+def test_the_prefect_server_of_the_site_goes_before_that_of_the_environment(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    for own, used in ((None, "http://127.0.0.1:1/api"), ("http://127.0.0.1:2/api", "http://127.0.0.1:2/api")):
+        with servers.prefect_api(site.model_copy(update={"prefect_api_url": own})) as api_url:
+            assert (api_url, os.environ["PREFECT_API_URL"]) == (used, used)
+
+
 def test_the_address_of_a_prefect_server_may_end_in_a_slash(prefect_api: str) -> None:
     servers.wait_for_prefect(f"{prefect_api}/")
 

@@ -319,6 +319,17 @@ def test_scores_have_a_histogram_and_bounds(site, tmp_path):
     assert "Scores" in (report.path / "report.html").read_text(encoding="utf-8")
 
 
+def test_so_many_deviations_off_is_suspect(site, tmp_path):
+    rows = [{"id": n, "text": scored(n)["text"], "label": 9.0 if n == 17 else scored(n)["value"]} for n in range(120)]
+    labelled = labelled_of(site, tmp_path, rows, "regression")
+    found = []
+    for deviations in (2.0, 4.0, 100.0):
+        spec = CheckLabelledSpec(bounds={"min_split_items": 1}, suspects={"deviations": deviations})
+        report = check_labelled.build(spec, labelled, site=site)
+        found.append({row["id"] for row in read_rows(report.path / "suspects.parquet")})
+    assert found[0] > found[1] >= {"set/17"} > found[2] == set()
+
+
 def test_tags_are_counted_by_word(site, tmp_path):
     rows = [{"id": n, "words": ["a", f"w{n}"], "label": ["O", "X"]} for n in range(60)]
     report = check_labelled.build(

@@ -1,6 +1,7 @@
 """The artifacts of a run on labelled text, made by its real stages from a tiny model."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from tasks.contracts import Checkpoint, EvalReport, Labelled, QualityReport, Scores, Verdict
 from tasks.core.artifact import Artifact, Spec
@@ -70,8 +71,9 @@ def make_label_chain(site: Site, seed: int = 0, task: str = "classification", *,
     return LabelChain(base, tuned, scores, report, verdict, toy_quality.build(ToyQualitySpec(), labelled, site=site), labelled)
 
 
-def register_labels(site: Site, chain: LabelChain, name: str = "toy-labels", trial_items: int = 6) -> StageRecord:
+def register_labels(site: Site, chain: LabelChain, name: str = "toy-labels", **settings: Any) -> StageRecord:
     """Registers the chain's model within an MLflow run, judged against the champion of the moment."""
     chain = judged_again(site, chain, name)
     with running(Run(site, "toy-recipe", tracker=KnownRun(_mlflow_run(site)))):
-        return register_labelled.outcome(RegisterLabelledSpec(name=name, trial_items=trial_items), *chain.inputs, site=site)
+        spec = RegisterLabelledSpec.model_validate({"name": name, "trial_items": 6} | settings)
+        return register_labelled.outcome(spec, *chain.inputs, site=site)

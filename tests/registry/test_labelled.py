@@ -63,6 +63,8 @@ def test_a_passed_model_becomes_champion_and_its_card_says_what_it_is(site: Site
     for text in ("| says | zh, en |", "ModernBertForSequenceClassification", "tuned/macro_f1", "few items of zh", "/invocations"):
         assert text in card
     assert register_labels(site, chain).result == "reused"
+    told = register_labels(site, chain, purpose="Sorts mail.").artifact
+    assert (told.path / "card.md").read_text(encoding="utf-8").startswith("# toy-labels\n\nSorts mail.\n")
     asked = r"toy-labels version 1 holds this model with registry\.trial_items = 6, and 4 is asked for"
     with pytest.raises(ContractError, match=asked):
         register_labels(site, chain, trial_items=4)

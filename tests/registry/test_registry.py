@@ -160,6 +160,13 @@ def test_a_version_keeps_the_form_it_has_and_another_name_gets_its_own(site: Sit
     assert (folder / "card.md").read_text().startswith("# other\n")
 
 
+def test_its_purpose_opens_the_card(site: Site, chain: Chain) -> None:
+    version = register(site, chain, purpose="Answers sailors.").artifact
+    card = (version.path / "card.md").read_text()
+    assert card.startswith("# toy\n\nAnswers sailors.\n")
+    assert mlflow_client(site).get_model_version("toy", str(version.version)).description == card
+
+
 def test_artifacts_of_different_runs_are_refused(site: Site, chain: Chain) -> None:
     other = make_chain(site, 2)
     mixed = dataclasses.replace(chain, verdict=other.verdict)

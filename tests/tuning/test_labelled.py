@@ -159,18 +159,27 @@ def test_an_option_changes_what_is_learned(shared_site: Site, encoder: Checkpoin
     assert first_losses(plain) != first_losses(other)
 
 
-def test_weights_are_balanced_by_what_the_train_items_hold() -> None:
+@pytest.mark.parametrize(
+    ("task", "labels", "balanced"),
+    [
+        ("classification", [["zh"], ["zh"], ["zh"], ["en"]], (4 / (2 * 3), 4 / (2 * 1))),
+        ("multi_label", [["zh"], ["zh", "en"], ["zh"], [], []], (2 / 3, 4 / 1)),  # a label's noes by its yeses
+        ("token_classification", [["zh", "zh"], ["en", "zh", "zh"], ["zh"]], (6 / (2 * 5), 6 / (2 * 1))),  # by words
+    ],
+)
+def test_weights_are_balanced_by_what_the_train_items_hold(encoder: Checkpoint, task: Any, labels: Any, balanced: Any) -> None:
     from tasks.tuning.labelled_train import label_weights
 
-    ids = np.arange(3)
-    examples = [LabelledExample("i", ids, ids, ids * 0 - 100, np.array([label], dtype=np.float32)) for label in (0, 0, 0, 1)]
+    item = {"id": "a", "text": "the model", "text_pair": None, "value": None}
+    items = [item | {"words": ["files"] * len(names), "labels": names} for names in labels]
+    facts = FACTS.model_copy(update={"task": task})
+    train = labelled_rows(items, framing_tokenizer(encoder.path / "model"), facts, 60, "drop", "train")
 
     def weights(how: Any) -> Any:
-        job = type("Job", (), {"facts": FACTS, "class_weights": how})
-        return label_weights(job, LabelledRows(examples, 0))  # type: ignore[arg-type]
+        return label_weights(type("Job", (), {"facts": facts, "class_weights": how}), train)  # type: ignore[arg-type]
 
     assert weights(None) is None
-    assert weights(BalancedWeights(kind="balanced")) == pytest.approx((4 / (2 * 3), 4 / (2 * 1)))
+    assert weights(BalancedWeights(kind="balanced")) == pytest.approx(balanced)
     assert weights(GivenWeights(kind="given", weights={"en": 5.0})) == (1.0, 5.0)
 
 

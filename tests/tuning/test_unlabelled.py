@@ -77,6 +77,25 @@ def test_what_judges_is_never_among_the_text(site: Site, classes: Labelled, tmp_
     assert kept.isdisjoint(row["text"].lower() for row in held_out)
 
 
+def test_either_text_of_a_held_out_pair_is_left_out(shared_site: Site, tmp_path: Path) -> None:
+    pairs = toy_labelled.build(ToyLabelledSpec(pairs=True), site=shared_site)
+    first = next(row["text"] for row in rows_of(pairs) if row["split"] == "test")
+    known, other = [{"text": first}, {"text": "About FILES"}], [{"text": "one more"}, {"text": "another"}]
+    text = read_task_text.build(text_spec(write_jsonl(tmp_path / "pairs.jsonl", known + other)), pairs, site=shared_site)
+    assert text.contaminated_by_reason == {"held_out_input": 2}
+    assert [row["text"] for row in read_rows(text.path / "documents")] == ["one more", "another"]
+
+
+def test_the_split_is_by_share_and_seed(shared_site: Site, classes: Labelled, texts: Path, task_text: CleanCorpus) -> None:
+    def held_out(text: CleanCorpus) -> set[str]:
+        return {row["id"] for row in read_rows(text.path / "documents") if row["split"] == "validation"}
+
+    more = read_task_text.build(text_spec(texts, validation_share=0.4), classes, site=shared_site)
+    other = read_task_text.build(text_spec(texts, validation_share=0.4, seed=1), classes, site=shared_site)
+    assert held_out(task_text) < held_out(more) != held_out(other)
+    assert all(20 < len(held_out(text)) < 45 for text in (more, other))
+
+
 def test_without_text_it_says_so(site: Site, classes: Labelled, tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="0 texts are left of the task text"):
         read_task_text.build(text_spec(write_jsonl(tmp_path / "none.jsonl", [{"text": ""}])), classes, site=site)
