@@ -25,8 +25,8 @@ def within_context(generate: Generate) -> Generate:
     return bounded
 
 
-def room_for(model: Any, num_prompt_tokens: int, max_new_tokens: int) -> int:
-    """Returns how many tokens an answer may have; the last one is never read.
+def room_for(model: Any, num_prompt_tokens: int, max_new_tokens: int | None) -> int | None:
+    """Returns how many tokens an answer may have (none: no bound); the last one is never read.
 
     Raises:
         HTTPException: The prompt leaves no room; a client gets status 400.
@@ -39,7 +39,8 @@ def room_for(model: Any, num_prompt_tokens: int, max_new_tokens: int) -> int:
     if num_prompt_tokens >= positions:
         said = f"the prompt has {num_prompt_tokens} tokens, the model's context {positions}: shorten it"
         raise HTTPException(status_code=400, detail=said)
-    return min(max_new_tokens, positions - num_prompt_tokens + 1)
+    room = positions - num_prompt_tokens + 1
+    return room if max_new_tokens is None else min(max_new_tokens, room)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from tasks.modeling.architecture import is_encoder_decoder
 
 ENGINE = "mlflow"
 ANSWER_LIMIT_S = 600.0  # here and in the server, which by itself ends each request after a minute
+_LIMIT = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"
 TOLERANCE = 1e-3  # of a probability, or of a value as a share of its size
 Record = dict[str, Any]
 
@@ -68,7 +69,7 @@ def scoring_command(folder: Path, site: Site, port: int) -> list[str]:
 def scoring_environment(site: Site) -> dict[str, str]:
     """Returns what keeps the scoring server off the network, names the programs beside this Python, and bounds a request."""
     beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    limit = {"MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": f"{ANSWER_LIMIT_S:.0f}"}
+    limit = {_LIMIT: os.environ.get(_LIMIT, f"{ANSWER_LIMIT_S:.0f}")}
     return service_environment(site) | limit | {"TRANSFORMERS_VERBOSITY": "error", "PATH": beside}
 
 

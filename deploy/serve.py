@@ -162,7 +162,8 @@ def engine_command(folder: Path, site: Site, port: int) -> list[str]:
     if site.engine == "vllm":
         command = ["vllm", "serve", str(folder), "--served-model-name", folder.name, "--seed", "0"]
         return [*command, "--host", site.host, "--port", str(port)]
-    command = [sys.executable, "-m", "deploy.engine", "serve", "--continuous-batching"]
+    # `-P`: the working folder holds a link of the model's name, which may be that of a package.
+    command = [sys.executable, "-P", "-m", "deploy.engine", "serve", "--continuous-batching"]
     if site.resolved_device == "cpu":
         command += ["--cb-num-blocks", str(_cache_pages(folder)), "--cb-max-batch-tokens", str(_BATCH_TOKENS)]
     return [*command, "--device", site.resolved_device, "--host", site.host, "--port", str(port), folder.name]

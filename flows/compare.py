@@ -21,6 +21,8 @@ from tasks.evaluation.label_specs import DEFAULT_METRICS
 from tasks.evaluation.tunings import CellSpec, TuningCriterion
 from tasks.modeling.labels import figures_of
 
+# What a tokenizer is made of beside its own part of the recipe, by the kind of its source.
+_MADE_OF = {"train": ("ingest", "clean", "dedup", "decontaminate", "quality"), "base": ("base",)}
 _OPENING, _CLOSING, _QUOTES = "[{(", "]})", "'\""
 
 
@@ -136,8 +138,13 @@ def _require_different(cells: Sequence[Cell]) -> None:
 
 
 def _require_one_unit(recipes: Sequence[Recipe]) -> None:
-    if any(recipe.tokenizer != recipes[0].tokenizer for recipe in recipes):
-        raise RecipeError("--grid varies the tokenizer, and a loss per token says nothing across tokenizers; leave tokenizer out")
+    made_of = _MADE_OF.get(recipes[0].tokenizer.source.kind, ())
+    for part in ("tokenizer", *made_of):
+        if any(getattr(recipe, part) != getattr(recipes[0], part) for recipe in recipes):
+            through = "" if part == "tokenizer" else f" through {part}, which it is made of"
+            raise RecipeError(
+                f"--grid varies the tokenizer{through}, and a loss per token says nothing across tokenizers; leave {part} out"
+            )
     losses = [recipe.preference.learn.loss if recipe.preference.kind == "pairs" else None for recipe in recipes]
     if any(loss != losses[0] for loss in losses):
         by = "" if None in losses else ", or choose --by preference_accuracy"

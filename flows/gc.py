@@ -6,8 +6,10 @@ is; unfinished work, from which a run would go on, goes only where that is asked
 """
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -47,7 +49,7 @@ def collect(dry_run: bool, keep_last: int, with_unfinished: bool) -> None:
 def _discard(console: Console, store: Store, folders: Sequence[Path], told: str, only_named: bool) -> None:
     """Removes, or only names, folders that are no artifacts; those that a process works in stay."""
     for folder in folders:
-        size = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+        size = _size(folder)
         try:
             if not only_named:
                 store.discard(folder)
@@ -55,6 +57,16 @@ def _discard(console: Console, store: Store, folders: Sequence[Path], told: str,
             console.print(f"kept: {error}", highlight=False)
             continue
         console.print(f"{told} {folder.parent.name}/{folder.stem}  {size:,} bytes", highlight=False)
+
+
+def _size(folder: Path) -> int:
+    """Returns the bytes of the files of a folder, in which a run may work."""
+    total = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += Path(root, name).lstat().st_size
+    return total
 
 
 def require_no_run(site: Site) -> None:

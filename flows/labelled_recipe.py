@@ -54,6 +54,10 @@ class AdoptedBase(Part):
         """Its peak learning rate, as far as that is known."""
         return None
 
+    def forewarnings(self) -> list[str]:
+        """Returns what should be known before it runs."""
+        return []
+
     def build(self) -> Checkpoint:
         """Adopts it."""
         return adopt_base(self.spec)
@@ -87,6 +91,10 @@ class PretrainedBase(Part):
     def peak(self) -> float | None:
         """Its peak learning rate, as far as that is known."""
         return self.recipe.pretrain.peak
+
+    def forewarnings(self) -> list[str]:
+        """Returns what should be known before it runs."""
+        return self.recipe.pretrain.forewarnings("base.recipe.pretrain")
 
     def build(self) -> Checkpoint:
         """Makes its corpus and pretrains it."""
@@ -164,7 +172,11 @@ class LabelledRecipe(Part):
 
     def forewarnings(self) -> list[str]:
         """Returns what should be known of the trainings before they run."""
-        return [*self.unlabelled.forewarnings(), *self.tune.forewarnings(self.base.peak)]
+        return [
+            *self.base.forewarnings(),
+            *self.unlabelled.forewarnings(),
+            *self.tune.forewarnings(self.base.peak),
+        ]
 
     def require_reach(self, last: str | None, stages: Sequence[str]) -> None:
         """Checks that a rate is known for the tuning, where the run gets there.

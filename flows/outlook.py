@@ -37,6 +37,7 @@ from tasks.modeling.sizing import (
     training_memory,
 )
 from tasks.modeling.specs import ModelSpec
+from tasks.modeling.start import Continued
 from tasks.pretrain import PretrainSpec
 from tasks.tuning import LoraSpec
 
@@ -115,7 +116,7 @@ def pretrain_outlook(recipe: Recipe, site: Site, found: dict[str, Artifact], man
     rows = rows if scale is None else min(rows, scale.train.batch_rows)
     return Outlook(
         num_parameters=parameters(model, vocab_size).total,
-        num_tokens=None if scale is None else budget_tokens(model, scale.train, _train_tokens(found)),
+        num_tokens=None if scale is None else budget_tokens(model, scale.train, _tokens_a_pass(spec, found)),
         flops_per_token=flops_per_token(model, vocab_size),
         memory=training_memory(
             model,
@@ -205,6 +206,11 @@ def pretrain_scale(recipe: Recipe, found: dict[str, Artifact]) -> Scaled | None:
 def _train_tokens(found: dict[str, Artifact]) -> int | None:
     tokens = found.get("mix", found.get("encode"))
     return tokens.tokens_by_split["train"] if isinstance(tokens, TokenizedCorpus) else None
+
+
+def _tokens_a_pass(spec: PretrainSpec, found: dict[str, Artifact]) -> int | None:
+    tokens = _train_tokens(found)
+    return spec.start.tokens_a_pass(tokens) if tokens is not None and isinstance(spec.start, Continued) else tokens
 
 
 def scale_line(spec: PretrainSpec, scale: Scaled | None) -> str:

@@ -136,7 +136,7 @@ def prefect_server(site: Site, port: int, *, temporary: bool) -> Server:
     factory = "flows.servers:create_temporary_app" if temporary else "flows.pages:create_app"
     command = [sys.executable, "-m", "uvicorn", "--factory", factory]
     command += ["--host", host, "--port", str(port), "--log-level", "warning", "--lifespan", "on"]
-    name = f"prefect-temporary-{os.getpid()}" if temporary else "prefect-server"  # each run has one of its own
+    name = f"prefect-temporary-{uuid.uuid4().hex[:8]}" if temporary else "prefect-server"  # each run has one of its own
     server = spawn(site, name, command, url, _TELLING | (quiet if temporary else pages))
     return replace(server, stop_signal=signal.SIGINT) if temporary else server
 

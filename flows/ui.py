@@ -27,7 +27,7 @@ from tasks.core.store import process_identity
 POOL = "textmill"
 ZOMBIES = "textmill: runs without a heartbeat are crashed"
 _PROJECT_FILE = "prefect.yaml"
-_OUR_NAME = re.compile(r"""^name:\s*(["']?)textmill\1\s*(#|$)""", re.MULTILINE)  # other projects of Prefect have such a file too
+_OUR_FLOWS = re.compile(r"^\s*entrypoint:\s*flows\.runs\.", re.MULTILINE)  # other projects of Prefect have such a file too
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 _AGAIN_S = 0.5
 _LOOK_EVERY_S = 2.0
@@ -141,9 +141,9 @@ def project_folder() -> Path:
     """
     for folder in (Path.cwd(), Path(__file__).resolve().parents[1]):
         file = folder / _PROJECT_FILE
-        if file.is_file() and _OUR_NAME.search(file.read_text(encoding="utf-8", errors="replace")):
+        if file.is_file() and _OUR_FLOWS.search(file.read_text(encoding="utf-8", errors="replace")):
             return folder
-    raise RecipeError(f"no {_PROJECT_FILE} in {Path.cwd()}: start `textmill ui` in a checkout of Textmill")
+    raise RecipeError(f"no {_PROJECT_FILE} of Textmill in {Path.cwd()}: start `textmill ui` in a checkout of Textmill")
 
 
 def make_pool() -> None:

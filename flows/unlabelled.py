@@ -77,7 +77,11 @@ class TaskText(Part):
     @field_validator("further", mode="before")
     @classmethod
     def _keeps_what_is_not_set(cls, value: Any) -> Any:
-        return merge(_FURTHER.model_dump(mode="json"), value) if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            return value
+        tree = merge(_FURTHER.model_dump(mode="json"), value)
+        is_by_tokens = isinstance(value.get("train"), dict) and value["train"].get("num_tokens") is not None
+        return merge(tree, {"train": {"num_epochs": value["train"].get("num_epochs")}}) if is_by_tokens else tree
 
     @model_validator(mode="after")
     def _does_something(self) -> Self:

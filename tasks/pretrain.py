@@ -26,6 +26,8 @@ from tasks.modeling.scaling import MANY_PASSES, Scaled, adamw_peak, matrix_rate_
 from tasks.modeling.specs import ENCODERS, AdamWSpec, BudgetSpec, Family, ModelSpec, OptimSpec, PrecisionSpec
 from tasks.modeling.start import AsGiven, Continued, FromScratch, ReplaySpec, Start
 
+_ASKED_AT = {"pretrain": "pretrain", "pretrain_further": "unlabelled.further"}  # where a recipe has what a stage is told
+
 
 class PretrainSpec(PrecisionSpec):
     """A model and how it is pretrained."""
@@ -117,7 +119,7 @@ def pretrain(
         link_tree(base.path / "model", ctx.dir / "model")
         return ctx.commit(Checkpoint, **base.facts())
     _check(spec, corpus, tokenizer)
-    for warning in spec.forewarnings():
+    for warning in spec.forewarnings(_ASKED_AT[ctx.stage.name]):
         ctx.log.warning("%s", warning)
     found = spec.scaled(corpus.tokens_by_split["train"])
     assert found is not None, "an encoded corpus knows its tokens"

@@ -67,7 +67,7 @@ def extract(text: str, format: str, html: HtmlMode) -> str:
 
 
 def _documentation(text: str) -> str:
-    body = _parse(text, deep=True)
+    body = _parse(text)
     for line_break in body.iter("br"):
         line_break.tail = "\n" + (line_break.tail or "")  # which code keeps, and elsewhere is a space
     _remove_navigation(body)
@@ -86,12 +86,12 @@ def _article(text: str) -> str:
     return trafilatura.extract(body, include_comments=False, deduplicate=False, favor_recall=True) or ""
 
 
-def _parse(text: str, deep: bool = False) -> "HtmlElement":
-    """Returns the tree; what the parser would cut off, nested in more than 256 elements (`deep`: 2,048), counts as broken."""
+def _parse(text: str) -> "HtmlElement":
+    """Returns the tree; what the parser would cut off, nested in more than 256 elements, counts as broken."""
     from lxml import etree, html  # type: ignore[import-untyped]
 
     # Bytes, since lxml refuses a str with an encoding declaration; surrogates cannot be in a document.
-    parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=deep)
+    parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True)
     try:
         body = html.document_fromstring(text.encode("utf-8"), parser=parser)
     except (etree.LxmlError, ValueError) as error:

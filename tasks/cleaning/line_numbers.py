@@ -1,8 +1,8 @@
 """Line numbers: takes the numbers of a code listing's gutter out of the text.
 
 In: one text. Out: the text without the numbers of at least `min_lines` neighbouring lines that count upwards by one.
-Invariant: numbered items ("1. first"), dates, hours and years stay: a number with a mark or a part of a date behind it is no
-gutter, and four digits count as one only where the lines before do.
+Invariant: numbered items ("1. first"), dates, hours and years stay: numbers with a mark behind them, or each with a part of a
+date, are no gutter, and four digits count as one only where the lines before do.
 """
 
 import re
@@ -14,8 +14,8 @@ from pydantic import Field
 from tasks.cleaning.base import Example, FilterBase, Judge, same
 
 _MONTHS = "Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sep(?:t(?:ember)?)?|Oct(?:ober)?"
-_DATE = rf"[ \t]*(?:[月日号號年时時点點岁歲周週]|(?:{_MONTHS}|Nov(?:ember)?|Dec(?:ember)?)\b)"
-_NUMBERED = re.compile(rf"[ \t]*(\d{{1,5}})(?!\d)(?!{_DATE})(?:[ \t]*(?:[|│]|:(?!\d))[ \t]?|[ \t]+|$)(?=(.*))", re.DOTALL)
+_DATE = re.compile(rf"[ \t]*(?:[月日号號年时時点點岁歲周週]|(?:{_MONTHS}|Nov(?:ember)?|Dec(?:ember)?)\b)")
+_NUMBERED = re.compile(r"[ \t]*(\d{1,5})(?!\d)(?:[ \t]*(?:[|│]|:(?!\d))[ \t]?|[ \t]+|$)(?=(.*))", re.DOTALL)
 _LAST_START = 999  # what begins above may be years
 _CODE = "def f():\n    return 1\n\nprint(f())"
 
@@ -38,6 +38,8 @@ class LineNumbers(FilterBase):
         Example("9:00 Welcome\n10:00 Talk\n11:00 Coffee\n12:00 Lunch", "en", None),
         Example("1 月 120 万\n2 月 98 万\n3 月 130 万\n4 月 99 万", "zh", None),
         Example("9 May sunny\n10 May rain\n11 May snow\n12 May fog", "en", None),
+        Example("1 import os\n2 日志 = []\n3 年龄 = 3\n4 x = 5", "zh", None, "import os\n日志 = []\n年龄 = 3\nx = 5"),
+        Example("1 The tenant\n2 May not\n3 sublet\n4 rooms", "en", None, "The tenant\nMay not\nsublet\nrooms"),
         Example("1 gold\n2 silver\n3 bronze\nIn 1999\n2000 came.", "en", None),
     )
 
@@ -53,16 +55,21 @@ def _remover(min_lines: int) -> Callable[[str], str]:
         numbers = [int(one[1]) if one else None for one in found]
         kept: list[str] = []
         for first, end in _counting(numbers):
-            alone = end - first >= min_lines and (numbers[first] or 0) <= _LAST_START
+            is_listing = end - first >= min_lines and (numbers[first] or 0) <= _LAST_START
+            is_listing = is_listing and not all(map(_is_date, found[first:end]))
             for place in range(first, end):
                 one = found[place]
-                if not alone or one is None:
+                if not is_listing or one is None:
                     kept.append(lines[place])
                 elif one[2] or any(other is not None and other[2] for other in found[first:end]):
                     kept.append(one[2])  # an empty line of the listing stays; a column of bare numbers goes
         return "\n".join(kept)
 
     return remove
+
+
+def _is_date(numbered: re.Match[str] | None) -> bool:
+    return numbered is not None and _DATE.match(numbered.string, numbered.end(1)) is not None
 
 
 def _counting(numbers: list[int | None]) -> list[tuple[int, int]]:

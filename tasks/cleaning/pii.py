@@ -29,9 +29,10 @@ _COUNTRY = (  # country codes of ITU-T E.164
     r"(?:1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|(?:2[1-689]|3[578]|42|5[09]|6[789]|8[0578]|9[679])\d)"
 )
 _MOBILE, _ALONE = r"1[3-9]\d{9}", "(?<![0-9A-Za-z.+_/-])"
-_LABELLED = r"(?<=(?<![A-Za-z])[Tt][Ee][Ll])|(?<=(?<![A-Za-z])[Tt][Ee][Ll]\.)"
+_LABELLED = r"(?<=(?<![A-Za-z0-9_])[Tt][Ee][Ll])|(?<=(?<![A-Za-z0-9_])[Tt][Ee][Ll]\.)"
 _LANDLINE = r"0\d{2,3}-\d{7,8}"
 _HEX, _GLOBAL = "[0-9A-Fa-f]{1,4}", "[23][0-9A-Fa-f]{3}"  # with one group before `::`, or none behind it, only what is routed
+_TIME = r"(?::\d\d)+"  # 2024:10:11:: is a time
 _ISSUERS = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|(?:222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}"  # Visa, Mastercard
     r"|3[47]\d{13}|62\d{14,17}|(?:6011|65\d\d)\d{12}|35(?:2[89]|[3-8]\d)\d{12}"  # Amex, UnionPay, Discover, JCB
@@ -152,8 +153,8 @@ _KINDS = (
     _Kind(
         "ip",
         re.compile(
-            rf"(?<![\w.:])(?:(?:{_HEX}:){{2,7}}:?(?:{_HEX}:){{0,5}}{_HEX}|{_GLOBAL}(?::(?::{_HEX}){{2,6}}|(?::{_HEX}){{1,6}}::))"
-            r"(?![\w:])",
+            rf"(?<![\w.:])(?:(?:{_HEX}:){{2,7}}:?(?:{_HEX}:){{0,5}}{_HEX}"
+            rf"|{_GLOBAL}(?::(?::{_HEX}){{2,6}}|(?!{_TIME}::)(?::{_HEX}){{1,6}}::))(?![\w:])",
             re.ASCII,
         ),
         _is_public_ip,

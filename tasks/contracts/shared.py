@@ -16,7 +16,7 @@ _SHOWN_REASONS = 4
 
 
 class Interval(BaseModel):
-    """A figure with its 95% bootstrap interval over `num_items` items."""
+    """A figure with its 95% bootstrap interval over `num_items` items; those of one group count as one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

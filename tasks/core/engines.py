@@ -94,9 +94,9 @@ def ray_executor(share: Share, tasks: int, site: Site, folder: Path) -> Any:
         try:
             ray.init(site.ray_address, runtime_env=environment, log_to_driver=False, logging_level="ERROR", **_own_cluster(site))
         except ValueError as error:
-            raise RecipeError(f"ray_address {site.ray_address!r} is no address of a Ray cluster: {error}") from None
+            raise RecipeError(f"{_named(site)} is no address of a Ray cluster: {error}") from None
         except ConnectionError as error:
-            raise TransientError(f"no Ray cluster answers at {site.ray_address}: {error}") from error
+            raise TransientError(f"no Ray cluster answers at {_named(site)}: {error}") from error
     return RayPipelineExecutor(
         [share],
         tasks=tasks,
@@ -106,6 +106,11 @@ def ray_executor(share: Share, tasks: int, site: Site, folder: Path) -> Any:
         logging_dir=str(folder),
         skip_completed=False,
     )
+
+
+def _named(site: Site) -> str:
+    """Returns what says where the Ray cluster is."""
+    return f"ray_address {site.ray_address!r}" if site.ray_address else f"RAY_ADDRESS {os.environ.get('RAY_ADDRESS')!r}"
 
 
 def _own_cluster(site: Site) -> dict[str, Any]:

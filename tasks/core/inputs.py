@@ -131,12 +131,17 @@ def _walk(folder: Path) -> Iterator[Path]:
     base, seen = folder.resolve(), set()
     for root, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         place, own = Path(root).resolve(), base / Path(root).relative_to(folder)
-        if place in seen or (place.is_relative_to(base) and place != own):
+        comes_anyway = place != own and place.is_relative_to(base) and not any(map(_is_hidden, place.relative_to(base).parts))
+        if place in seen or comes_anyway:
             folders.clear()
             continue
         seen.add(place)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(root, name) for name in sorted(names) if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        yield from (Path(root, name) for name in sorted(names) if not _is_hidden(name))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "lost+found"  # a file system's own
 
 
 def _refuse(error: OSError) -> None:

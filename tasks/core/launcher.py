@@ -36,7 +36,7 @@ def killed_ranks(work: Path) -> list[str]:
 
 
 def main(note: Path, arguments: list[str]) -> int:
-    """Runs torchrun and leaves the note; returns the exit status."""
+    """Runs torchrun and leaves the note; returns the exit status, of several that failed the highest."""
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
@@ -45,11 +45,16 @@ def main(note: Path, arguments: list[str]) -> int:
     except ChildFailedError as error:
         failures = sorted(error.failures.items())
         ended = {rank: failure.signal_name() for rank, failure in failures if failure.exitcode < 0}
-        killed = [f"rank {rank} ({name})" for rank, name in ended.items() if name != "SIGTERM"]  # that one torchrun sends itself
-        if killed:
-            note.write_text(json.dumps(killed), encoding="utf-8")
-        return 1
+        if killed := _first(ended):
+            note.write_text(json.dumps([f"rank {rank} ({name})" for rank, name in killed.items()]), encoding="utf-8")
+        return max(1, *(failure.exitcode for failure in error.failures.values()))
     return 0
+
+
+def _first(ended: dict[int, str]) -> dict[int, str]:
+    """Returns those of the ended processes that did not end because another one had: torchrun sends SIGTERM, gloo aborts."""
+    killed = {rank: name for rank, name in ended.items() if name != "SIGTERM"}
+    return {rank: name for rank, name in killed.items() if name != "SIGABRT"} or killed
 
 
 if __name__ == "__main__":

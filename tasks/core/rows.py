@@ -42,6 +42,7 @@ _MAX_LINE_BYTES = 20_000_000
 _BATCH_ROWS = 100
 _BETWEEN_DOCUMENTS = b"-DOCSTART-"
 _MAX_NAME_CHARS = 300
+YES_NO = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}  # in small letters
 
 
 class Refused(Exception):
@@ -69,10 +70,10 @@ def is_missing(value: Any) -> bool:
 
 
 def name_of(value: Any) -> str | None:
-    """Returns an id or a group as text, none where it is no plain value: 1.0 is 1, since a column with gaps holds floats."""
+    """Returns an id or a group as text, none where it names nothing: 1.0 is 1, since a column with gaps holds floats."""
     if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
         value = int(value)
-    if is_missing(value) or not isinstance(value, str | int | float | Decimal | date | time):
+    if is_missing(value) or isinstance(value, bool) or not isinstance(value, str | int | float | Decimal | date | time):
         return None
     return text_safe(str(value), _MAX_NAME_CHARS).strip()
 
@@ -83,7 +84,7 @@ def group_of(value: Any) -> str | None:
     Raises:
         Refused: It is there and has no name: alone in its group, the row would lie in another split than the others of it.
     """
-    name = name_of(value)
+    name = str(value) if isinstance(value, bool) else name_of(value)
     if name is None and not is_missing(value):
         raise Refused("broken_group")
     return name
@@ -274,7 +275,8 @@ def _delimited(file: InputFile, of: RowSet, delimiter: str, needed: Sequence[str
     if isinstance(first, csv.Error):
         yield Refused(row_error(first, 0) or "broken_csv")
         return
-    if of.has_header and row_error(first, len(first)) == "undecodable":
+    is_readable = row_error(first, len(first)) != "undecodable" or (bool(needed) and set(needed) <= set(first))
+    if of.has_header and not is_readable:
         raise ContractError(
             f"the header of {text_safe(file.name)} is not {of.encoding}; set the encoding of {of.name} (gb18030, big5, cp1252), "
             "or save the file as UTF-8"

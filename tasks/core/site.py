@@ -161,7 +161,7 @@ def settings_file() -> Path:
         RecipeError: TEXTMILL_CONFIG names none.
     """
     given = os.environ.get(CONFIG)
-    if given and not Path(given).is_file():
+    if given and given != os.devnull and not Path(given).is_file():
         raise RecipeError(f"{CONFIG} names {given}, and there is no such file")
     return Path(given or "textmill.toml")
 
@@ -188,16 +188,12 @@ def _explain(item: Any) -> str:
 
 
 def settings_environment(site: Site) -> dict[str, str]:
-    """Returns the variables that give a process in another folder the same settings; secrets are among them."""
-    values = {name: getattr(site, name) for name in Site.model_fields}
-    file = {CONFIG: str(settings_file().absolute())} if os.environ.get(CONFIG) else {}
-    return file | {f"TEXTMILL_{name.upper()}": _plain(value) for name, value in values.items() if value is not None}
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    return str(value.absolute() if isinstance(value, Path) else value)
+    """Returns the variables that give a process in another folder the same settings, beside those that are set here."""
+    file = settings_file()
+    folders = {f"TEXTMILL_{name.upper()}": getattr(site, name) for name in ("state_dir", "data_dir")}
+    return {CONFIG: str(file.absolute()) if file.is_file() else os.devnull} | {
+        name: str(folder.absolute()) for name, folder in folders.items() if folder is not None
+    }
 
 
 def service_environment(site: Site) -> dict[str, str]:

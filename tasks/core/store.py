@@ -168,13 +168,14 @@ class Store:
         return [folder for folder in folders if not (folder / MANIFEST_NAME).exists()]
 
     def discard(self, folder: Path) -> None:
-        """Removes a folder that is no artifact.
+        """Removes a folder that is no artifact; if it has become one, or has gone, nothing.
 
         Raises:
             TransientError: A process works in it.
         """
         with self.lock(folder.parent.name, folder.name.removesuffix(_PARTIAL), wait=False):
-            shutil.rmtree(folder)
+            if folder.exists() and not (folder / MANIFEST_NAME).exists():
+                shutil.rmtree(folder)
 
     @contextmanager
     def lock(self, kind: str, fingerprint: str, *, wait: bool, notify: Any = None) -> Iterator[int]:

@@ -33,10 +33,16 @@ def _resampled(spec: BootstrapSpec, above: Numbers, below: Numbers) -> Numbers:
     return np.asarray(sums[:, 0] / sums[:, 1])
 
 
-def draws(spec: BootstrapSpec, num_items: int) -> Iterator[NDArray[np.int64]]:
-    """Yields how often each item is drawn, (resamples, items), some resamples at a time; equal seeds give equal ones."""
+def draws(spec: BootstrapSpec, num_items: int, width: int | None = None) -> Iterator[NDArray[np.int64]]:
+    """Yields how often each item is drawn, (resamples, items), some resamples at a time; equal seeds give equal ones.
+
+    Args:
+        spec: How many resamples, and the seed.
+        num_items: Items, or groups of them.
+        width: Numbers that the caller makes of one resample, which bound how many come at a time; none: one an item.
+    """
     random = np.random.default_rng([spec.seed, num_items])
-    step = max(1, _DRAWS_AT_ONCE // num_items)
+    step = max(1, _DRAWS_AT_ONCE // (width or num_items))
     for start in range(0, spec.num_resamples, step):
         size = min(step, spec.num_resamples - start)
         yield random.multinomial(num_items, np.full(num_items, 1 / num_items), size=size)

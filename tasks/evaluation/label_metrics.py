@@ -187,5 +187,5 @@ def _parts(found: Predictions) -> list[tuple[str, Predictions]]:
 def _interval(spec: BootstrapSpec, groups_N: Counts, figure: Callable[[Counts], Numbers]) -> Interval:
     num_groups = int(groups_N.max()) + 1
     whole = float(figure(np.ones((1, len(groups_N)), dtype=np.int64))[0])
-    resampled = np.concatenate([figure(counts_DG[:, groups_N]) for counts_DG in draws(spec, num_groups)])
+    resampled = np.concatenate([figure(counts_DG[:, groups_N]) for counts_DG in draws(spec, num_groups, len(groups_N))])
     return interval_of(spec, whole, resampled, num_groups)

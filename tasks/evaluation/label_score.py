@@ -97,7 +97,8 @@ def _require_test(labelled: Labelled) -> None:
 
 def _check_labels(champion: Champion, labelled: Labelled) -> None:
     config = json.loads((champion.path / "model" / "config.json").read_text(encoding="utf-8"))
-    problem, names = config.get("problem_type"), config.get("id2label") or _UNSAID_NAMES
+    problem = config.get("problem_type")
+    names = config.get("id2label") or (_UNSAID_NAMES if problem else {})
     known = [names[number] for number in sorted(names, key=int)]
     wanted = labelled.label_names or ("value",)
     if problem != PROBLEMS[labelled.task] or set(known) != set(wanted):

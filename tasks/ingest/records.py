@@ -4,6 +4,7 @@ In: bytes and text as they came. Out: records; text of bytes in whatever encodin
 is a record too, with its reason: a reader never passes over anything in silence.
 """
 
+import codecs
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ _DECLARED = re.compile(
     rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]+)|^\s*<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w.:-]+)""", re.IGNORECASE
 )
 _DECLARED_BYTES = 2_048
+_OFTEN_DEFAULTS = frozenset({"iso8859-1", "iso8859-15", "cp1252"})  # a template's, whatever the text is in
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +89,14 @@ def _larger(charset: str | None) -> str | None:
 
 
 def _declared(page: bytes) -> str | None:
-    """Returns the charset that a page of HTML names; one that can be read as ASCII is in no form of UTF-16."""
+    """Returns the charset that a page of HTML surely names; one that can be read as ASCII is in no form of UTF-16."""
     found = _DECLARED.search(page[:_DECLARED_BYTES])
     charset = (found[1] or found[2]).decode("ascii") if found else ""
-    return charset if charset and not charset.lower().startswith("utf-16") else None
+    try:
+        name = codecs.lookup(charset).name
+    except LookupError:
+        return None
+    return None if name in _OFTEN_DEFAULTS or name.startswith("utf-16") else charset
 
 
 def _detected(data: bytes) -> str | None:

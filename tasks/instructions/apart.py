@@ -80,22 +80,24 @@ def _said(item: Item) -> tuple[str, ...]:
 
 
 class _Prompts:
-    """Held-out prompts that can be asked whether a conversation begins with one of them, or its prompt is nearly one."""
+    """Held-out prompts that can be asked whether a conversation begins with one, begins one, or has nearly the same prompt."""
 
     def __init__(self) -> None:
         self._keys: set[str] = set()
+        self._openings: set[str] = set()
         self._sizes: list[int] = []
         self._with_shingle: dict[str, list[int]] = defaultdict(list)
 
     def add(self, item: Item) -> None:
         self._keys.add(item.prompt_key)
+        self._openings.update(item.opening_keys)
         shingles = _shingles(item.prompt)
         for shingle in shingles:
             self._with_shingle[shingle].append(len(self._sizes))
         self._sizes.append(len(shingles))
 
     def holds(self, item: Item, similarity: float | None) -> bool:
-        if not self._keys.isdisjoint((item.prompt_key, *item.opening_keys)):
+        if item.prompt_key in self._openings or not self._keys.isdisjoint((item.prompt_key, *item.opening_keys)):
             return True
         if similarity is None:
             return False

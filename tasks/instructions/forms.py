@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tasks.core.rows import Refused, group_of, is_missing, name_of, object_of, read_set
+from tasks.core.rows import YES_NO, Refused, group_of, is_missing, name_of, object_of, read_set
 from tasks.instructions.items import Item
 from tasks.instructions.sets import InstructionSet
 from tasks.instructions.turns import Message, Turn, read_messages, require_answered
@@ -17,6 +17,7 @@ from tasks.instructions.turns import Message, Turn, read_messages, require_answe
 _FORM_BY_KEY = {"messages": "messages", "conversations": "sharegpt", "instruction": "alpaca", "prompt": "prompt_response"}
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 _KNOWN_SLOTS = ("name", "author")  # how sets about a model's identity write them; {{x}} may also be code
+WEIGHTS = ("loss_weight", "weight")  # of a turn
 _WRAPPED = re.compile(
     r"Below is an instruction[^\n]*\n\n### Instruction:\n(.*?)\n\n(?:### Input:\n(.*?)\n\n)?### Response:\s*", re.DOTALL
 )
@@ -68,9 +69,9 @@ def names(value: dict[str, Any], number: int, source: str) -> tuple[str, str]:
 
 def _is_copied(value: Any) -> bool:
     text = "false" if is_missing(value) else str(value).strip().lower()  # of a csv file true is text
-    if text not in ("true", "false"):
+    if text not in YES_NO:
         raise Refused("broken_copied")
-    return text == "true"
+    return YES_NO[text]
 
 
 def conversation(value: Any, form: str = "auto") -> tuple[Message, ...]:

@@ -3,6 +3,7 @@
 In: messages and names. Out: values. Invariant: an item ends with an answer.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -13,7 +14,9 @@ from tasks.core.text import normalized
 from tasks.instructions.turns import Message
 
 Asked = tuple[tuple[str, str], ...]
-_MIN_OPENING_CHARS = 12  # shorter ones (hi, how are you, 你好) open conversations that have nothing else in common
+_MIN_OPENING_WEIGHT = 20  # less (hello, how are you, 你好) opens conversations that have nothing else in common
+_HAN_WEIGHT = 3  # a Han character says what two or three Latin letters say
+_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +51,11 @@ class Item:
     @property
     def opening_keys(self) -> Iterator[str]:
         """Hashes of the prompts of the earlier answers: what the user says up to each, where it is more than a greeting."""
-        hashed, num_chars = sha256(), 0
+        hashed, weight = sha256(), 0
         for said in self._said[:-1]:
             hashed.update(said.encode("utf-8"))
-            num_chars += len(said)
-            if num_chars >= _MIN_OPENING_CHARS:
+            weight += len(said) + (_HAN_WEIGHT - 1) * len(_HAN.findall(said))
+            if weight >= _MIN_OPENING_WEIGHT:
                 yield hashed.hexdigest()
 
     @property

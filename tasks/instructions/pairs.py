@@ -6,13 +6,14 @@ are neither empty nor equal.
 """
 
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 from tasks.core.rows import Refused, object_of
 from tasks.instructions.forms import conversation, filled, names, opening, turns_of
 from tasks.instructions.items import Asked, Item
-from tasks.instructions.turns import Message, Turn, read_messages, require_answered
+from tasks.instructions.turns import Message, Turn, read_messages, require_answered, text_of
+
+_ANSWERING = ("assistant", "gpt")
 
 Question = tuple[Asked, frozenset[str]]
 
@@ -60,8 +61,8 @@ def to_pair(value: Any, number: int, source: str, form: str, slots: dict[str, st
     if "chosen" not in value or "rejected" not in value:
         raise Refused("not_a_pair")
     prompt = opening(value, form)
-    if prompt and prompt[-1][0] in ("assistant", "gpt"):  # the conversation stands there with the chosen answer
-        prompt = prompt[:-1]
+    if prompt and prompt[-1][0] in _ANSWERING and _said_last(prompt) == _said_last(_turns(value["chosen"])):
+        prompt = prompt[:-1]  # the conversation stands there with the chosen answer
     chosen, rejected = (filled(_ended(prompt, value[side], value), slots) for side in ("chosen", "rejected"))
     if chosen[:-1] != rejected[:-1]:
         raise Refused("prompts_differ")
@@ -93,8 +94,7 @@ def _item(value: dict[str, Any], number: int, source: str, messages: tuple[Messa
     """Returns the conversation; without a group of its own its prompt is the group."""
     id, group = names(value, number, source)
     item = Item(id, group, source, messages)
-    asked = sha256(item.prompt.encode("utf-8")).hexdigest()[:16]
-    return item if group != id else Item(id, asked, source, messages)
+    return item if group != id else Item(id, item.prompt_key[:16], source, messages)
 
 
 def _ended(prompt: list[Turn], side: Any, value: dict[str, Any]) -> tuple[Message, ...]:
@@ -106,8 +106,8 @@ def _ended(prompt: list[Turn], side: Any, value: dict[str, Any]) -> tuple[Messag
     Raises:
         Refused: With the reason that is counted.
     """
-    turns = turns_of(side) if isinstance(side, list) else [("assistant", side)] if isinstance(side, str) else turns_of([side])
-    is_whole = bool(turns) and turns[0][0] not in ("assistant", "gpt", "function_call")
+    turns = _turns(side)
+    is_whole = bool(turns) and turns[0][0] not in (*_ANSWERING, "function_call")
     system, tools = value.get("system"), value.get("tools")
     if is_whole and system and turns[0][0] != "system":
         turns = [("system", system), *turns]
@@ -117,3 +117,14 @@ def _ended(prompt: list[Turn], side: Any, value: dict[str, Any]) -> tuple[Messag
     if is_whole and prompt and read_messages(prompt, tools) != messages[:-1]:
         raise Refused("prompts_differ")
     return messages
+
+
+def _turns(side: Any) -> list[Turn]:
+    if isinstance(side, str):
+        return [("assistant", side)]
+    return turns_of(side if isinstance(side, list) else [side])
+
+
+def _said_last(turns: list[Turn]) -> str | None:
+    """Returns the answer that the last turn is."""
+    return text_of(turns[-1][1]) if turns and turns[-1][0] in _ANSWERING else None

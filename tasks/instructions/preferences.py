@@ -7,14 +7,15 @@ reason; what is held out stands in no training item; contradictions (both orders
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from tasks.contracts import Preferences, Split
 from tasks.core.errors import ContractError
-from tasks.core.rows import Refused
+from tasks.core.rows import Refused, group_of
 from tasks.core.splits import split_groups
 from tasks.core.stage import DISK, StageContext, stage
 from tasks.instructions.apart import Apart
-from tasks.instructions.forms import read_values, to_item
+from tasks.instructions.forms import WEIGHTS, read_values, to_item
 from tasks.instructions.items import Item, prompt_groups
 from tasks.instructions.pairs import Preference, Question, to_pair, to_verdict
 from tasks.instructions.sets import InstructionSet, PreferencesSpec
@@ -104,7 +105,7 @@ def _kept_out(spec: PreferencesSpec, ctx: StageContext) -> Iterator[Item]:
         num_found, passed = 0, Counter[str]()
         for number, value in read_values(one):
             try:
-                item = to_item(value, number, one.name, one.form, spec.slots)
+                item = to_item(_as_said(value), number, one.name, one.form, spec.slots)
             except Refused as reason:
                 passed[str(reason)] += 1
                 continue
@@ -116,3 +117,19 @@ def _kept_out(spec: PreferencesSpec, ctx: StageContext) -> Iterator[Item]:
             ctx.log.warning(
                 "set %s: %d items are not kept out, for they cannot be read: %s", one.name, passed.total(), dict(passed)
             )
+
+
+def _as_said(value: Any) -> Any:
+    """Returns an item without what matters only to training on it: marks, weights of turns, a group that has no name."""
+    if not isinstance(value, dict):
+        return value
+    said = {key: list(map(_unweighted, part)) if isinstance(part, list) else part for key, part in value.items()}
+    try:
+        group = group_of(value.get("group"))
+    except Refused:
+        group = None
+    return said | {"group": group, "copied": None}
+
+
+def _unweighted(turn: Any) -> Any:
+    return {key: part for key, part in turn.items() if key not in WEIGHTS} if isinstance(turn, dict) else turn

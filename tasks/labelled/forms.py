@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from tasks.core.rows import Refused, group_of, is_missing, name_of, object_of
+from tasks.core.rows import YES_NO, Refused, group_of, is_missing, name_of, object_of
 from tasks.core.text import normalized, text_safe
 from tasks.labelled.sets import LabelledSet, LabelledSpec
 
 # Columns that say how an item was made here, null for all that were read.
 MADE = ("made_by", "origin", "maker")
-_YES_NO = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 _MAX_NAME_CHARS = 300
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _WITHOUT_COMMA = re.compile(r"""['"]\s+['"]""")  # as NumPy writes a list; Python would read both texts as one
+_BROKEN_LIST = re.compile(r"""\[(?:[^'",]*['",].*|[\d.\s+-]*)\]""", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def to_item(row: Any, number: int, one: LabelledSet, spec: LabelledSpec) -> Item
     row = object_of(row, "no_object")
     if any(_written(row.get(name)) not in wanted for name, wanted in one.where.items()):
         raise Refused("not_selected")
-    words = _words(row.get(one.words_column)) if spec.task == "token_classification" else None
+    words = _words(row.get(one.words_column), row.get(one.label_column)) if spec.task == "token_classification" else None
     text = _text(row.get(one.text_column)) if words is None else " ".join(words)
     pair = _text(row.get(one.pair_column)) if one.pair_column is not None else None
     labels, value = (_marked(row, one), None) if one.label_columns else _target(row.get(one.label_column), one, spec)
@@ -124,9 +124,9 @@ def _marked(row: dict[str, Any], one: LabelledSet) -> tuple[str, ...]:
     found = []
     for column in one.label_columns:
         written = _written(row.get(column))
-        if written is None or written.lower() not in _YES_NO:
+        if written is None or written.lower() not in YES_NO:
             raise Refused("missing_label" if is_missing(row.get(column)) else "broken_label")
-        if _YES_NO[written.lower()]:
+        if YES_NO[written.lower()]:
             found.append(_label(column, one))
     return tuple(sorted(set(found)))
 
@@ -147,8 +147,8 @@ def _require_whole(text: str) -> None:
         raise Refused("lone_surrogate") from None
 
 
-def _words(value: Any) -> tuple[str, ...]:
-    words = _words_in(value) if isinstance(value, str) else value
+def _words(value: Any, tags: Any) -> tuple[str, ...]:
+    words = _words_in(value, tags) if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise Refused("no_text")
     if not words:
@@ -160,37 +160,47 @@ def _words(value: Any) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _words_in(text: str) -> list[str]:
-    found = _list_in(text)
+def _words_in(text: str, tags: Any) -> list[str]:
+    """Returns the words of a text; beside tags that are no list it is none either, whatever brackets it has."""
+    found: Any = _list_in(text) if isinstance(_list_in(tags), list) else text
     is_list = isinstance(found, list) and all(isinstance(word, str) for word in found)
     return found if is_list else text.split()
 
 
 def _listed(value: Any, separator: str | None) -> list[Any]:
     """Returns labels that come as a list, as a list that was made text, or as one text."""
-    if isinstance(value, str):  # an empty one means that no label applies
-        value = _list_in(value) if _looks_listed(value) else [part for part in value.split(separator) if part.strip()]
+    value = _list_in(value)
+    if isinstance(value, str):
+        value = _split(value, separator)
     if not isinstance(value, list):
         raise Refused("missing_label" if is_missing(value) else "broken_label")
     return value
+
+
+def _split(text: str, separator: str | None) -> list[str] | str:
+    """Returns the labels of a text, none of an empty one; the text where it is a broken list: [NUM] is a label, [0 1] is none."""
+    parts = [part for part in text.split(separator) if part.strip()]
+    return text if _BROKEN_LIST.fullmatch(text.strip()) else parts
 
 
 def _looks_listed(text: str) -> bool:
     return text.strip().startswith("[") and text.strip().endswith("]")
 
 
-def _list_in(text: str) -> Any:
-    """Returns the list that a text holds as JSON or Python write it; the text where it holds none."""
-    if not _looks_listed(text) or _WITHOUT_COMMA.search(text):
-        return text
+def _list_in(value: Any) -> Any:
+    """Returns the list that a text holds as JSON or Python write it; the value where it holds none."""
+    if not isinstance(value, str) or not _looks_listed(value):
+        return value
     try:
-        return json.loads(text)
+        return json.loads(value)
     except (ValueError, RecursionError):
         pass
+    if _WITHOUT_COMMA.search(value):
+        return value
     try:
-        return ast.literal_eval(text.strip())
+        return ast.literal_eval(value.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text
+        return value
 
 
 def _label(value: Any, one: LabelledSet) -> str:

@@ -90,7 +90,10 @@ def _believed(spec: PseudoSpec, guesses: Sequence[tuple[Row, Guess]], digest: st
 
 def _most_of_a_label(spec: PseudoSpec, sure: Sequence[tuple[str, ...]]) -> int:
     """Returns how many items of one label may be taken, so that it has no larger share of all that are."""
-    most = max(Counter(label for labels in sure for label in labels).values(), default=0)
+    by_label = Counter(label for labels in sure for label in labels)
+    if spec.max_label_share * len(by_label) < 1:  # one of so few has more, however many are taken
+        return 0
+    most = max(by_label.values(), default=0)
     while most > (bound := spec.max_label_share * _reasons_against(sure, spec.max_items, most).count(None)):
         most = min(most - 1, int(bound))
     return most

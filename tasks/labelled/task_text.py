@@ -41,7 +41,7 @@ class TaskTextSpec(OfSets):
     seed: Annotated[int, Field(ge=0, description="Seed of the split.")] = 0
 
 
-@stage(version=1, name="task_text", retry=DISK, packages=("pyarrow",))
+@stage(version=2, name="task_text", retry=DISK, packages=("pyarrow",))
 def read_task_text(spec: TaskTextSpec, labelled: Labelled, *, ctx: StageContext) -> CleanCorpus:
     """Reads the sets, and leaves out what is held out, repeated or unusable.
 

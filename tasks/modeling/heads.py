@@ -136,7 +136,11 @@ def framing_tokenizer(folder: Path) -> Any:
 
 
 def set_words_apart(tokenizer: Any) -> None:
-    """Lets each word of a list begin with a space, as in running text, where tokens of bytes hold the space before a word."""
+    """Lets each word of a list begin with a space, as in running text, where tokens of bytes hold the space before a word.
+
+    Not where a class of its own builds the tokenizer anew when it is loaded and splits by a pattern first (Qwen's, Cohere's): no
+    setting would stay there that puts a space before words alone.
+    """
     from tokenizers import normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -147,9 +151,10 @@ def set_words_apart(tokenizer: Any) -> None:
     of_bytes = next((part for part in parts if isinstance(part, pre_tokenizers.ByteLevel)), None)
     if of_bytes is None or (kept is not None and kept.normalize_str("a") == " a"):
         return
-    if is_sequence and type(tokenizer) is PreTrainedTokenizerFast:
-        spaced = normalizers.Prepend(" ")  # the flag below would put a space before every piece of a word
-        backend.normalizer = spaced if kept is None else normalizers.Sequence([kept, spaced])
+    if is_sequence:
+        if type(tokenizer) is PreTrainedTokenizerFast:
+            spaced = normalizers.Prepend(" ")  # the flag below would put a space before every piece of a word
+            backend.normalizer = spaced if kept is None else normalizers.Sequence([kept, spaced])
     else:
         of_bytes.add_prefix_space = True
         # Other classes build their tokenizer anew when they are loaded, and go by this.

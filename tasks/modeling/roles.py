@@ -6,8 +6,11 @@ it lacks is an error, not an added token. Nothing here imports torch.
 
 import itertools
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
+
+from jinja2 import TemplateError
 
 from tasks.core.errors import ContractError
 from tasks.modeling.words import BEGIN
@@ -15,7 +18,7 @@ from tasks.modeling.words import BEGIN
 ChatTemplate = Literal["own", "chatml", "plain"]
 CHATML = Path(__file__).with_name("chatml.jinja")
 _PLAIN = Path(__file__).with_name("plain_chat.jinja")  # for decoders whose tokenizer has no marks of turns
-_ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")  # tags of HTML may be text in a vocabulary
+_ENDS = ("<|endoftext|>", "<|end_of_text|>", "<eos>", "</s>")  # the last is a tag of HTML too, and as such in vocabularies
 _TURN_STARTS = ("<|im_start|>", "<|start_header_id|>", "<start_of_turn>")
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>")
 # Tokens that objectives need, where a tokenizer has them: masks by transformers' names, the rest by their texts.
@@ -24,7 +27,8 @@ _MARKS = {f"fim_{part}": (f"<|fim_{part}|>", f"<fim_{part}>") for part in ("pref
 _SENTINEL = "<extra_id_{}>"
 _DATE = '{%- set date_string = "26 Jul 2024" %}'  # what the templates of Llama 3 say where nobody tells them the day
 
-_ON_DAY = "{{%- macro strftime_now(form) %}}{day}{{% endmacro %}}"
+_ON_DAY = "{{%- macro strftime_now(format) %}}{day}{{% endmacro %}}"
+_ASKED = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
 
 def settle(tokenizer: Any, where: str, template: ChatTemplate = "own") -> dict[str, str]:
@@ -73,30 +77,34 @@ def _set_template(tokenizer: Any, where: str, template: ChatTemplate, begin: str
         turns = (CHATML if chatml else _PLAIN).read_text(encoding="utf-8")
         tokenizer.chat_template = ("{{ bos_token }}" if begin else "") + turns
     _fix_date(tokenizer)
-    conversation = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     try:
-        turns = tokenizer.get_chat_template()
-        on_two_days = {
-            tokenizer.apply_chat_template(conversation, chat_template=_ON_DAY.format(day=day) + turns, tokenize=False)
-            for day in (1, 2)
-        }
+        says_the_day = _says_the_day(tokenizer, _ASKED)
     except Exception as error:  # the template is a program of whoever made the base
         raise ContractError(
             f"no conversation goes through the chat template of {where} ({type(error).__name__}: {error}); "
             "set base.chat_template to chatml or plain"
         ) from error
-    if len(on_two_days) > 1:
+    with suppress(TemplateError):  # some take no system message
+        says_the_day |= _says_the_day(tokenizer, [{"role": "system", "content": "s"}, *_ASKED])
+    if says_the_day:
         raise ContractError(
-            f"the chat template of {where} says the day in every conversation, so no prompt is the same tomorrow; set "
+            f"the chat template of {where} says the day in a conversation, so no prompt is the same tomorrow; set "
             "base.chat_template to chatml or plain"
         )
+
+
+def _says_the_day(tokenizer: Any, conversation: list[dict[str, str]]) -> bool:
+    template = tokenizer.get_chat_template()
+    days = [_ON_DAY.format(day=day) + template for day in (1, 2)]
+    return len({tokenizer.apply_chat_template(conversation, chat_template=day, tokenize=False) for day in days}) > 1
 
 
 def _fix_date(tokenizer: Any) -> None:
     """Lets a template that asks for the day find one, so that prompts stay as they are."""
     template = tokenizer.chat_template
     if isinstance(template, str) and "strftime_now" in template and not template.startswith(_DATE):
-        tokenizer.chat_template = _DATE + template
+        kept = "\n" if template.startswith("\n") else ""  # a line's end behind a statement is taken away with it
+        tokenizer.chat_template = _DATE + kept + template
 
 
 def _is_plain(chat_template: Any) -> bool:

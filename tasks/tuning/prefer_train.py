@@ -37,6 +37,7 @@ def prefer_main(job: PreferJob) -> None:
     """Trains a model on pairs."""
     start = time.monotonic()
     model = job.method.load(job.base_dir)
+    job.method.check_model(model)
     special = model_special_ids(model)
     notes: Counter[str] = Counter(items=0, too_long=0, dropped=0)
     train, validation = _rows(job, model, special, notes)
@@ -81,7 +82,7 @@ def _rows(job: PreferJob, model: Any, special: SpecialIds, notes: Counter[str]) 
     tokenizer = load_tokenizer(job.base_dir)
     context_tokens = num_positions(model)
     if context_tokens is not None:
-        context_tokens = max(1, context_tokens - job.method.num_virtual)
+        context_tokens -= job.method.num_virtual
     max_tokens = row_length(job.row_tokens, context_tokens, [context_tokens or 0], stage="prefer")
     read = {}
     for split in ("train", "validation"):

@@ -48,6 +48,9 @@ class Method(Spec):
         """Positions of the base's context that it takes for itself."""
         return 0
 
+    def check_model(self, model: Any) -> None:
+        """Raises RecipeError where this base cannot be tuned so, as far as that is seen before anything is read."""
+
     def check_site(self, site: Site) -> None:
         """Raises RecipeError where this machine cannot do it; asked before any work."""
 

@@ -34,6 +34,10 @@ class _VirtualTokens(Method):
         """The virtual tokens, which every text sees before its own."""
         return self.num_tokens
 
+    def check_model(self, model: Any) -> None:
+        """Refuses a base that cannot look back at virtual tokens, or that they leave no room."""
+        _check(model, self.num_tokens)
+
     def check_site(self, site: Site) -> None:
         """Refuses recomputed activations: layers of `transformers` drop the cache then, and would learn without the tokens."""
         if site.recompute_activations:

@@ -58,10 +58,16 @@ def test_a_folder_is_adopted_with_its_weights_and_stop_tokens(tmp_path: Path, si
     assert str(tmp_path) not in "".join(path.read_text() for path in (made.path / "model").glob("*.json"))
 
 
-def test_documents_end_by_the_end_of_a_text_where_a_base_ends_by_that_of_a_turn(tmp_path: Path, site: Site) -> None:
-    """As the chat models of Llama 3 name the two."""
+LLAMA = {"<|endoftext|>": "<|end_of_text|>", "<|im_start|>": "<|start_header_id|>", "<|im_end|>": "<|eot_id|>"}
+GEMMA = {"<|endoftext|>": "<eos>", "<|im_start|>": "<start_of_turn>", "<|im_end|>": "<end_of_turn>", '"ÿ":': '"</s>":'}
+
+
+@pytest.mark.parametrize("names", [LLAMA, GEMMA])
+def test_documents_end_by_the_end_of_a_text_where_a_base_ends_by_that_of_a_turn(
+    names: dict[str, str], tmp_path: Path, site: Site
+) -> None:
+    """As chat models of Llama 3 and Gemma name the two; the latter have tags of HTML in their vocabulary."""
     save_folder(tmp_path / "given")
-    names = {"<|endoftext|>": "<|end_of_text|>", "<|im_start|>": "<|start_header_id|>", "<|im_end|>": "<|eot_id|>"}
     for path in (tmp_path / "given" / name for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")):
         text = path.read_text()
         for old, new in names.items():
@@ -183,9 +189,11 @@ def test_a_template_that_asks_for_the_day_gets_one_and_one_that_insists_is_refus
     settled = tokenizer.chat_template
     settle(tokenizer, "given")
     assert tokenizer.chat_template == settled, "what is settled stays"
-    path.write_text("{{ strftime_now('%d %b %Y') }}" + own)
-    with pytest.raises(ContractError, match=r"says the day in every conversation.*set base\.chat_template to chatml or plain"):
-        adopt_base.build(folder_spec(tmp_path / "given"), site=site)
+    told = "{{ strftime_now(format='%d %b %Y') }}"
+    for insisting in (told, f"{{% if messages[0].role == 'system' %}}{told}{{% endif %}}"):
+        path.write_text(insisting + own)
+        with pytest.raises(ContractError, match=r"says the day in .*conversation.*set base\.chat_template to chatml or plain"):
+            adopt_base.build(folder_spec(tmp_path / "given"), site=site)
 
 
 def test_the_plain_template_ends_answers_with_the_end_that_is_recorded(tmp_path: Path, site: Site) -> None:

@@ -70,14 +70,15 @@ def test_a_defect_is_a_stage_error(site: Site, tmp_path: Path) -> None:
         run(site, "break_down", tmp_path)
 
 
+@pytest.mark.parametrize("torchrun", [False, True])
 @pytest.mark.parametrize(
     ("num_bytes", "message"), [(4_096, "no space left to write .*gc --dry-run"), (16, "could not write why")]
 )
 def test_a_full_disk_is_told_and_not_tried_again(
-    site: Site, tmp_path: Path, num_bytes: int, message: str, caplog: pytest.LogCaptureFixture
+    site: Site, tmp_path: Path, num_bytes: int, message: str, torchrun: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", logger="textmill"), pytest.raises(ContractError, match=message):
-        run(site, "fill_disk", tmp_path, text=str(num_bytes))
+        run(site, "fill_disk", tmp_path, text=str(num_bytes), torchrun=torchrun)
     assert num_bytes > 16 or "no space left to write" in caplog.text
 
 
@@ -85,6 +86,13 @@ def test_a_full_disk_is_told_and_not_tried_again(
 def test_a_killed_child_is_transient(site: Site, tmp_path: Path, torchrun: bool) -> None:
     with pytest.raises(TransientError, match="was killed"):
         run(site, "kill_itself", tmp_path, torchrun=torchrun)
+
+
+@pytest.mark.parametrize(("rank", "told"), [("1", r"rank 1 \(SIGKILL\)"), ("none", r"rank [01] \(SIGABRT\)")])
+def test_a_process_that_aborts_since_another_was_killed_is_not_named(site: Site, tmp_path: Path, rank: str, told: str) -> None:
+    two = site.model_copy(update={"num_processes": 2})
+    with pytest.raises(TransientError, match=rf"^{told}.* of tests\.core\.childish"):
+        run(two, "abort_beside_a_killed_one", tmp_path, text=rank, torchrun=True)
 
 
 def alive(mark_file: Path) -> list[int]:

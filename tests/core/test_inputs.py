@@ -36,11 +36,14 @@ def test_linked_folders_are_walked_once_and_circles_end(folder, tmp_path):
         "a-link-to-b": folder / "b",
         "b/back": folder,
         "b/up": tmp_path,
+        "now": folder / ".v1",
     }
+    (folder / ".v1").mkdir()
+    (folder / ".v1" / "four.txt").write_text("four")
     for name, target in links.items():
         (folder / name).symlink_to(target)
     (tmp_path / "far" / "round").symlink_to(tmp_path / "far")
-    assert names(folder) == ["a.txt", "b/one.md", "b/two.txt", "b/up/far/three.txt"]
+    assert names(folder) == ["a.txt", "b/one.md", "b/two.txt", "b/up/far/three.txt", "now/four.txt"]
 
 
 def test_a_folder_that_may_not_be_read_is_refused(folder, monkeypatch):

@@ -118,6 +118,10 @@ def test_a_header_in_another_encoding_is_an_error_that_says_what_to_do(tmp_path,
         ContractError, match=r"header of a\.csv is not utf-8; set the encoding of set .*or save the file as UTF-8"
     ):
         read(tmp_path / "a.csv")
+    (tmp_path / "c.csv").write_bytes("备注,text,label\n".encode("gb18030") + "好,fine,1\n,good,0\n".encode())
+    assert [row["text"] for row in read(tmp_path / "c.csv")] == ["fine", "good"]
+    with pytest.raises(ContractError, match=r"header of c\.csv is not utf-8"):
+        read(tmp_path / "c.csv", [])
     (tmp_path / "b.csv").write_bytes("text,label\n".encode("utf-16-le"))
     with pytest.raises(ContractError, match="has no column 'text', 'label', only t\ufffde") as error:
         read(tmp_path / "b.csv")
@@ -167,11 +171,16 @@ def test_text_of_a_parquet_file_that_is_not_utf8_costs_its_row(tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "name"),
-    [(7, "7"), (1.0, "1"), (Decimal("1.00"), "1"), (2.5, "2.5"), (" a ", "a"), (True, "True"), (date(2020, 1, 2), "2020-01-02")]
+    [(7, "7"), (1.0, "1"), (Decimal("1.00"), "1"), (2.5, "2.5"), (" a ", "a"), (date(2020, 1, 2), "2020-01-02")]
     + [(value, None) for value in (None, "", " ", float("nan"))],
 )
 def test_a_group_is_called_as_people_write_it(value, name):
     assert group_of(value) == name_of(value) == name
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_yes_and_no_name_groups_and_no_single_row(value):
+    assert (group_of(value), name_of(value)) == (str(value), None)
 
 
 @pytest.mark.parametrize("value", [b"a", ["a"], {"a": 1}])

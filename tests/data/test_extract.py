@@ -105,16 +105,19 @@ def nested(depth):
     return "<html><body><p>Head.</p>" + "<div>" * depth + "text" + "</div>" * depth + "<p>Tail.</p></body></html>"
 
 
-def test_what_is_nested_deeper_than_the_parser_goes_alone_is_kept():
-    assert extract(nested(300), "html", "documentation").split() == ["Head.", "text", "Tail."]
+def test_what_is_nested_deep_is_kept():
+    assert extract(nested(200), "html", "documentation").split() == ["Head.", "text", "Tail."]
 
 
-@pytest.mark.parametrize(("depth", "mode"), [(1_500, "documentation"), (50_000, "documentation"), (300, "article")])
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("mode", ["documentation", "article"])
+@pytest.mark.parametrize("depth", [260, 50_000])
 def test_a_page_that_would_be_cut_off_is_broken(depth, mode):
     with pytest.raises(Unextractable, match="broken_html"):
         extract(nested(depth), "html", mode)
 
 
+@pytest.mark.timeout(20)
 def test_many_menus_are_no_more_than_their_length():
     menus = "<div class='menu'>One</div>" * 50_000
     assert extract(f"<html><body>{menus}<p>Text.</p></body></html>", "html", "documentation") == "Text.\n"

@@ -172,10 +172,12 @@ def test_captures_before_the_damage_are_kept(site, tmp_path):
         ('<?xml version="1.0" encoding="Shift_JIS"?>', "cp932"),
         ("<meta charset=utf-16>", "utf-8"),
         ("<meta charset=big5>", "utf-8"),
+        ("<meta charset=iso-8859-1>", "gb18030"),
+        ("<meta charset=windows-1252>", "gb18030"),
     ],
 )
 def test_a_page_is_decoded_by_the_charset_it_declares(site, tmp_path, head, encoding):
-    page = f"{head}<p>中文 {'<b>x</b> ' * 900}</p>"
+    page = f"{head}<p>{'中文的文化和生活，有人在大地上' * 99}</p>"
     data = page.encode(encoding)
     put(tmp_path / "a.html", data)
     put(tmp_path / "b.epub", epub(book(**{"OEBPS/one.xhtml": data})))
@@ -243,6 +245,8 @@ def test_wikitext_of_a_row(site, tmp_path):
         ("-{zh-tw:電腦; zh-cn:计算机}- -{zh-hk:電腦}-", "计算机 電腦"),
         ("-{A|zh-cn:甲;zh-tw:乙;}--{文}--{H|zh-cn:丙;zh-tw:丁}--{T|题}-", "甲文"),
         ("[[x|-{zh-hans:a;zh-hant:b}-]]", "a"),
+        ("-{zh-hans:[[甲|乙]]&amp;丙;zh-hant:[[丁]]}-文", "乙&丙文"),
+        ("-{a}- -<nowiki>{b}</nowiki>- <nowiki>-{</nowiki>c}-", "a -{b}- -{c}-"),
         ("''x'' <nowiki>''</nowiki> <syntaxhighlight>s = ''; -{t}-</syntaxhighlight>", "x '' s = ''; -{t}-"),
     ],
 )
@@ -436,6 +440,7 @@ def test_macros_that_hold_words_lose_none(lines, text):
     assert page_text(lines) == text
 
 
+@pytest.mark.timeout(20)
 @pytest.mark.parametrize("line", ["\\[", "\\*[", "\\f[", "\\s[", "\\$["])
 def test_a_bracket_that_is_never_closed_costs_no_more_than_its_line(line):
     assert len(page_text(line * 30_000)) <= 60_000

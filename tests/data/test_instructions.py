@@ -198,10 +198,9 @@ def test_held_out_items_keep_what_judges_them(site, tmp_path):
     rows = {row["split"]: row for row in lines(build(site, tmp_path, [alpaca(1), alpaca(2)], held))}
     test = rows["test"]
     assert (test["keywords"], test["match"], test["copied"], test["group"]) == (["x", "y"], "all", True, "g")
-    told = [alpaca(number, copied=said) for number, said in enumerate((None, False, "false", " ", "True"))]
-    assert [row["copied"] for row in sorted(lines(build(site, tmp_path, told)), key=lambda row: row["id"])] == [False] * 4 + [
-        True
-    ]
+    told = [alpaca(number, copied=said) for number, said in enumerate((None, False, "false", " ", "0", 0, "True", "1", 1.0))]
+    copied = [row["copied"] for row in sorted(lines(build(site, tmp_path, told)), key=lambda row: row["id"])]
+    assert copied == [False] * 6 + [True] * 3
 
 
 def test_validation_is_by_group_and_never_empty(site, tmp_path):
@@ -236,10 +235,23 @@ def test_a_conversation_that_goes_on_from_another_lies_in_its_split(site, tmp_pa
     split_of = {row["id"]: row["split"] for row in lines(build(site, tmp_path, rows, validation_share=0.3))}
     assert all(split_of[f"train/whole {number}"] == split_of[f"train/longer {number}"] for number in range(40))
     assert set(split_of.values()) == {"train", "validation"}
-    greeted = [alpaca(number, history=[["Hello!", "Hi."]]) for number in range(40)] + [{"instruction": "hello", "output": "Hi."}]
-    found = build(site, tmp_path, greeted, [{"instruction": "Hello", "output": "Good day."}], validation_share=0.3)
+    greeted = [alpaca(number, history=[["Hello, how are you?", "Hi."]]) for number in range(40)]
+    greeted += [{"instruction": "hello, how are you", "output": "Hi."}]
+    found = build(site, tmp_path, greeted, [{"instruction": "Hello! How are you?", "output": "Fine."}], validation_share=0.3)
     assert found.dropped_by_reason == {"held_out_prompt": 1}
     assert found.items_by_split["validation"] > 1
+
+
+def test_an_earlier_turn_of_either_side_is_held_out(site, tmp_path):
+    held = [
+        {"instruction": "中国的首都是哪里？", "output": "北京"},
+        alpaca(50, history=[["What is the square root of nine?", "Three."], ["Thanks!", "Fine."]]),
+    ]
+    train = [alpaca(1), {"instruction": "那里有多少人？", "output": "很多", "history": [["中国的首都是哪里？", "北京"]]}]
+    train += [{"instruction": "what is the square root of nine", "output": "3"}, {"instruction": "Thanks!", "output": "Welcome."}]
+    found = build(site, tmp_path, train, held)
+    assert found.dropped_by_reason == {"held_out_prompt": 2}
+    assert found.items_by_split["train"] + found.items_by_split["validation"] == 2
 
 
 def test_what_differs_by_a_sign_or_by_what_came_before_is_no_duplicate(site, tmp_path):

@@ -56,6 +56,9 @@ NAMED = {"names": {"0": "no", "1": "yes"}}
         ("multi_label", {"text": "x", "label": "['b', 'a']"}, {}, {"labels": ["a", "b"]}),
         ("multi_label", {"text": "x", "label": ' ["a", "it\'s"] '}, {}, {"labels": ["a", "it's"]}),
         ("multi_label", {"text": "x", "label": "[]"}, {}, {"labels": []}),
+        ("multi_label", {"text": "x", "label": "[NUM]"}, {}, {"labels": ["[NUM]"]}),
+        ("multi_label", {"text": "x", "label": "[IT];[HR]"}, {"label_separator": ";"}, {"labels": ["[HR]", "[IT]"]}),
+        ("multi_label", {"text": "x", "label": """["a 'b' 'c'"]"""}, {}, {"labels": ["a 'b' 'c'"]}),
         ("multi_label", {"text": "x", "label": "[0, 1.0]"}, NAMED, {"labels": ["no", "yes"]}),
         ("classification", {"text": "x", "label": "1.0"}, NAMED, {"labels": ["yes"]}),
         ("regression", {"text": "x", "label": "2.5"}, {}, {"value": 2.5, "labels": None}),
@@ -79,6 +82,7 @@ NAMED = {"names": {"0": "no", "1": "yes"}}
             {"words": ["to", "be"], "labels": ["O", "B"]},
         ),
         ("token_classification", {"words": "[ 1 ]", "label": "O O O"}, {}, {"words": ["[", "1", "]"]}),
+        ("token_classification", {"words": '["to", "be"]', "label": "[O] [O]"}, {}, {"words": ['["to",', '"be"]']}),
     ],
 )
 def test_a_row_becomes_an_item_of_its_task(site, tmp_path, task, row, columns, found):
@@ -127,6 +131,7 @@ def test_a_row_becomes_an_item_of_its_task(site, tmp_path, task, row, columns, f
         ("multi_label", {"text": "x", "label": [None]}, "missing_label"),
         ("multi_label", {"text": "x", "label": "['a' 'b']"}, "broken_label"),
         ("multi_label", {"text": "x", "label": "[a, b]"}, "broken_label"),
+        ("multi_label", {"text": "x", "label": "[0 1]"}, "broken_label"),
         ("classification", {"text": "x", "label": "a", "group": ["g"]}, "broken_group"),
         ("regression", {"text": "x", "label": ""}, "missing_label"),
         ("regression", {"text": "x", "label": "many"}, "not_a_number"),

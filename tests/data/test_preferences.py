@@ -71,6 +71,7 @@ SHAREGPT = [{"from": "system", "value": "S"}, {"from": "human", "value": "Q"}]
             },
             [*SYSTEM, user("Q")],
         ),
+        ({"messages": [*ASKED, {"role": "assistant", "content": " good"}], "chosen": "good", "rejected": "bad"}, ASKED),
         ({"instruction": "Q", "input": "more", "chosen": "good", "rejected": "bad"}, [user("Q\nmore")]),
         (
             {"conversations": SHAREGPT, "chosen": {"from": "gpt", "value": "good"}, "rejected": {"from": "gpt", "value": "bad"}},
@@ -124,6 +125,7 @@ HELD = "It prints the names of all files in a folder, hidden ones too."
         ("paired", pair(9, rejected=None), "broken_turns"),
         ("paired", pair(9, prompt=""), "empty_prompt"),
         ("paired", pair(9, prompt=[assistant("A")]), "broken_turns"),
+        ("paired", pair(9, prompt=[user("Q"), assistant("Well,")]), "broken_turns"),
         ("paired", pair(9, chosen=user("Q"), rejected=user("P")), "broken_turns"),
         ("paired", pair(9, chosen=[]), "broken_turns"),
         ("paired", {"chosen": "A", "rejected": "B"}, "broken_turns"),
@@ -134,9 +136,9 @@ HELD = "It prints the names of all files in a folder, hidden ones too."
         ("paired", pair(9, rejected="x" * 201), "too_long"),
         ("paired", pair(1), "duplicate"),
         ("paired", pair(9, id="one"), "duplicate_id"),
-        ("paired", pair(9, prompt="WHAT is held out?"), "held_out_prompt"),
+        ("paired", pair(9, prompt="WHAT is held out of all training?"), "held_out_prompt"),
         ("paired", pair(9, prompt="What is kept out?"), "held_out_prompt"),
-        ("paired", pair(9, prompt=[user("What is held out?"), assistant("A"), user("And?")]), "held_out_prompt"),
+        ("paired", pair(9, prompt=[user("What is held out of all training?"), assistant("A"), user("And?")]), "held_out_prompt"),
         ("paired", pair(9, rejected=f"Well: {HELD}"), "held_out_answer"),
         ("paired", pair(9, group="held group"), "held_out_group"),
         ("unpaired", judged(9, label=None), "missing_label"),
@@ -150,7 +152,7 @@ HELD = "It prints the names of all files in a folder, hidden ones too."
 )
 def test_an_item_is_dropped_with_its_reason(site, tmp_path, kind, item, reason):
     made = pair if kind == "paired" else judged
-    heldout = [made(70, prompt="What is held out?", group="held group")]
+    heldout = [made(70, prompt="What is held out of all training?", group="held group")]
     keep_out = [{"prompt": "What is kept out?", "response": HELD}]
     found = build(site, tmp_path, [made(1, id="one"), item, made(2, id="two")], kind, heldout, keep_out, max_chars=200)
     assert found.dropped_by_reason == {reason: 1}
@@ -225,6 +227,19 @@ def test_what_cannot_work_is_refused(site, tmp_path, caplog):
         build(site, tmp_path, [pair(1)], keep_out=[{"a": 1}])
     with pytest.raises(ValidationError, match="two sets are called 'a'"):
         PreferencesSpec.model_validate({"kind": "paired", "train": [one_set("a", "x")], "keep_out": [one_set("a", "y")]})
+
+
+WEIGHTED = {"messages": [user("What is kept out?"), assistant("A") | {"weight": 0}]}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [*({"prompt": "What is kept out?", "response": "A"} | more for more in ({"group": ["g"]}, {"copied": "perhaps"})), WEIGHTED],
+)
+def test_what_an_item_says_is_kept_out_whatever_its_marks(site, tmp_path, item):
+    keep_out = [item, {"prompt": "Q", "response": "A", "group": True}]
+    found = build(site, tmp_path, [pair(1), pair(2, prompt="What is kept out?"), pair(3, group=True)], keep_out=keep_out)
+    assert found.dropped_by_reason == {"held_out_prompt": 1, "held_out_group": 1}
 
 
 def test_the_identity_holds_contents_and_no_path(site, tmp_path):

@@ -33,6 +33,7 @@ def test_lines_of_code_by_number():
     assert code_lines(PAGE) == {4, 5, 6, 7}
 
 
+@pytest.mark.timeout(20)
 def test_fences_cost_no_more_than_their_length():
     assert len(code_lines("x\n```\ny\n```\n" * 200_000)) == 600_000
 

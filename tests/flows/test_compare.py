@@ -76,6 +76,7 @@ def test_what_chooses_is_the_gate_s_figure_or_the_loss() -> None:
         (["sst2", "--grid", "tune.optim.learning_rate=off,1e-4"], "set tune.optim.learning_rate"),
         (["demo", "--grid", "tune.method.kind=qlora,full"], "qlora"),
         (["demo", "--grid", "tokenizer.source.vocab_size=2048,4096"], "--grid varies the tokenizer"),
+        (["demo", "--grid", "dedup.test_share=0.05,0.1"], "--grid varies the tokenizer through dedup"),
         (["dpo-demo", "--grid", "preference.learn.loss.beta=0.1,0.5"], "leave it out, or choose --by preference_accuracy"),
         (["dpo-demo", "--grid", "preference.kind=none,pairs", "--by", "preference_accuracy"], "there are: loss"),
         (["gone", "--grid", "tune.seed=1"], "no recipe 'gone'"),

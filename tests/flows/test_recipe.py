@@ -11,7 +11,7 @@ from flows.plan import plan_recipe
 from flows.presets import load_recipe, presets
 from flows.recipe_paths import RECIPES_DIR
 from flows.runner import flat_params, require_reach
-from tasks.contracts import Checkpoint, Tokenizer
+from tasks.contracts import Checkpoint, TokenizedCorpus, Tokenizer
 from tasks.core.errors import RecipeError
 from tasks.core.site import Site
 from tasks.core.toml import read_toml
@@ -275,6 +275,11 @@ def test_plan_counts_a_continued_training_by_its_base(tmp_path: Path) -> None:
     layer = 2 * hidden * hidden + 2 * hidden * 16 + 3 * hidden * feed_forward + 2 * hidden
     assert outlook.num_parameters == 320 * hidden + 2 * layer + hidden
     assert outlook.num_tokens == -(-550_000 // (8 * 64)) * 8 * 64
+    replay = "pretrain.start.replay={corpus='tokenized-corpus/0123456789ab',share=0.25}"
+    recipe = load_recipe("demo", [*given, replay, "pretrain.train.num_tokens=off", "pretrain.train.num_epochs=1.0"])
+    tokens = TokenizedCorpus.model_construct(tokens_by_split={"train": 6_144})
+    outlook = pretrain_outlook(recipe, site, {"tokenizer": vocabulary, "base": base, "encode": tokens}, [])
+    assert outlook.num_tokens == 8_192, "those that are replayed are read too"
 
 
 def test_plan_counts_sharded_weights_by_device() -> None:

@@ -41,7 +41,7 @@ def test_a_server_of_a_run_that_dies_at_its_start_is_told_at_once(site: Site, mo
     monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "nosuch://database")
     start = time.monotonic()
     with (
-        pytest.raises(TransientError, match=rf"prefect-temporary-{os.getpid()} ended .*\n(.*\n)*.*nosuch"),
+        pytest.raises(TransientError, match=r"prefect-temporary-[0-9a-f]{8} ended .*\n(.*\n)*.*nosuch"),
         servers.prefect_api(site) as api_url,
     ):
         servers.wait_for_prefect(api_url)
@@ -76,8 +76,8 @@ def test_another_project_of_prefect_is_not_taken_for_ours(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     for text, folder in {
         "name: theirs\n": ROOT,
-        "deployments:\n- name: textmill\n": ROOT,
-        "name: 'textmill' # ours\n": tmp_path,
+        "deployments:\n- name: textmill\n  entrypoint: theirs.flows.runs.pipeline\n": ROOT,
+        "name: textmill-here\ndeployments:\n- name: nightly\n  entrypoint: flows.runs.pipeline\n": tmp_path,
     }.items():
         (tmp_path / "prefect.yaml").write_text(text)
         assert ui.project_folder() == folder

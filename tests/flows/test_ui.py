@@ -92,7 +92,7 @@ def test_the_deployments_have_tags_a_limit_of_one_and_a_paused_schedule(ui: Runn
 def test_the_runs_of_the_worker_get_every_setting(ui: RunningUi) -> None:
     """They start in the folder of prefect.yaml, where the settings file of `textmill ui` does not lie."""
     (worker,) = [pid for pid in processes_on(ui.state) if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")]
-    assert b"TEXTMILL_DEVICE=auto" in Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")
+    assert b"TEXTMILL_CONFIG=/dev/null" in Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")
 
 
 def test_the_runs_of_the_command_line_are_listed(ui: RunningUi, page: Page) -> None:

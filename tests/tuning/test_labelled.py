@@ -273,6 +273,18 @@ def test_a_word_is_labelled_at_its_first_token(shared_site: Site, encoder: Check
     assert list(example.targets[:3]) == [-100, 1, -100]  # [CLS], x, y
 
 
+def test_words_of_a_class_that_takes_no_such_setting_stay_as_they_are(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, Qwen2Tokenizer
+
+    model = json.loads(save_tokenizer(tmp_path).backend_tokenizer.to_str())["model"]
+    Qwen2Tokenizer(vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]]).save_pretrained(tmp_path)
+    before, words = AutoTokenizer.from_pretrained(tmp_path), ["the", "a1b2", "don't"]
+    tokenizer = framing_tokenizer(tmp_path)
+    set_words_apart(tokenizer)
+    after, asked = (one(words, is_split_into_words=True, add_special_tokens=False)["input_ids"] for one in (tokenizer, before))
+    assert after == asked
+
+
 @pytest.mark.parametrize("kind", ["bytes", "pieces", "roberta"])
 def test_words_of_a_list_are_the_tokens_of_running_text_wherever_they_are_loaded(kind: str, tmp_path: Path) -> None:
     from tokenizers import Regex, pre_tokenizers

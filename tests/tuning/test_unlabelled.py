@@ -212,6 +212,13 @@ def test_each_bound_is_kept(settings: dict[str, Any], taken: list[str], reasons:
     assert [str(row) for row in found if not isinstance(row, dict)] == reasons
 
 
+@pytest.mark.timeout(20)
+def test_a_share_that_too_few_labels_can_have_costs_no_search() -> None:
+    rows = [{"id": f"t{number}", "source": "s", "text": f"x{number}", "cluster": "c"} for number in range(50_000)]
+    sure = [(row, Guess(labels=(str(number % 2),), confidence=0.99)) for number, row in enumerate(rows)]
+    assert {str(one) for one in _believed(PseudoSpec(max_label_share=0.4999), sure, "digest")} == {"more than max_label_share"}
+
+
 def test_of_many_labels_each_has_its_share() -> None:
     said = [("a",), ("a", "b"), ("a", "c"), (), ("b",), ("c",), ()]
     rows = [{"id": f"t{number}", "source": "s", "text": f"x{number}", "cluster": "c"} for number in range(len(said))]
@@ -267,6 +274,9 @@ def test_what_is_not_set_of_the_further_pretraining_stays(texts: Path) -> None:
     assert changed is not None
     assert changed.train.num_epochs == 7
     assert changed.model_copy(update={"train": plain.train}) == plain
+    by_tokens = TaskText.model_validate(tree | {"further": {"train": {"num_tokens": 9_000}}}).further
+    assert by_tokens is not None
+    assert (by_tokens.train.num_tokens, by_tokens.train.num_epochs) == (9_000, None)
 
 
 def test_a_part_that_does_nothing_is_refused(texts: Path) -> None:

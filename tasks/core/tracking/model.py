@@ -87,6 +87,8 @@ def corpus_profile(site: Site, version: RegisteredVersion) -> Path | None:
 
 def _downloaded(site: Site, version: RegisteredVersion) -> Path:
     folder = site.root / "cache" / "registered" / version.name / f"{version.version}-{(version.digest or 'unknown')[:12]}"
+    if (folder / _WHOLE).exists():
+        return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.UnixFileLock(folder.with_name(f"{folder.name}.lock")):
         if not (folder / _WHOLE).exists():

@@ -25,6 +25,7 @@ _VERBATIM = frozenset({"nowiki", "pre", "syntaxhighlight", "source"})
 _EMPHASIS = re.compile(r"'{2,5}")
 # What wikis with variants write to show each reader other words: `-{zh-hans:计算机;zh-hant:電腦}-`, `-{H|hidden}-`.
 _CONVERSION = re.compile(r"-\{(?:([^|{}]*)\|)?([^{}]*)\}-")
+_BRACE, _APART = re.compile("[{}]"), "\0"  # which no XML holds: what is verbatim opens and closes no conversion
 _VARIANT = re.compile(r"(zh(?:-[a-z]+)?)\s*:\s*([^;]*)", re.IGNORECASE)
 _VARIANTS = ("zh-cn", "zh-hans", "zh-sg", "zh-my", "zh", "zh-hant", "zh-tw", "zh-hk", "zh-mo")
 _HIDDEN = frozenset("HT-")
@@ -132,6 +133,7 @@ def stripped(wikitext: str) -> str:
     import mwparserfromhell
 
     text = "".join(_pieces(mwparserfromhell.parse(wikitext, skip_style_tags=True)))
+    text = _CONVERSION.sub(_converted, text).replace(_APART, "")
     return _GAPS.sub("\n\n", _ITEM.sub("- ", text)).strip()
 
 
@@ -142,7 +144,8 @@ def _pieces(code: Any, verbatim: bool = False) -> Iterator[str]:
     for node in code.nodes:
         match node:
             case nodes.Text():
-                yield str(node.value) if verbatim else _CONVERSION.sub(_converted, _EMPHASIS.sub("", str(node.value)))
+                text = str(node.value)
+                yield _BRACE.sub(rf"{_APART}\g<0>{_APART}", text) if verbatim else _EMPHASIS.sub("", text)
             case nodes.HTMLEntity():
                 yield node.normalize()
             case nodes.Heading():
