@@ -7,11 +7,8 @@ In: a file and how it is written. Out: JSON values, or rows as dicts. Invariants
 import csv
 import itertools
 import json
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import date, time
-from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -41,8 +38,6 @@ _MAX_FILE_BYTES = 2_000_000_000
 _MAX_LINE_BYTES = 20_000_000
 _BATCH_ROWS = 100
 _BETWEEN_DOCUMENTS = b"-DOCSTART-"
-_MAX_NAME_CHARS = 300
-YES_NO = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}  # in small letters
 
 
 class Refused(Exception):
@@ -60,34 +55,6 @@ def object_of(row: Any, otherwise: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise Refused(otherwise)
     return row
-
-
-def is_missing(value: Any) -> bool:
-    """Says whether a value is not there: empty, null, or the NaN of a table."""
-    if isinstance(value, str):
-        return not value.strip()
-    return value is None or bool(value != value)
-
-
-def name_of(value: Any) -> str | None:
-    """Returns an id or a group as text, none where it names nothing: 1.0 is 1, since a column with gaps holds floats."""
-    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
-        value = int(value)
-    if is_missing(value) or isinstance(value, bool) or not isinstance(value, str | int | float | Decimal | date | time):
-        return None
-    return text_safe(str(value), _MAX_NAME_CHARS).strip()
-
-
-def group_of(value: Any) -> str | None:
-    """Returns the name of a group, none where it is missing.
-
-    Raises:
-        Refused: It is there and has no name: alone in its group, the row would lie in another split than the others of it.
-    """
-    name = str(value) if isinstance(value, bool) else name_of(value)
-    if name is None and not is_missing(value):
-        raise Refused("broken_group")
-    return name
 
 
 class RowSet(Spec):

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tasks.core.rows import YES_NO, Refused, group_of, is_missing, name_of, object_of, read_set
+from tasks.core.rows import Refused, object_of, read_set
+from tasks.core.values import YES_NO, group_of, is_missing, name_of
 from tasks.instructions.items import Item
 from tasks.instructions.sets import InstructionSet
 from tasks.instructions.turns import Message, Turn, read_messages, require_answered

@@ -11,9 +11,10 @@ from typing import Any
 
 from tasks.contracts import Preferences, Split
 from tasks.core.errors import ContractError
-from tasks.core.rows import Refused, group_of
+from tasks.core.rows import Refused
 from tasks.core.splits import split_groups
 from tasks.core.stage import DISK, StageContext, stage
+from tasks.core.values import group_of
 from tasks.instructions.apart import Apart
 from tasks.instructions.forms import WEIGHTS, read_values, to_item
 from tasks.instructions.items import Item, prompt_groups

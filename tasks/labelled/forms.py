@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from tasks.core.rows import YES_NO, Refused, group_of, is_missing, name_of, object_of
+from tasks.core.rows import Refused, object_of
 from tasks.core.text import normalized, text_safe
+from tasks.core.values import YES_NO, group_of, is_missing, name_of
 from tasks.labelled.sets import LabelledSet, LabelledSpec
 
 # Columns that say how an item was made here, null for all that were read.

@@ -13,7 +13,8 @@ import zstandard
 from pydantic import ValidationError
 
 from tasks.core.errors import ContractError
-from tasks.core.rows import Refused, RowSet, group_of, name_of, read_set
+from tasks.core.rows import Refused, RowSet, read_set
+from tasks.core.values import group_of, name_of
 
 ROWS = [{"text": 'say "hi", twice', "label": "1"}, {"text": "好", "label": "0"}]
 
