@@ -5,11 +5,13 @@ In: laps. Out: seconds by name, and the most memory that was held. Invariant: a 
 waits for a device. On a GPU these are the host's seconds: work is queued, and the wait for it falls to the lap that reads.
 """
 
+import re
 import resource
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -52,7 +54,11 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Returns the most memory this process ever held: on the GPU what tensors took, else resident memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    (peak_kib,) = re.findall(r"^VmHWM:\s*(\d+) kB$", status.read_text(encoding="utf-8"), re.MULTILINE)
+    return int(peak_kib) * 1024  # getrusage of a child starts at what its parent held at the fork
 
 
 def describe(figures: dict[str, float]) -> str:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 LARGE = r"""
-import gzip, resource, sys, zstandard
+import gzip, re, sys, zstandard
 from pathlib import Path
 import pyarrow as pa, pyarrow.parquet as pq
 from tasks.core.site import Site
@@ -37,7 +37,7 @@ else:
 (folder / "good.txt").write_text("fine")
 source = {"kind": "files", "name": "x", "licence": "y", "paths": [str(folder / "*")], "mail": {"quoting": "keep"}}
 corpus = ingest.build(IngestSpec(sources=[source]), site=Site(state_dir=folder / ".state", data_workers=1))
-print(corpus.quarantined, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(corpus.quarantined, int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1]) * 1024)
 """
 
 

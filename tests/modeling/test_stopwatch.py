@@ -1,6 +1,8 @@
 """Where the time went: each second once, in the records and in one line."""
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,10 @@ def test_a_training_says_where_its_time_went(tmp_path: Path, caplog: pytest.LogC
     spent = sum(last[f"seconds_{lap}"] for lap in laps)
     assert 0 < spent <= last["seconds_total"]
     assert caplog.messages[-1].startswith("where ")
+
+
+def test_the_peak_of_a_child_is_its_own_and_not_what_its_parent_held() -> None:
+    held = b"x" * 1_500_000_000
+    ask = "import torch; from tasks.modeling.stopwatch import peak_memory_bytes; print(peak_memory_bytes(torch.device('cpu')))"
+    peak = int(subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout)
+    assert 1e8 < peak < len(held)
