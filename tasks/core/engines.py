@@ -143,7 +143,7 @@ def slurm_executor(share: Share, tasks: int, site: Site, folder: Path) -> Any:
         job_name=f"textmill-{share.function.__name__}",
         qos="",
         env_command=f"export PYTHONPATH={shlex.quote(_python_path())} PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH",
-        sbatch_args={"wait": ""},
+        sbatch_args={"wait": "", "kill-on-invalid-dep": "yes"},  # else the job after a cancelled one is waited for, for ever
         logging_dir=str(folder),
         skip_completed=False,
         requeue_signals=None,

@@ -10,11 +10,11 @@ import pytest
 
 from tasks.cleaning import CleanSpec, clean
 from tasks.core import tables
-from tasks.core.engines import spread
+from tasks.core.engines import Share, slurm_executor, spread
 from tasks.core.errors import ContractError, TransientError
 from tasks.core.site import Site
 from tests.data.kit import chinese, english, raw_of
-from tests.slurm_cluster import cluster, needs_slurm
+from tests.slurm_cluster import cluster, needs_slurm, said
 
 __all__ = ["cluster"]
 
@@ -67,3 +67,12 @@ def test_a_cancelled_job_is_passing_trouble_and_finished_work_stays(cluster: Non
         spread(do, [(tmp_path, "endless"), (tmp_path, "done")], site(tmp_path, "slurm"), tmp_path / "logs")
     canceller.join(5)
     assert (tmp_path / "done").read_text() == "1"
+
+
+@pytest.mark.timeout(60)
+def test_what_follows_a_job_that_failed_is_not_waited_for(cluster: None, tmp_path: Path) -> None:
+    failed = subprocess.run(["sbatch", "--parsable", "--wait", "--wrap", "exit 1"], cwd=tmp_path, capture_output=True, text=True)
+    executor = slurm_executor(Share(do, [], tmp_path), 1, site(tmp_path, "slurm"), tmp_path / "logs")
+    executor.job_id = failed.stdout.strip()
+    executor.launch_merge_stats()
+    assert said("squeue", "--noheader") == ""
