@@ -166,9 +166,10 @@ class LabelledRecipe(Part):
         require_commits(self)
         self.tune.check_site(site)
         self.tune.pinned(site)
+        self.tune.train.check_site(site, "tune.train")
         self.unlabelled.check_site(site)
         if isinstance(self.base, PretrainedBase):
-            self.base.recipe.pretrain.pinned(site)
+            self.base.recipe.pretrain.check_site(site, "base.recipe.pretrain")
 
     def forewarnings(self) -> list[str]:
         """Returns what should be known of the trainings before they run."""
@@ -184,5 +185,7 @@ class LabelledRecipe(Part):
         Raises:
             RecipeError: Neither recipe nor base says any.
         """
-        if reaches("tune_labelled", last, stages):
+        # New weights have a peak to record, even where it depends on text that nobody has encoded yet.
+        is_new = isinstance(self.base, PretrainedBase) and self.base.recipe.pretrain.start.kind == "scratch"
+        if not is_new and reaches("tune_labelled", last, stages):
             peak_rate(self.tune.method, self.tune.optim.learning_rate, self.base.peak)

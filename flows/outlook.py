@@ -176,6 +176,8 @@ def _model(recipe: Recipe, base: Artifact | None, row_tokens: int | None) -> Mod
     if base is None:
         return None
     config = model_config(base.path)
+    if config.get("model_type") not in SIZED:  # others name even the length of their context in other ways
+        return None
     return sizes_of(config, row_tokens or tokens_of_row(config["max_position_embeddings"], 0))
 
 
@@ -216,6 +218,9 @@ def _tokens_a_pass(spec: PretrainSpec, found: dict[str, Artifact]) -> int | None
 def scale_line(spec: PretrainSpec, scale: Scaled | None) -> str:
     """Returns what a person wants to know of budget, batch and learning rate: each with whether it was set or derived."""
     weights, epochs = spec.model.num_matrix_weights, spec.train.num_epochs
+    if isinstance(spec.start, Continued):  # the sizes are the base's
+        budget = f"{epochs:g} passes over the text" if scale is None else f"{scale.budget_tokens:,} tokens"
+        return f"scale     {budget}, {spec.train.batch_rows} rows a step, learning rate {spec.optim.learning_rate:.3g} (all set)"
     size = f"scale     {weights / 1e6:,.2f} M hidden weights"
     if scale is not None:
         return f"{size}, {scale.flops:.2g} FLOPs in them: {scale.budget_tokens:,} tokens{_settings(spec, scale)}"

@@ -194,7 +194,7 @@ def _show_outlook(console: Console, recipe: Recipe, site: Site, planner: Planner
     to_build = {step.stage for step in planner.steps if step.action == "build"}
     if "tune" in to_build and (line := tuning_outlook(recipe, site, planner.found)) is not None:
         console.print(line, highlight=False, soft_wrap=True)
-    if "pretrain" not in to_build:
+    if "pretrain" not in to_build or recipe.pretrain.start.kind == "as_given":
         return
     console.print(scale_line(recipe.pretrain, pretrain_scale(recipe, planner.found)), highlight=False, soft_wrap=True)
     if (outlook := pretrain_outlook(recipe, site, planner.found, planner.manifests)) is not None:

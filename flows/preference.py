@@ -59,6 +59,7 @@ class PairedPreference(Part):
         """Raises RecipeError where this machine cannot do it; asked before any work."""
         self.learn.pinned(site)
         self.learn.method.check_site(site)
+        self.learn.train.check_site(site, "preference.learn.train")
 
     def forewarnings(self) -> list[str]:
         """Returns what should be known before it runs."""

@@ -93,9 +93,9 @@ class Recipe(Part):
         Raises:
             RecipeError: One of them does not, or neither recipe nor base says any.
         """
-        # What others made records no rate to derive one from.
-        if self.pretrain.start.kind == "as_given" and reaches("tune", last, stages):
-            peak_rate(self.tune.method, self.tune.optim.learning_rate, base_rate=None)
+        # What others made records no rate to derive one from; it has that of a pretraining that goes on from it, if any.
+        if self.pretrain.start.kind != "scratch" and reaches("tune", last, stages):
+            peak_rate(self.tune.method, self.tune.optim.learning_rate, self.pretrain.peak)
         objective = self.pretrain.objective
         if objective.has_two_parts and reaches("tune", last, stages):
             self._require_answers_alone()
@@ -133,7 +133,9 @@ class Recipe(Part):
         for name in type(self).model_fields:
             if isinstance(part := getattr(self, name), PrecisionSpec):
                 part.pinned(site)
+        self.pretrain.check_site(site)
         self.tune.check_site(site)
+        self.tune.train.check_site(site, "tune.train")
         self.preference.check_site(site)
 
     def forewarnings(self, base_rate: float | None = None) -> list[str]:

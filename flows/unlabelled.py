@@ -100,7 +100,7 @@ class TaskText(Part):
     def check_site(self, site: Site) -> None:
         """Raises RecipeError where this machine cannot do it; asked before any work."""
         if self.further is not None:
-            self.further.pinned(site)
+            self.further.check_site(site, "unlabelled.further")
 
     def forewarnings(self) -> list[str]:
         """Returns what should be known before it runs."""

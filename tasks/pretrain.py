@@ -17,12 +17,12 @@ from tasks.core.errors import ContractError, RecipeError
 from tasks.core.links import link_tree
 from tasks.core.site import Site
 from tasks.core.stage import CHILD, StageContext, stage
-from tasks.core.store import Store
+from tasks.core.store import Store, read_manifest
 from tasks.modeling.architecture import is_encoder_decoder
 from tasks.modeling.job import Execution, PretrainJob, ReplayJob, TrainResult, read_result, speed_figures
 from tasks.modeling.objectives import ObjectiveSpec
 from tasks.modeling.objectives.causal import CausalSpec
-from tasks.modeling.scaling import MANY_PASSES, Scaled, adamw_peak, matrix_rate_warning, scaled
+from tasks.modeling.scaling import MANY_PASSES, Scaled, adamw_peak, matrix_rate_warning, peak_of, scaled
 from tasks.modeling.specs import ENCODERS, AdamWSpec, BudgetSpec, Family, ModelSpec, OptimSpec, PrecisionSpec
 from tasks.modeling.start import AsGiven, Continued, FromScratch, ReplaySpec, Start
 
@@ -63,8 +63,12 @@ class PretrainSpec(PrecisionSpec):
         """Returns the peak learning rate that a tuning is measured by, of a training with every number known."""
         return adamw_peak(self.optim.kind, scale.learning_rate, scale.flops)
 
-    def scaled(self, train_tokens: int | None) -> Scaled | None:
+    def scaled(self, train_tokens: int | None, where: str = "pretrain") -> Scaled | None:
         """Returns the training with every number known; nothing where nothing is trained, or where it depends on unknown text.
+
+        Args:
+            train_tokens: Tokens of the training split; none where they are not known.
+            where: The part of the recipe that asks for it.
 
         Raises:
             RecipeError: A number is left to the rules, which are for new weights, and these are a base's.
@@ -80,12 +84,18 @@ class PretrainSpec(PrecisionSpec):
         }
         if lacking := [name for name, value in given.items() if value is None]:
             raise RecipeError(
-                f"pretrain.start.kind is continued, and pretrain.{', pretrain.'.join(lacking)} not set; set them: the rules that "
+                f"{where}.start.kind is continued, and {where}.{f', {where}.'.join(lacking)} not set; set them: the rules that "
                 "derive them are for new weights"
             )
         read = None if train_tokens is None else self.start.tokens_a_pass(train_tokens)
         found = scaled(self.model, self.train, self.optim.learning_rate, read)
         return None if found is None else replace(found, flops=None)  # the sizes are those of the base
+
+    def check_site(self, site: Site, where: str = "pretrain") -> None:
+        """Raises RecipeError where this machine cannot do it; asked before any work."""
+        self.pinned(site)
+        if not isinstance(self.start, AsGiven):
+            self.train.check_site(site, f"{where}.train")
 
     def forewarnings(self, where: str = "pretrain") -> list[str]:
         """Returns what should be known before it runs; `where` is the part of the recipe that asks for it."""
@@ -111,18 +121,21 @@ def pretrain(
     """Trains a model on the train split; looks at the validation split; never sees the test split.
 
     Raises:
-        RecipeError: Batch, budget or rate of a continued training is not set, or a row is longer than the base's context.
+        RecipeError: Batch, budget or rate of a continued training is not set, a row is longer than the base's context, or the
+            processes cannot share a batch evenly.
         ContractError: Corpus, tokenizer and base do not belong together, or a split is empty.
     """
-    _check_base(spec, tokenizer, base)
+    where = _ASKED_AT[ctx.stage.name]
+    _check_base(spec, tokenizer, base, where)
     if isinstance(spec.start, AsGiven):
         link_tree(base.path / "model", ctx.dir / "model")
         return ctx.commit(Checkpoint, **base.facts())
-    _check(spec, corpus, tokenizer)
-    for warning in spec.forewarnings(_ASKED_AT[ctx.stage.name]):
+    _check(spec, corpus, tokenizer, where)
+    for warning in spec.forewarnings(where):
         ctx.log.warning("%s", warning)
-    found = spec.scaled(corpus.tokens_by_split["train"])
+    found = spec.scaled(corpus.tokens_by_split["train"], where)
     assert found is not None, "an encoded corpus knows its tokens"
+    found.train.check_site(ctx.site, f"{where}.train")
     job = PretrainJob(
         execution=Execution.of(ctx.dir, ctx.site),
         corpus_dir=corpus.path,
@@ -148,22 +161,31 @@ def pretrain(
         licence=base.licence,
         validation_bits_per_byte=result.validation_bits_per_byte,
         held_out=result.figures,
-        figures=found.figures() | speed_figures(ctx),
+        figures=found.figures() | _first_peak(base) | speed_figures(ctx),
         warnings=(*corpus.warnings, *_warnings(result)),
     )
 
 
-# The same on task text, before a labelled tuning: a stage of its own, so that `--until` can tell it from the base's.
-pretrain_further = stage(version=pretrain.version, name="pretrain_further", retry=CHILD, packages=pretrain.packages)(pretrain.fn)
+# The same on task text, before a labelled tuning: a stage of its own, so that `--until` can tell it from the base's. It is a
+# version ahead, for it began to record its base's peak, and the bases of `pretrain` have none.
+pretrain_further = stage(version=pretrain.version + 1, name="pretrain_further", retry=CHILD, packages=pretrain.packages)(
+    pretrain.fn
+)
 
 
-def _check_base(spec: PretrainSpec, tokenizer: Tokenizer, base: Checkpoint) -> None:
+def _first_peak(base: Checkpoint) -> dict[str, float]:
+    """Returns the peak that a tuning is measured by still, after a training at a lower one, if the base records any."""
+    peak = peak_of(read_manifest(base.path))
+    return {} if peak is None else {"base_learning_rate": peak}
+
+
+def _check_base(spec: PretrainSpec, tokenizer: Tokenizer, base: Checkpoint, where: str) -> None:
     """Checks that there is a base where one is needed, and none where it would be passed over."""
     is_given, is_needed = base.method != "none", not isinstance(spec.start, FromScratch)
     if is_given != is_needed:
         wrong = "and no base is given" if is_needed else f"and {base.address} is given, which it would not use"
         raise RecipeError(
-            f"pretrain.start.kind is {spec.start.kind}, {wrong}; set base.source and pretrain.start.kind = continued or as_given "
+            f"{where}.start.kind is {spec.start.kind}, {wrong}; set base.source and {where}.start.kind = continued or as_given "
             "together, or neither"
         )
     if is_needed and base.tokenizer_digest != tokenizer.digest:
@@ -172,19 +194,19 @@ def _check_base(spec: PretrainSpec, tokenizer: Tokenizer, base: Checkpoint) -> N
             "set tokenizer.source.kind to base"
         )
     if isinstance(spec.start, Continued):
-        _check_continued(spec, base)
+        _check_continued(spec, base, where)
 
 
-def _check_continued(spec: PretrainSpec, base: Checkpoint) -> None:
+def _check_continued(spec: PretrainSpec, base: Checkpoint, where: str) -> None:
     family = json.loads((base.path / "model" / "config.json").read_text(encoding="utf-8"))["model_type"]
     if _learns_as(family, base.path / "model") not in spec.objective.families:
         raise RecipeError(
             f"objective {spec.objective.kind!r} does not train a {family}, which {base.address} is; set another "
-            "pretrain.objective.kind or another base"
+            f"{where}.objective.kind or another base"
         )
     if base.context_tokens is not None and spec.model.context_tokens > base.context_tokens:
         raise RecipeError(
-            f"pretrain.model.context_tokens is {spec.model.context_tokens}, but {base.address} was made for "
+            f"{where}.model.context_tokens is {spec.model.context_tokens}, but {base.address} was made for "
             f"{base.context_tokens}; set that or less"
         )
 
@@ -221,12 +243,16 @@ def _settings(spec: PretrainSpec, found: Scaled) -> dict[str, Any]:
     return spec.model_copy(update={"optim": optim, "train": found.train}).model_dump(exclude={"start"})
 
 
-def _check(spec: PretrainSpec, corpus: TokenizedCorpus, tokenizer: Tokenizer) -> None:
+def _check(spec: PretrainSpec, corpus: TokenizedCorpus, tokenizer: Tokenizer, where: str) -> None:
     if lacking := [role for role in spec.objective.special_tokens() if role not in tokenizer.special_tokens]:
+        remedy = (
+            "with tokenizer.source.kind = train they are added, an adopted tokenizer must have them: adopt another one"
+            if isinstance(spec.start, FromScratch)
+            else "a base keeps its own tokenizer: take another base"
+        )
         raise ContractError(
             f"objective {spec.objective.kind!r} needs tokens that {tokenizer.address} lacks: {', '.join(lacking[:4])}"
-            f"{' ...' if len(lacking) > 4 else ''}; with tokenizer.source.kind = train they are added, an adopted tokenizer must "
-            "have them: adopt another one, or set another pretrain.objective.kind"
+            f"{' ...' if len(lacking) > 4 else ''}; {remedy}, or set another {where}.objective.kind"
         )
     _check_encoding(corpus, tokenizer)
     for split in ("train", "validation"):

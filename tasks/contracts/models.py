@@ -29,9 +29,10 @@ class Checkpoint(Artifact):
         context_tokens: Positions of the model; none where it counts none.
         licence: Licence of the weights that others made and this model holds or started from.
         warnings: What a reader of this model's figures must know; they travel to the model card.
-        figures: Of a pretraining: peak learning rate, rows of a batch, budget in tokens, FLOPs of the hidden layers, medians of
-            targets a second and of the device's utilisation (MFU). Of a tuning: peak learning rate, share of the weights
-            trained, bytes kept, seconds, peak memory in bytes, targets a second, validation minus training loss;
+        figures: Of a pretraining: peak learning rate, that of the base it goes on from, rows of a batch, budget in tokens, FLOPs
+            of the hidden layers, medians of targets a second and of the device's utilisation (MFU). Of a tuning: peak learning
+            rate, share of the weights trained, bytes kept, seconds, peak memory in bytes, targets a second, validation minus
+            training loss;
             `folds/<figure>` and its `_spread` (standard deviation) over folds.
     """
 

@@ -62,7 +62,7 @@ class PieceRows(Generic[P]):
     ) -> None:
         if not pieces:
             raise ContractError(
-                "no text is long enough to make a row of; give more or longer text, or set another pretrain.objective.kind"
+                "no text is long enough to make a row of; give more or longer text, or set another objective.kind"
             )
         self._pieces, self._make, self._pad, self._seed = pieces, make, pad, seed
         self.members = pack(lengths, row_tokens)

@@ -16,6 +16,7 @@ in rows, so that it can be divided among devices; the paper finds a broad band o
 import math
 from dataclasses import dataclass
 
+from tasks.core.store import Manifest
 from tasks.modeling.specs import AdamWSpec, BudgetSpec, ModelSpec, MuonSpec, TrainSpec
 
 TOKENS_PER_WEIGHT = 20
@@ -92,6 +93,21 @@ def adamw_peak(optimizer: str, learning_rate: float | None, flops: float | None)
     if optimizer != "muon":
         return learning_rate
     return None if flops is None else peak_rate(flops)
+
+
+def peak_of(model: Manifest) -> float | None:
+    """Returns the peak learning rate that a tuning of a checkpoint is measured by, as its manifest records it.
+
+    It is the one that the weights were first trained at: one goes on from them, and from a checkpoint that was trained on, by a
+    share of it. None of a model that others made.
+    """
+    if model.facts.get("method") == "adopted":
+        return None
+    figures, optim = model.facts.get("figures", {}), model.spec.get("optim", {})
+    if (first := figures.get("base_learning_rate")) is not None:
+        return float(first)
+    recorded = figures.get("learning_rate") or optim.get("learning_rate")
+    return adamw_peak(optim.get("kind", "adamw"), None if recorded is None else float(recorded), figures.get("hidden_flops"))
 
 
 def matrix_rate_warning(optim: AdamWSpec | MuonSpec, where: str) -> str | None:

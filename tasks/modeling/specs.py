@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from tasks.core.artifact import Spec
+from tasks.core.errors import RecipeError
 from tasks.core.site import Precision, Site
 
 ResolvedPrecision = Literal["fp32", "bf16", "fp16"]
@@ -272,6 +273,18 @@ class BudgetSpec(Spec):
         if self.num_tokens is not None and self.num_epochs is not None:
             raise ValueError("set one of num_tokens and num_epochs, not both")
         return self
+
+    def check_site(self, site: Site, where: str) -> None:
+        """Checks that the processes of a site can share a batch; `where` is what the recipe calls this.
+
+        Raises:
+            RecipeError: It is known, and cannot be divided evenly.
+        """
+        num_processes = site.num_nodes * site.num_processes
+        if self.batch_rows is not None and self.batch_rows % num_processes:
+            raise RecipeError(
+                f"{where}.batch_rows {self.batch_rows} cannot be divided among {num_processes} processes; set a multiple"
+            )
 
 
 class TrainSpec(BudgetSpec):

@@ -20,6 +20,7 @@ from tasks.modeling.adapted import is_adapted
 from tasks.modeling.architecture import is_encoder_decoder
 from tasks.modeling.chat import TooLong
 from tasks.modeling.job import Execution, TrainResult, read_result
+from tasks.modeling.scaling import peak_of
 from tasks.modeling.specs import AdamWSpec, CosineSchedule, OptimSpec, PrecisionSpec, TrainSpec
 from tasks.tuning.ewc import EwcSpec
 from tasks.tuning.fisher import FisherSpec, estimate_fisher, require_same_tokenizer
@@ -27,7 +28,7 @@ from tasks.tuning.full import FullSpec
 from tasks.tuning.job import FIGURES_NAME, TuneJob
 from tasks.tuning.lora import LoraSpec
 from tasks.tuning.methods import MethodSpec
-from tasks.tuning.rates import matrix_rate_warning, peak_of, rate_warning, with_rate
+from tasks.tuning.rates import matrix_rate_warning, rate_warning, with_rate
 from tasks.tuning.replay import ReplaySpec
 
 __all__ = ["EwcSpec", "FisherSpec", "FullSpec", "LoraSpec", "ReplaySpec", "TuneSpec", "estimate_fisher", "tune"]

@@ -21,12 +21,13 @@ from tasks.core.tables import read_rows
 from tasks.modeling.adapted import is_adapted
 from tasks.modeling.job import Execution, TrainResult, read_result
 from tasks.modeling.labels import ClassWeights, Criterion, GivenWeights, HeadFacts, TooLong, figures_of
+from tasks.modeling.scaling import peak_of
 from tasks.modeling.specs import AdamWSpec, CosineSchedule, OptimSpec, PrecisionSpec, TrainSpec
 from tasks.tuning.full import FullSpec
 from tasks.tuning.job import FIGURES_NAME
 from tasks.tuning.labelled_job import TuneLabelledJob
 from tasks.tuning.labelled_methods import LabelledMethodSpec
-from tasks.tuning.rates import matrix_rate_warning, peak_of, rate_warning, with_rate
+from tasks.tuning.rates import matrix_rate_warning, rate_warning, with_rate
 
 _MANY_LOST = 0.05
 
@@ -91,7 +92,7 @@ class TuneLabelledSpec(PrecisionSpec):
         return [text for text in found if text is not None]
 
 
-@stage(version=11, retry=CHILD, packages=("torch", "transformers", "peft"))
+@stage(version=12, retry=CHILD, packages=("torch", "transformers", "peft"))
 def tune_labelled(spec: TuneLabelledSpec, base: Checkpoint, labelled: Labelled, *, ctx: StageContext) -> Checkpoint:
     """Tunes a model on the train split of labelled text.
 

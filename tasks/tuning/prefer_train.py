@@ -83,14 +83,14 @@ def _rows(job: PreferJob, model: Any, special: SpecialIds, notes: Counter[str]) 
     context_tokens = num_positions(model)
     if context_tokens is not None:
         context_tokens -= job.method.num_virtual
-    max_tokens = row_length(job.row_tokens, context_tokens, [context_tokens or 0], stage="prefer")
+    max_tokens = row_length(job.row_tokens, context_tokens, [context_tokens or 0], stage="preference.learn")
     read = {}
     for split in ("train", "validation"):
         read[split] = read_pairs(job.preferences_dir, split, tokenizer, special.turn_end, max_tokens, notes)
         if not read[split]:
             raise ContractError(
-                f"no {split} pair of {job.preferences_dir} fits {max_tokens} tokens a text; raise prefer.row_tokens, or take a "
-                "base with a longer context"
+                f"no {split} pair of {job.preferences_dir} fits {max_tokens} tokens a text; raise preference.learn.row_tokens, "
+                "or take a base with a longer context"
             )
     train = PairRows(read["train"], special.pad)
     return train, PairRows(read["validation"], special.pad, first_number=train.num_rows)

@@ -1,17 +1,16 @@
 """The peak learning rate of a tuning where the recipe sets none, and what a set one is measured against.
 
 In: a method and the base's own peak. Out: a rate, or a warning. Rule, stated here once: methods that move the base's weights
-take 0.15 of the peak that the base was trained at, the middle of the usual 1/10 to 1/5; where Muon trained it, of the peak that
-AdamW would have had (`tasks.modeling.scaling`). Methods of few weights have a rate of their own.
+take 0.15 of the peak that the base was first trained at, the middle of the usual 1/10 to 1/5; where Muon trained it, of the peak
+that AdamW would have had (`tasks.modeling.scaling.peak_of`). Methods of few weights have a rate of their own.
 """
 
 from collections.abc import Mapping
 from typing import Any, Protocol, Self, TypeVar
 
 from tasks.core.errors import RecipeError
-from tasks.core.store import Manifest
 from tasks.modeling import scaling
-from tasks.modeling.scaling import HIGH_SHARE, LOW_SHARE, adamw_peak
+from tasks.modeling.scaling import HIGH_SHARE, LOW_SHARE
 from tasks.modeling.specs import AdamWSpec, MuonSpec
 from tasks.tuning.prepared import Method
 
@@ -34,15 +33,6 @@ class Tuning(Protocol):
 
 
 S = TypeVar("S", bound=Tuning)
-
-
-def peak_of(base: Manifest) -> float | None:
-    """Returns the peak learning rate of a checkpoint's training, as its manifest records it; none of one that others made."""
-    if base.facts.get("method") == "adopted":
-        return None
-    figures, optim = base.facts.get("figures", {}), base.spec.get("optim", {})
-    recorded = figures.get("learning_rate") or optim.get("learning_rate")
-    return adamw_peak(optim.get("kind", "adamw"), None if recorded is None else float(recorded), figures.get("hidden_flops"))
 
 
 def peak_rate(method: Method, set_rate: float | None, base_rate: float | None) -> float:

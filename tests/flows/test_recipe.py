@@ -1,5 +1,6 @@
 """Recipes: presets load, mistakes are named with their path, differences lie over the parent."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -102,13 +103,35 @@ def test_a_stage_that_a_run_does_not_come_to_is_refused_before_any_work(chain: C
         require_reach(labelled, load_recipe("labels-toy"), until)
 
 
+FULL_BY_THE_BASE = ["tune.method={kind='full'}", "tune.optim.learning_rate=off"]
+CONTINUED = [
+    "pretrain.start.kind=continued",
+    "pretrain.train.num_tokens=100000",
+    "pretrain.train.batch_rows=8",
+    "pretrain.optim.learning_rate=1e-4",
+]
+
+
 def test_a_base_that_others_made_needs_a_rate_where_the_tuning_is_reached() -> None:
-    full = ["tune.method={kind='full'}", "tune.optim.learning_rate=off"]
-    require_reach(pipeline, load_recipe("smollm-lora", full), "baseline")
+    require_reach(pipeline, load_recipe("smollm-lora", FULL_BY_THE_BASE), "baseline")
     with pytest.raises(RecipeError, match=r"set tune\.optim\.learning_rate"):
-        require_reach(pipeline, load_recipe("smollm-lora", full), "tune")
+        require_reach(pipeline, load_recipe("smollm-lora", FULL_BY_THE_BASE), "tune")
     require_reach(pipeline, load_recipe("smollm-lora", ["tune.optim.learning_rate=off"]), None)
-    require_reach(pipeline, load_recipe("demo", full), None)
+    require_reach(pipeline, load_recipe("demo", FULL_BY_THE_BASE), None)
+
+
+@pytest.mark.parametrize(("optimizer", "is_refused"), [("adamw", False), ("muon", True)])
+def test_of_a_base_that_muon_trained_on_no_rate_is_known(optimizer: str, is_refused: bool) -> None:
+    recipe = load_recipe("smollm-lora", [*CONTINUED, f"pretrain.optim.kind={optimizer}", *FULL_BY_THE_BASE])
+    refusal = pytest.raises(RecipeError, match=r"set tune\.optim\.learning_rate") if is_refused else nullcontext()
+    with refusal:
+        require_reach(pipeline, recipe, None)
+
+
+@pytest.mark.parametrize("open_number", ["optim={kind='adamw'}", "train.num_tokens=off"])
+def test_of_new_weights_a_peak_will_be_known(open_number: str) -> None:
+    recipe = load_recipe("labels-toy", [f"base.recipe.pretrain.{open_number}", *FULL_BY_THE_BASE])
+    require_reach(labelled, recipe, None)
 
 
 def test_models_that_write_text_flow_through_the_whole_chain() -> None:
@@ -244,6 +267,29 @@ def test_what_may_move_on_the_hub_is_said_before_any_work(preset: str, change: s
 
 
 PAIRS = "preference={kind='pairs', pairs={kind='paired', train=[{name='p', licence='MIT', paths=['%s']}]}}"
+
+
+_FURTHER = [*_TEXT, "tune.train.batch_rows=3"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "more", "field"),
+    [
+        ("demo", [], "pretrain"),
+        ("demo", ["pretrain.train.batch_rows=9"], "tune"),
+        ("smollm-lora", [], "tune"),  # nothing is pretrained, in batches of 8 rows
+        ("dpo-demo", ["pretrain.train.batch_rows=9", "tune.train.batch_rows=3"], "preference.learn"),
+        ("labels-toy", [], "tune"),
+        ("labels-toy", _FURTHER, "unlabelled.further"),
+        ("labels-toy", ["tune.train.batch_rows=3"], "base.recipe.pretrain"),
+    ],
+)
+def test_a_batch_that_processes_cannot_share_is_said_before_any_work(preset: str, more: list[str], field: str) -> None:
+    recipe, way = load_recipe(preset, more), {"rendezvous": "there:29400", "num_nodes": 3}
+    for site in (Site(num_processes=3), Site(num_processes=1, **way)):
+        with pytest.raises(RecipeError, match=rf"^{field}\.train\.batch_rows \d+ cannot be divided among 3 processes"):
+            recipe.check_site(site)
+    recipe.check_site(Site())
 
 
 def test_learning_from_preferences_is_a_part_of_the_chain_where_it_is_asked_for(tmp_path: Path) -> None:

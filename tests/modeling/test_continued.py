@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -191,13 +192,21 @@ def test_what_does_not_belong_together_is_refused(
         with pytest.raises(kind, match=message):
             pretrain.build(spec, tokens, tokenizer, base, site=shared_site)
 
-    refused(RecipeError, "continued, and no base is given", base=no_base(shared_site))
+    refused(RecipeError, r"^pretrain\.start\.kind is continued, and no base is given", base=no_base(shared_site))
     refused(RecipeError, "scratch, and checkpoint/.* is given, which it would not use", PretrainSpec())
     refused(RecipeError, r"context_tokens is 256, but .* made for 128", SPEC.model_copy(update={"model": ModelSpec()}))
     masked = SPEC.model_copy(update={"objective": MaskedSpec(kind="masked")})
     refused(RecipeError, "'masked' does not train a llama", masked)
     with pytest.raises(ContractError, match=r"has the tokenizer ffff.*source.kind to base"):
-        pretrain.fn(SPEC, tokens, tokenizer, given.model_copy(update={"tokenizer_digest": "f" * 64}), ctx=None)
+        pretrain.fn(
+            SPEC, tokens, tokenizer, given.model_copy(update={"tokenizer_digest": "f" * 64}), ctx=SimpleNamespace(stage=pretrain)
+        )
+    open_rate = SPEC.model_copy(update={"optim": AdamWSpec(kind="adamw")})
+    refused(RecipeError, r"and pretrain\.optim\.learning_rate not set", open_rate)
+    with pytest.raises(
+        RecipeError, match=r"^unlabelled\.further\.start\.kind is .*, and unlabelled\.further\.optim\.learning_rate not"
+    ):
+        open_rate.scaled(None, "unlabelled.further")
     gone = SPEC.model_copy(update={"start": Continued(kind="continued", replay=REPLAYED)})
     refused(RecipeError, "has no tokenized-corpus/000000000000; see `textmill ls`", gone)
 
@@ -225,9 +234,10 @@ def test_a_base_of_another_name_learns_what_those_of_its_kind_do(
     config.update(sizes | ({"word_embed_proj_dim": 32} if name == "Opt" else {}))
     getattr(transformers, head)(config).save_pretrained(tmp_path / "model")
     spec = PretrainSpec.model_validate(SPEC.model_dump() | {"objective": {"kind": kind}})
-    refusal = (ContractError, "needs tokens that") if is_trained else (RecipeError, f"{kind!r} does not train a {name.lower()}")
+    remedy = r"needs tokens that .*: take another base, or set another pretrain\.objective\.kind"
+    refusal = (ContractError, remedy) if is_trained else (RecipeError, f"{kind!r} does not train a {name.lower()}")
     with pytest.raises(refusal[0], match=refusal[1]):
-        pretrain.fn(spec, tokens, tokenizer, given.model_copy(update={"uri": str(tmp_path)}), ctx=None)
+        pretrain.fn(spec, tokens, tokenizer, given.model_copy(update={"uri": str(tmp_path)}), ctx=SimpleNamespace(stage=pretrain))
 
 
 def test_a_decoder_goes_on_from_the_token_its_base_starts_by(tmp_path: Path) -> None:

@@ -293,7 +293,7 @@ def test_each_pair_counts_by_its_targets(text: TokenText) -> None:
 
 
 def test_pairs_need_two_documents(text: TokenText) -> None:
-    with pytest.raises(ContractError, match=r"need two documents.*set pretrain.objective.kind to masked"):
+    with pytest.raises(ContractError, match=r"need two documents.*set objective.kind to masked"):
         PAIRS.rows(replace(text, documents=text.documents[:1]))
 
 
@@ -312,7 +312,7 @@ def test_documents_too_short_for_the_objective_cost_the_figures_of_their_languag
     causal = held_out_figures(model_for(MIDDLE, "llama", text), MIDDLE, part, "fp32")
     assert "loss/de" in causal
     assert "bits_per_byte/de" not in causal, "of no bytes"
-    with pytest.raises(ContractError, match=r"no text is long enough .* or set another pretrain.objective.kind"):
+    with pytest.raises(ContractError, match=r"no text is long enough .* or set another objective.kind"):
         SPANS.rows(replace(text, documents=short))
 
 

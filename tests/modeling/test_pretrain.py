@@ -8,6 +8,7 @@ import statistics
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -83,13 +84,13 @@ def test_it_loads_as_users_load_models(base: Checkpoint) -> None:
 def test_another_tokenizer_is_refused(inputs: Inputs, shared_site: Site) -> None:
     other = inputs[1].model_copy(update={"digest": "f" * 64})
     with pytest.raises(ContractError, match=r"was encoded with tokenizer .* encode the corpus again"):
-        pretrain.fn(SPEC, inputs[0], other, inputs[2], ctx=None)
+        pretrain.fn(SPEC, inputs[0], other, inputs[2], ctx=SimpleNamespace(stage=pretrain))
 
 
 def test_an_empty_validation_split_is_refused(inputs: Inputs) -> None:
     empty = inputs[0].model_copy(update={"tokens_by_split": {"train": 5, "validation": 0, "test": 0}})
     with pytest.raises(ContractError, match="no validation tokens"):
-        pretrain.fn(SPEC, empty, *inputs[1:], ctx=None)
+        pretrain.fn(SPEC, empty, *inputs[1:], ctx=SimpleNamespace(stage=pretrain))
 
 
 OBJECTIVES = [
@@ -155,7 +156,7 @@ def test_a_tokenizer_without_the_objective_s_tokens_is_refused(inputs: Inputs, k
     spec = PretrainSpec.model_validate({"objective": {"kind": kind}, "model": {"family": family}})
     remedy = "with tokenizer.source.kind = train they are added.*or set another pretrain.objective.kind"
     with pytest.raises(ContractError, match=f"'{kind}' needs tokens that .* lacks: {lacking}; {remedy}"):
-        pretrain.fn(spec, *inputs, ctx=None)
+        pretrain.fn(spec, *inputs, ctx=SimpleNamespace(stage=pretrain))
 
 
 def test_many_epochs_are_a_warning(inputs: Inputs, site: Site) -> None:

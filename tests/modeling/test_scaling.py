@@ -8,6 +8,7 @@ import torch
 from pydantic import ValidationError
 
 from flows.outlook import scale_line
+from tasks.core.errors import RecipeError
 from tasks.core.site import Site
 from tasks.core.store import read_manifest
 from tasks.modeling.job import PretrainJob
@@ -126,6 +127,10 @@ def test_a_training_is_told_every_number_and_its_checkpoint_records_them(
     looks = BudgetSpec(eval_every_steps=1000, checkpoint_every_steps=1000)
     spec = PretrainSpec(model=SMALL, train=looks, optim=AdamWSpec(kind="adamw"), precision="fp32")
     monkeypatch.setattr("tasks.pretrain.PretrainJob", lambda **told: jobs.append(PretrainJob(**told)) or jobs[-1])
+    two = site.model_copy(update={"num_processes": 2})
+    with pytest.raises(RecipeError, match=r"^pretrain\.train\.batch_rows 1 cannot be divided among 2 processes"), in_process():
+        pretrain.build(spec, corpus, tokenizer, no_base(site), site=two)
+    assert not jobs, "it is derived, and refused before the child starts"
     with in_process():
         made = pretrain.build(spec, corpus, tokenizer, no_base(site), site=site)
     budget = 4 * corpus.tokens_by_split["train"]

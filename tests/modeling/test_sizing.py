@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from transformers import AutoConfig
 
 from flows.__main__ import main
 from flows.outlook import pretrain_outlook, tuning_outlook
 from flows.presets import load_recipe
+from tasks.contracts import Checkpoint, Tokenizer
 from tasks.core.site import Site
 from tasks.modeling.job import Compute
 from tasks.modeling.model import build_model, model_config, num_parameters
@@ -106,6 +108,35 @@ def test_plan_says_what_tuning_trains_and_needs(tmp_path: Path) -> None:
     assert tuning_outlook(load_recipe("demo"), site, {}).startswith("tune      3.70 of 3.70 M weights")
     assert tuning_outlook(load_recipe("demo", ["tune.method={kind='head'}"]), site, {}) is None
     assert tuning_outlook(load_recipe("smollm-lora"), site, {}) is None  # its size shows when the base is there
+
+
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+def test_a_base_of_a_family_that_is_not_counted_has_no_outlook(tmp_path: Path, family: str) -> None:
+    """Their configurations have another name for the positions."""
+    AutoConfig.for_model(family, n_positions=64).save_pretrained(tmp_path / "model")
+    found = {
+        "base": Checkpoint.model_construct(uri=str(tmp_path)),
+        "tokenizer": Tokenizer.model_construct(vocab_size=320),
+    }
+    assert tuning_outlook(load_recipe("smollm-lora", ["tune.row_tokens=off"]), Site(state_dir=tmp_path), found) is None
+
+
+@pytest.mark.parametrize(
+    ("budget", "shown"), [("num_tokens=100000", "100,000 tokens"), ("num_epochs=2.0", "2 passes over the text")]
+)
+def test_of_a_base_that_is_trained_on_the_plan_shows_what_is_set(site: Site, budget: str, shown: str) -> None:
+    changes = ["start.kind=continued", "train.num_tokens=off", f"train.{budget}", "optim.learning_rate=1e-4"]
+    options = [part for change in changes for part in ("--set", f"pretrain.{change}")]
+    result = CliRunner().invoke(main, ["plan", "smollm-lora", *options])
+    assert result.exit_code == 0
+    assert f"scale     {shown}, 8 rows a step, learning rate 0.0001 (all set)" in result.output
+    assert "hidden weights" not in result.output
+
+
+def test_of_a_base_as_it_is_the_plan_shows_no_training(site: Site) -> None:
+    result = CliRunner().invoke(main, ["plan", "smollm-lora"])
+    assert result.exit_code == 0
+    assert "scale  " not in result.output
 
 
 def test_the_budget_is_in_whole_steps() -> None:

@@ -147,8 +147,10 @@ def test_virtual_tokens_take_their_room_before_pairs_are_measured(
     _rows(job_of(base, preferences, tmp_path, row_tokens=left), reader.model, reader.special, asked)
     assert found == asked
     assert found["dropped"] > 0
-    with pytest.raises(RecipeError, match=r"prefer.row_tokens is 31, but the base's context has 30"):
+    with pytest.raises(RecipeError, match=r"^preference\.learn\.row_tokens is 31, but the base's context has 30"):
         _rows(job_of(base, preferences, tmp_path, method=method, row_tokens=31), reader.model, reader.special, found)
+    with pytest.raises(ContractError, match=r"fits 16 tokens a text; raise preference\.learn\.row_tokens, or take a base"):
+        _rows(job_of(base, preferences, tmp_path, row_tokens=16), reader.model, reader.special, found)
 
 
 def test_the_reference_is_computed_once_and_kept(base: Checkpoint, preferences: Preferences, tmp_path: Path) -> None:

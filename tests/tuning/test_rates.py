@@ -15,13 +15,14 @@ from tasks.modeling.batches import Example, ExampleRows, Ids, make_batch
 from tasks.modeling.chat import fit, mark_answers
 from tasks.modeling.infer import Reader
 from tasks.modeling.model import token_losses
+from tasks.modeling.scaling import peak_of
 from tasks.modeling.specs import AdamWSpec, BudgetSpec, MuonSpec, TrainSpec
 from tasks.tuning import FullSpec, LoraSpec, TuneSpec, tune
 from tasks.tuning.conversation_rows import read_messages
 from tasks.tuning.labelled import TuneLabelledSpec
 from tasks.tuning.prefer import PreferSpec
 from tasks.tuning.prepared import Method
-from tasks.tuning.rates import peak_of, peak_rate, rate_warning
+from tasks.tuning.rates import peak_rate, rate_warning
 from tests.modeling.kit import Old
 
 FULL, LORA = FullSpec(kind="full"), LoraSpec(kind="lora")
@@ -74,6 +75,12 @@ def test_the_base_s_rate_is_in_its_manifest(base: Checkpoint) -> None:
     derived = {"facts": {"figures": {"learning_rate": 3e-4}}, "spec": {"optim": {"learning_rate": None}}}
     assert peak_of(Manifest.model_construct(**derived)) == 3e-4
     assert peak_of(Manifest.model_construct(facts={}, spec={})) is None
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_a_base_that_was_trained_on_counts_by_its_first_peak(kind: str) -> None:
+    facts = {"method": "pretrain", "figures": {"learning_rate": 1e-4, "base_learning_rate": 2e-3}}
+    assert peak_of(Manifest.model_construct(facts=facts, spec={"optim": {"kind": kind, "learning_rate": 1e-4}})) == 2e-3
 
 
 def test_a_base_of_muon_counts_by_the_peak_that_adamw_would_have_had() -> None:

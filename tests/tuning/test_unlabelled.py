@@ -16,6 +16,7 @@ from tasks.bases import BaseSpec, FolderBase, adopt_base
 from tasks.contracts import Checkpoint, CleanCorpus, Labelled
 from tasks.core.errors import ContractError, RecipeError
 from tasks.core.site import Site
+from tasks.core.store import read_manifest
 from tasks.core.tables import read_rows
 from tasks.labelled import PseudoSpec, TaskTextSpec, pseudo_label, read_task_text
 from tasks.labelled.pseudo import _believed
@@ -134,6 +135,20 @@ def test_a_base_is_pretrained_on_the_text_before_it_is_tuned(
     assert tuned.base_digest == prepared.base.digest
 
 
+def test_the_tuning_s_rate_is_by_the_first_training_of_its_base(
+    base: Checkpoint, shared_site: Site, classes: Labelled, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The further pretraining is at a lower rate."""
+    monkeypatch.setenv("TEXTMILL_STATE_DIR", str(shared_site.state_dir))
+    further = {"objective": {"kind": "causal"}, "optim": {"kind": "adamw", "learning_rate": 1e-4}, "train": {"num_epochs": 0.2}}
+    trained_on = in_site(shared_site, lambda: part(texts, further=further).prepare(TUNE, base, classes)).base
+    assert read_manifest(trained_on.path).stage == "pretrain_further"
+    short = TRAIN.model_copy(update={"num_epochs": 0.2})
+    spec = TUNE.model_copy(update={"optim": AdamWSpec(kind="adamw"), "train": short})
+    tuned = tune_labelled.build(spec, trained_on, classes, site=shared_site)
+    assert tuned.figures["learning_rate"] == pytest.approx(0.15 * 1e-2)
+
+
 def in_site(site: Site, build: Any) -> Any:
     from tasks.core.site import current_site
 
@@ -149,7 +164,7 @@ def test_an_objective_that_does_not_fit_the_base_is_named(
 ) -> None:
     monkeypatch.setenv("TEXTMILL_STATE_DIR", str(shared_site.state_dir))
     base = given(shared_site, "llama")
-    with pytest.raises(RecipeError, match="'masked' does not train a llama"):
+    with pytest.raises(RecipeError, match=r"'masked' does not train a llama.*set another unlabelled\.further\.objective\.kind"):
         in_site(shared_site, lambda: part(texts, further={"objective": {"kind": "masked"}}).prepare(TUNE, base, classes))
 
 

@@ -56,7 +56,7 @@ class MaskedNextSentenceSpec(Masking):
         if len({passage.piece.document for passage in every}) < 2 or not passages:
             raise ContractError(
                 f"{len(text.documents)} documents, {len(passages)} pieces of more than one sentence: next sentences need two "
-                "documents and a piece of two sentences; give more text, or set pretrain.objective.kind to masked"
+                "documents and a piece of two sentences; give more text, or set objective.kind to masked"
             )
         return PieceRows(
             passages,
