@@ -65,6 +65,7 @@ class Position(BaseModel):
         num_anomalies: Batches passed over for their loss or gradient.
         num_passed_batches: Batches that rolling back left out: so far ahead of the step is the data.
         scaler: State of the gradient scaler of fp16.
+        num_halvings: How often memory ran out, and the rows at once were halved.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,6 +77,7 @@ class Position(BaseModel):
     num_anomalies: int = 0
     num_passed_batches: int = 0
     scaler: dict[str, int | float] = {}
+    num_halvings: int = 0
 
     @property
     def best(self) -> Look | None:

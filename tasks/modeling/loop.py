@@ -121,6 +121,7 @@ class Loop:
         if found := checkpoint.steps(self._checkpoints):
             folder = checkpoint.checkpoint_folder(self._checkpoints, found[-1])
             self._load(folder)
+            self._micro.resume(self.position.num_halvings)
             if world.leads:
                 _log.info("resumed at step %d of %d", self.position.step, self.num_steps)
         world.wait()
@@ -139,7 +140,8 @@ class Loop:
 
     def _save(self) -> None:
         self._note(self._journal.read())
-        self.position = self.position.model_copy(update={"scaler": self._scaler.state_dict()})
+        state = {"scaler": self._scaler.state_dict(), "num_halvings": self._micro.num_halvings}
+        self.position = self.position.model_copy(update=state)
         if self._scaler.get_scale() < 1:
             raise diverged("gradients overflow fp16 however small the loss is scaled", f"step {self.position.step}")
         folder = checkpoint.checkpoint_folder(self._checkpoints, self.position.step)
@@ -272,7 +274,7 @@ class Loop:
     def _look_at(self, max_rows: int | None, rows: Rows | None = None) -> tuple[float, dict[str, float]]:
         task = self.task if rows is None else replace(self.task, validation=rows)
         with self._stopwatch.lap("validation"):
-            return look_at(self._losses, task, self.place, max_rows, self._micro.rows)
+            return self._micro.run(lambda: look_at(self._losses, task, self.place, max_rows, self._micro.rows), lambda: None)
 
     def _criterion(self, figures: dict[str, float]) -> float | None:
         watch = self.task.watch

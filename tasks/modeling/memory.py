@@ -42,6 +42,11 @@ class MicroBatches:
         default = max(1, MICRO_TOKENS[place.world.device.type] // row_tokens)
         return cls(place.micro_rows or default, can_halve=place.world.size == 1)
 
+    def resume(self, num_halvings: int) -> None:
+        """Halves the rows as often as an earlier attempt at this training had to."""
+        self.rows = max(1, self.rows >> num_halvings)
+        self.num_halvings = num_halvings
+
     def run(self, attempt: Callable[[], T], clear: Callable[[], None]) -> T:
         """Returns what `attempt` returns; where memory runs out, clears, halves the rows and tries again.
 

@@ -10,7 +10,7 @@ import torch
 from flows.presets import load_recipe
 from tasks.core.errors import RecipeError, StageError
 from tasks.core.site import Site
-from tasks.modeling.batches import Batch
+from tasks.modeling.batches import Batch, Row
 from tasks.modeling.compute import computed
 from tasks.modeling.job import Compute, TrainResult
 from tasks.modeling.loop import Loop
@@ -18,7 +18,7 @@ from tasks.modeling.memory import MicroBatches
 from tasks.modeling.model import build_model
 from tasks.modeling.parallel import World, joined
 from tasks.modeling.records import read_records
-from tests.modeling.training import MODEL, SPECIAL, TRAIN, TinyJob, cut_off, tiny_loop, train_tiny
+from tests.modeling.training import MODEL, SPECIAL, TRAIN, Killed, TinyJob, cut_off, tiny_loop, train_tiny
 
 CPU_ERROR = "[enforce fail at alloc_cpu.cpp:128] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate ..."
 
@@ -48,6 +48,56 @@ def test_where_memory_runs_out_half_the_rows_go_twice_as_often(
     assert (result.train_loss, result.validation_loss) == (small.train_loss, small.validation_loss)
     assert all(torch.equal(value, loop.model.state_dict()[name]) for name, value in model.state_dict().items())
     assert "memory ran out; 2 rows at a time from now on" in caplog.text
+
+
+def test_a_look_that_runs_out_of_memory_takes_half_the_rows_too(tmp_path: Path) -> None:
+    """The first one comes before the first step."""
+    job = TinyJob(folder=tmp_path / "small", train=TRAIN.model_copy(update={"num_tokens": 4 * 32 * 2}), micro_rows=1)
+    small, _ = train_tiny(job)
+    with joined("cpu") as world:
+        loop = tiny_loop(job.model_copy(update={"folder": tmp_path / "large", "micro_rows": 4}), world)
+        fine = loop.task.loss
+
+        def loss(model: Any, batch: Batch) -> torch.Tensor:
+            if not model.training and len(batch.ids_BT) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return fine(model, batch)
+
+        loop._losses.loss = loss
+        result = loop.run()
+    assert result.notes["micro_batch_halvings"] == 2
+    assert (result.first_validation_loss, result.validation_loss) == (small.first_validation_loss, small.validation_loss)
+
+
+def test_a_resumed_training_takes_as_few_rows_at_once_as_before(tmp_path: Path) -> None:
+    """What ran out early may fit later on; how many rows go at once is in the bits of their sum."""
+
+    def within(folder: Path, cut_at: int | None = None) -> tuple[TrainResult, Any]:
+        job = TinyJob(folder=folder, train=TRAIN.model_copy(update={"num_tokens": 4 * 32 * 8}), micro_rows=4)
+        with joined("cpu") as world:
+            loop = tiny_loop(job, world)
+            fine, read = loop.task.loss, loop.task.train.row
+
+            def loss(model: Any, batch: Batch) -> torch.Tensor:
+                if model.training and loop.position.step < 3 and len(batch.ids_BT) > 2:
+                    raise torch.OutOfMemoryError("CUDA out of memory.")
+                return fine(model, batch)
+
+            def row(index: int) -> Row:
+                if loop.position.step == cut_at:
+                    raise Killed
+                return read(index)
+
+            loop._losses.loss, loop.task.train.row = loss, row  # type: ignore[method-assign]
+            return loop.run(), loop.model
+
+    whole, model = within(tmp_path / "whole")
+    with pytest.raises(Killed):
+        within(tmp_path / "cut", cut_at=5)
+    resumed, again = within(tmp_path / "cut")
+    assert resumed.notes["micro_batch_halvings"] == 1
+    assert resumed == whole
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
 
 
 def test_one_row_that_does_not_fit_says_what_to_do(tmp_path: Path) -> None:
