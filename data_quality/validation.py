@@ -70,25 +70,16 @@ def validate(rules: Sequence[Rule], tables: Tables, compared: bool = True) -> li
     suites: defaultdict[tuple[str, str], list[Rule]] = defaultdict(list)
     for rule in decided:
         suites[rule.artifact, rule.table].append(rule)
-    found = {rule.name: result for suite, some in suites.items() for rule, result in _validate_table(*suite, some, tables)}
-    skipped = {rule.name: _skipped(rule) for rule in rules if rule not in decided}
-    return [(found | skipped).get(rule.name) or _broken(rule, "gave no result") for rule in rules]
+    found = {result.rule.name: result for suite, some in suites.items() for result in _validate_table(*suite, some, tables)}
+    return [found[rule.name] if rule in decided else _skipped(rule) for rule in rules]
 
 
-def _validate_table(artifact: str, table: str, rules: list[Rule], tables: Tables) -> list[tuple[Rule, Result]]:
+def _validate_table(artifact: str, table: str, rules: list[Rule], tables: Tables) -> list[Result]:
     rows = tables.get(table)
     if not rows:
-        return [(rule, _broken(rule, f"table {table} is {'missing' if rows is None else 'empty'}")) for rule in rules]
-    results = _run(artifact, table, rules, rows)
-    found = [(rule, _result(rule, results[number], rows)) for number, rule in enumerate(rules) if number in results]
-    return [
-        (rule, result if _has_other(rule, tables) else _broken(rule, f"table {rule.against} is empty")) for rule, result in found
-    ]
-
-
-def _has_other(rule: Rule, tables: Tables) -> bool:
-    """Says whether there is what a rule compares with: every number of rows is within a share of none."""
-    return not rule.against or bool(tables.get(rule.against))
+        return [_broken(rule, f"table {table} is {'missing' if rows is None else 'empty'}") for rule in rules]
+    answers = _run(artifact, table, rules, rows)
+    return [_result(rule, answers.get(number), rows, tables) for number, rule in enumerate(rules)]
 
 
 def _num_missing(column: str, rows: list[dict[str, Any]]) -> int:
@@ -116,7 +107,11 @@ def _run(artifact: str, table: str, rules: list[Rule], rows: list[dict[str, Any]
     return {one.expectation_config.meta["number"]: one for one in answer.results}
 
 
-def _result(rule: Rule, answer: Any, rows: list[dict[str, Any]]) -> Result:
+def _result(rule: Rule, answer: Any, rows: list[dict[str, Any]], tables: Tables) -> Result:
+    if answer is None:
+        return _broken(rule, "gave no result")
+    if rule.against and not tables.get(rule.against):  # every number of rows is within a share of none
+        return _broken(rule, f"table {rule.against} is empty")
     if (error := _exception(answer.exception_info)) is not None:
         return _broken(rule, error)
     if answer.success is None or not answer.result:

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tasks.core.run import StageRecord
+from tasks.core.run import Observer, StageRecord
 from tasks.core.text import one_line
 
 _STYLE = {"built": "green", "reused": "cyan", "failed": "red"}
@@ -23,7 +23,7 @@ _PLAIN_EVERY_S = 20.0
 _WIDEST = 400  # characters of a table of figures
 
 
-class TerminalObserver:
+class TerminalObserver(Observer):
     """Shows a run in the terminal; use it as a context manager."""
 
     def __init__(self, console: Console, shows_reused: bool = True) -> None:
@@ -68,9 +68,6 @@ class TerminalObserver:
         if not self.console.is_terminal and time.monotonic() >= self._next_plain_s:
             self._next_plain_s = time.monotonic() + _PLAIN_EVERY_S
             self.console.print(f"  {stage:<16} ...     {note}", highlight=False)
-
-    def measured(self, stage: str, step: int, values: dict[str, float]) -> None:
-        """Figures over steps are the tracker's."""
 
     def finished(self, record: StageRecord) -> None:
         """Closes the bar and writes the stage's line."""

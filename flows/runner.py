@@ -23,7 +23,7 @@ from tasks.core.artifact import EXTRA_DIR, Artifact
 from tasks.core.errors import RecipeError
 from tasks.core.provenance import source_state
 from tasks.core.publish import PrefectObserver, publish_link
-from tasks.core.run import Run, StageRecord, running, watchers
+from tasks.core.run import Observer, Run, StageRecord, running, watchers
 from tasks.core.site import Site, current_site
 from tasks.core.stage import Stopped
 from tasks.core.tracking import RunTracker, shown
@@ -33,7 +33,7 @@ _REPORTS = ("*.html", "*.md", "verdict.json", "comparison.json", "results.json",
 
 
 @dataclass(frozen=True, slots=True)
-class TrackerObserver:
+class TrackerObserver(Observer):
     """Sends what stages measured and made to the tracker.
 
     Attributes:
@@ -42,12 +42,6 @@ class TrackerObserver:
 
     tracker: RunTracker
     attempts: Counter[str] = field(default_factory=Counter)
-
-    def started(self, stage: str) -> None:
-        """The tracker keeps no state of a stage."""
-
-    def progressed(self, stage: str, done: float, total: float, unit: str, figures: dict[str, float]) -> None:
-        """Progress is for people; figures come by `measured`."""
 
     def measured(self, stage: str, step: int, values: dict[str, float]) -> None:
         """Sends figures of a step, named by stage."""

@@ -27,6 +27,11 @@ class OfHub(Spec):
         """Insists on a commit; nothing is read."""
         raise NotImplementedError
 
+    def pinned(self, site: Site) -> Self:
+        """Insists on a commit."""
+        self.require_commit()
+        return self
+
 
 class HubModel(OfHub):
     """A model of the Hugging Face hub, pinned to a commit."""
@@ -37,11 +42,6 @@ class HubModel(OfHub):
     def require_commit(self) -> None:
         """Insists on a commit."""
         require_commit("model", self.name, self.revision)
-
-    def pinned(self, site: Site) -> Self:
-        """Insists on a commit."""
-        self.require_commit()
-        return self
 
 
 class HubRows(OfHub):
@@ -55,11 +55,6 @@ class HubRows(OfHub):
     def require_commit(self) -> None:
         """Insists on a commit."""
         require_commit("dataset", self.dataset, self.revision)
-
-    def pinned(self, site: Site) -> Self:
-        """Insists on a commit."""
-        self.require_commit()
-        return self
 
 
 def require_commits(part: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from tasks.core.artifact import EXTRA_DIR, Artifact
-from tasks.core.run import StageRecord
+from tasks.core.run import Observer, StageRecord
 from tasks.core.text import one_line, text_safe
 
 _FIRST_PROGRESS_S = 2.0
@@ -24,7 +24,7 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 _IMAGE_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 
-class PrefectObserver:
+class PrefectObserver(Observer):
     """Shows a run's stages in the Prefect UI; use it inside a flow run."""
 
     def __init__(self) -> None:
@@ -41,9 +41,6 @@ class PrefectObserver:
         if time.monotonic() >= self._next_s.get(stage, 0.0):
             self._next_s[stage] = time.monotonic() + _PROGRESS_EVERY_S
             self._update(stage, 100.0 * done / max(total, 1e-9), _progress_line(done, total, unit, figures))
-
-    def measured(self, stage: str, step: int, values: dict[str, float]) -> None:
-        """Figures over steps go to the tracker, not to Prefect."""
 
     def finished(self, record: StageRecord) -> None:
         """Completes the progress bar and publishes what was made."""

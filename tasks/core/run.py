@@ -39,8 +39,8 @@ class StageRecord:
         return f"{self.name}-{self.role}" if self.role else self.name
 
 
-class Observer(Protocol):
-    """Someone who watches a run."""
+class Observer:
+    """Someone who watches a run; what it does not care for it leaves as it is here."""
 
     def started(self, stage: str) -> None:
         """A stage begins to build."""

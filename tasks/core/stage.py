@@ -54,16 +54,23 @@ class StageContext:
 
     Attributes:
         dir: Working folder, the same on each attempt, so that work resumes.
-        site: Where and how it runs; must not change what is made.
+        identity: What is made, see `Stage.recipe_of`.
+        inputs: What it is made from, by the names of the parameters.
     """
 
     stage: "Stage[Any]"
     dir: Path
-    site: Site
     log: SafeLog
     run: Run
-    _manifest: Callable[[type[Artifact], dict[str, Any]], Manifest]
+    identity: dict[str, Any]
+    inputs: dict[str, Artifact]
     lock_fd: int | None = None
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def site(self) -> Site:
+        """Where and how it runs; must not change what is made."""
+        return self.run.site
 
     def progress(self, done: float, total: float, unit: str, **figures: float) -> None:
         """Reports how far the stage is."""
@@ -89,6 +96,28 @@ class StageContext:
             store.retire(old)  # an effect records the world as it is now
         return store.load(kind, store.commit(manifest, self.dir))
 
+    def _manifest(self, kind: type[Artifact], facts: dict[str, Any]) -> Manifest:
+        files = list_files(self.dir)
+        return Manifest(
+            kind=kind.kind(),
+            schema_version=kind.schema_version,
+            fingerprint=fingerprint(self.identity),
+            digest=content_digest(kind.kind(), kind.schema_version, files),
+            stage=self.stage.name,
+            stage_version=self.stage.version,
+            label=self.run.recipe_name,
+            spec=self.identity["spec"],
+            inputs={
+                name: InputEntry(kind=artifact.kind(), fingerprint=artifact.fingerprint, digest=artifact.digest)
+                for name, artifact in self.inputs.items()
+            },
+            versions=self.identity["versions"],
+            code_hash=code_hash(self.stage.module),
+            facts=facts,
+            files=files,
+            provenance=provenance(self.started, self.site.resolved_device, self.identity["spec"].get("seed")),
+        )
+
     def run_child(self, function: str, job: Any, **options: Any) -> None:
         """Runs `module:function` on `job` in a child process; see `tasks.core.child.run_child`."""
         from tasks.core.child import run_child
@@ -98,15 +127,7 @@ class StageContext:
 
 @dataclass(frozen=True)
 class Stage(Generic[A]):
-    """A registered stage.
-
-    Attributes:
-        fn: The plain function.
-        holds: For an effect: whether the world still is as the stored artifact says.
-        passes: For an optional stage: whether the spec asks for nothing, so that its first input is the answer.
-        by_origin: Whether inputs that hold the same but were made in another way are other inputs.
-        base_first: Whether it is asked about the base, and then about the model made of it, where a run until here ends.
-    """
+    """A registered stage; see `stage` for its settings."""
 
     name: str
     version: int
@@ -115,10 +136,10 @@ class Stage(Generic[A]):
     packages: tuple[str, ...]
     holds: Callable[..., bool] | None
     signature: Signature[A]
-    always_runs: bool = field(default=False)
-    passes: Callable[[Spec], bool] | None = field(default=None)
-    by_origin: bool = field(default=False)
-    base_first: bool = field(default=False)
+    always_runs: bool = False
+    passes: Callable[[Spec], bool] | None = None
+    by_origin: bool = False
+    base_first: bool = False
 
     def __call__(self, spec: Spec, *inputs: Artifact) -> A:
         """Runs the stage as a Prefect task of the current run and returns its artifact."""
@@ -208,7 +229,7 @@ class Stage(Generic[A]):
                 store.verify(artifact)
             folder = store.partial(kind, number)
             folder.mkdir(parents=True, exist_ok=True)
-            context = StageContext(self, folder, run.site, log, run, self._manifest_maker(run, identity, inputs, folder), lock_fd)
+            context = StageContext(self, folder, log, run, identity, self.signature.named(inputs), lock_fd)
             run.tell("started", self.name)
             with jobs_on(run.site, folder / "engine"):
                 artifact = self._checked(self.fn(pinned, *inputs, ctx=context))
@@ -220,35 +241,6 @@ class Stage(Generic[A]):
         if not isinstance(artifact, self.signature.output):
             raise StageError(f"{self.name} must return ctx.commit({self.signature.output.__name__}, ...), not {artifact!r}")
         return artifact
-
-    def _manifest_maker(
-        self, run: Run, identity: dict[str, Any], inputs: tuple[Artifact, ...], folder: Path
-    ) -> Callable[[type[Artifact], dict[str, Any]], Manifest]:
-        started = datetime.now(UTC)
-
-        def make(kind: type[Artifact], facts: dict[str, Any]) -> Manifest:
-            files = list_files(folder)
-            return Manifest(
-                kind=kind.kind(),
-                schema_version=kind.schema_version,
-                fingerprint=fingerprint(identity),
-                digest=content_digest(kind.kind(), kind.schema_version, files),
-                stage=self.name,
-                stage_version=self.version,
-                label=run.recipe_name,
-                spec=identity["spec"],
-                inputs={
-                    name: InputEntry(kind=artifact.kind(), fingerprint=artifact.fingerprint, digest=artifact.digest)
-                    for name, artifact in self.signature.named(inputs).items()
-                },
-                versions=identity["versions"],
-                code_hash=code_hash(self.module),
-                facts=facts,
-                files=files,
-                provenance=provenance(started, run.site.resolved_device, identity["spec"].get("seed")),
-            )
-
-        return make
 
     @cached_property
     def _task(self) -> Any:

@@ -53,6 +53,14 @@ class AdoptTokenizer(OfHub):
         if self.name is not None:
             require_commit("model", self.name, self.revision)
 
+    def pinned(self, site: Site) -> Self:
+        """Fills in what the files are, or insists on a commit."""
+        self.require_commit()
+        if self.path is None or self.digest:
+            return self
+        files = [file for file in find_files([self.path]) if _is_of_tokenizer(file.path)]
+        return self.model_copy(update={"digest": pin(files, site)})
+
 
 class BaseTokenizer(Spec):
     """The tokenizer of the given base, byte for byte."""
@@ -74,19 +82,11 @@ class TokenizerSpec(Spec):
 
     def pinned(self, site: Site) -> Self:
         """Fills in what the files of an adopted tokenizer are, or insists on a commit."""
-        return self.model_copy(update={"source": _pinned(self.source, site)}) if self.source.kind == "adopt" else self
+        return self.model_copy(update={"source": self.source.pinned(site)})
 
     def identity(self) -> dict[str, Any]:
         """Returns the choices and contents; never where files lie."""
         return self.model_dump(mode="json", exclude={"source": {"path"}})
-
-
-def _pinned(source: AdoptTokenizer, site: Site) -> AdoptTokenizer:
-    source.require_commit()
-    if source.path is None or source.digest:
-        return source
-    files = [file for file in find_files([source.path]) if _is_of_tokenizer(file.path)]
-    return source.model_copy(update={"digest": pin(files, site)})
 
 
 def _is_of_tokenizer(path: Path) -> bool:

@@ -13,20 +13,18 @@ import pytest
 from tasks.core import child
 from tasks.core.child import marked_processes, run_child
 from tasks.core.errors import ContractError, RecipeError, StageError, TransientError
-from tasks.core.run import Run, stage_log
+from tasks.core.run import Observer, Run, stage_log
 from tasks.core.site import Site
 from tasks.core.stage import StageContext
 from tests.core import childish
 from tests.core.toys import count
 
 
-class Listener:
+class Listener(Observer):
     """Keeps what a stage reports."""
 
     def __init__(self) -> None:
         self.events: list[tuple] = []
-
-    def started(self, stage: str) -> None: ...
 
     def progressed(self, stage, done, total, unit, figures) -> None:
         self.events.append((done, total, unit, figures))
@@ -34,12 +32,10 @@ class Listener:
     def measured(self, stage, step, values) -> None:
         self.events.append((step, values))
 
-    def finished(self, record) -> None: ...
-
 
 def context(site: Site, listener: Listener) -> StageContext:
     run = Run(site, observers=[listener])
-    return StageContext(count, site.root, site, stage_log("test"), run, lambda *_: None)
+    return StageContext(count, site.root, stage_log("test"), run, {}, {})
 
 
 def run(

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from flows.plan import differing_fields
 from tasks.core.errors import ContractError, GateError, StageError, TransientError
-from tasks.core.run import Run, running
+from tasks.core.run import Observer, Run, running
 from tasks.core.site import Site
 from tasks.core.stage import Stage, StageContext, stage
 from tasks.core.store import Store, process_alive, read_manifest
@@ -23,17 +23,11 @@ from tests.core.toys import CountSpec, Numbers, Scaled, ScaleSpec, count, scale
 TELLING = dataclasses.replace(scale, by_origin=True)
 
 
-class Watcher:
+class Watcher(Observer):
     """Notes the results of stages."""
 
     def __init__(self) -> None:
         self.results: list[tuple[str, str]] = []
-
-    def started(self, stage: str) -> None: ...
-
-    def progressed(self, stage: str, done: float, total: float, unit: str, figures: dict[str, float]) -> None: ...
-
-    def measured(self, stage: str, step: int, values: dict[str, float]) -> None: ...
 
     def finished(self, record) -> None:
         self.results.append((record.name, record.result))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.run import Run, StageRecord, running
+from tasks.core.run import Observer, Run, StageRecord, running
 from tasks.core.site import Site
 from tasks.modeling.specs import TrainSpec
 from tasks.pretrain import pretrain
@@ -19,17 +19,11 @@ TRAIN = TrainSpec(batch_rows=8, num_tokens=8 * 64 * 60, eval_every_steps=20, che
 LIMIT_S = 30.0
 
 
-class Watcher:
+class Watcher(Observer):
     """Keeps how each attempt ended, and when."""
 
     def __init__(self) -> None:
         self.records: list[tuple[float, StageRecord]] = []
-
-    def started(self, stage: str) -> None: ...
-
-    def progressed(self, stage, done, total, unit, figures) -> None: ...
-
-    def measured(self, stage, step, values) -> None: ...
 
     def finished(self, record: StageRecord) -> None:
         self.records.append((time.monotonic(), record))

@@ -54,7 +54,7 @@ def test_two_nodes_train_as_one_process_does(tmp_path: Path) -> None:
         stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
-        context = StageContext(count, site.root, site, stage_log("test"), Run(site), lambda *_: None)
+        context = StageContext(count, site.root, stage_log("test"), Run(site), {}, {})
         job = TinyJob(folder=tmp_path / "run", sharding="fsdp2")
         run_child("tests.modeling.training:tiny_main", job, context, torchrun=True)
         assert psutil.Process(helper.pid).is_running()  # it waits for the next training

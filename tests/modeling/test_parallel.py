@@ -47,7 +47,7 @@ WAYS = ("ddp", "fsdp2")
 def launch(job: TinyJob, function: str, state: Path, num_processes: int = 2) -> None:
     """Runs a job in children under torchrun, as a stage does."""
     site = Site(state_dir=state, num_processes=num_processes, num_threads=1)
-    context = StageContext(count, site.root, site, stage_log("test"), Run(site), lambda *_: None)
+    context = StageContext(count, site.root, stage_log("test"), Run(site), {}, {})
     run_child(f"tests.modeling.training:{function}", job, context, torchrun=True)
 
 
