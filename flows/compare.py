@@ -2,12 +2,13 @@
 
 In: a preset, overrides and a grid, `a.b=value,value` a field. Out: cells, each a whole recipe, and what the comparison of them is
 asked. Invariants: every cell is checked before the first one runs; fields called `seed` are repeated over, never chosen among;
-losses choose only where they are in one unit.
+all are judged on the same validation items; losses choose only where they are in one unit.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 from flows.labelled_recipe import LabelledRecipe
 from flows.pipeline import AnyRecipe, tuning_of
@@ -23,6 +24,7 @@ from tasks.modeling.labels import figures_of
 
 # What a tokenizer is made of beside its own part of the recipe, by the kind of its source.
 _MADE_OF = {"train": ("ingest", "clean", "dedup", "decontaminate", "quality"), "base": ("base",)}
+_AFTER_TUNING = {"name", "evaluate", "gate", "registry", "deploy"}
 _OPENING, _CLOSING, _QUOTES = "[{(", "]})", "'\""
 
 
@@ -67,8 +69,8 @@ def load_comparison(preset: str, overrides: Sequence[str], grid: Sequence[str], 
         site: Where it will run.
 
     Raises:
-        RecipeError: A field or value is wrong, two cells are the same recipe, what chooses means another thing in one of them, or
-            this machine cannot run one.
+        RecipeError: A field or value is wrong, two cells are the same training, what chooses means another thing in one of them
+            or is taken on other items, or this machine cannot run one.
     """
     cells = tuple(_cells(preset, overrides, grid))
     _require_different(cells)
@@ -78,6 +80,7 @@ def load_comparison(preset: str, overrides: Sequence[str], grid: Sequence[str], 
     chosen_by = choose_criterion(cells[0].recipe, criterion)
     for cell in cells:
         choose_criterion(cell.recipe, chosen_by)
+    _require_same_items([cell.recipe for cell in cells])
     if chosen_by == "loss":
         _require_one_unit([cell.recipe for cell in cells if not isinstance(cell.recipe, LabelledRecipe)])
     return Comparison(cells, CompareTuningsSpec(cells=tuple(cell.spec for cell in cells), criterion=chosen_by))
@@ -130,11 +133,36 @@ def split_values(text: str) -> list[str]:
 
 
 def _require_different(cells: Sequence[Cell]) -> None:
-    seen: list[Cell] = []
+    seen: list[tuple[Cell, dict[str, Any]]] = []
     for cell in cells:
-        if same := [other for other in seen if other.recipe == cell.recipe]:
-            raise RecipeError(f"--grid asks for the same recipe twice: {same[0].label} and {cell.label}; leave one out")
-        seen.append(cell)
+        tuned = cell.recipe.model_dump(exclude=_AFTER_TUNING)
+        if same := [other for other, its in seen if its == tuned]:
+            raise RecipeError(
+                f"--grid asks for the same training twice: {same[0].label} and {cell.label}; leave out what changes nothing of it"
+            )
+        seen.append((cell, tuned))
+
+
+def _require_same_items(recipes: Sequence[AnyRecipe]) -> None:
+    """Raises RecipeError where the figures that choose would be taken on other validation items in one of the recipes."""
+    first = _items_that_choose(recipes[0])
+    for items in map(_items_that_choose, recipes[1:]):
+        if varied := [part for part in items if items[part] != first[part]]:
+            raise RecipeError(
+                f"--grid varies {varied[0]}, and so the validation items that choose; compare tunings on one set of items"
+            )
+
+
+def _items_that_choose(recipe: AnyRecipe) -> dict[str, Any]:
+    """Returns what the validation items are made by, by part of the recipe; seeds are repeated over, whatever they draw."""
+    if isinstance(recipe, LabelledRecipe):
+        named = {"train"} if recipe.labelled.validation else set()  # what is learned is free where nothing of it is set apart
+        return {"labelled": recipe.labelled.model_dump(exclude={"seed", *named})}
+    weights = {"__all__": {"weight": True}}
+    items = {"instructions": recipe.instructions.model_dump(exclude={"seed": True, "shuffle_answers": True, "train": weights})}
+    if recipe.preference.kind == "pairs":
+        items["preference.pairs"] = recipe.preference.pairs.model_dump(exclude={"seed"})
+    return items
 
 
 def _require_one_unit(recipes: Sequence[Recipe]) -> None:

@@ -7,6 +7,7 @@ Stopped (ended on request), or Failed. Invariant: no logic here.
 from typing import Annotated, Any, cast
 
 from prefect import flow
+from prefect.runtime import flow_run
 from prefect.states import Completed
 from pydantic import Field
 
@@ -17,6 +18,7 @@ from flows.pipeline import AnyRecipe, Chain, tuning_of
 from flows.presets import load_chat_recipe, load_recipe
 from flows.recipe import Recipe
 from flows.runner import run_chain, run_stages
+from flows.watch import owned
 from tasks.contracts import TuningSummary
 from tasks.core.site import current_site
 from tasks.core.stage import Stopped
@@ -81,8 +83,10 @@ def compare_cell(label: str, recipe: AnyRecipe) -> TuningSummary:
 @flow(name="compare", flow_run_name="{preset}", validate_parameters=True)
 def compare(preset: Preset = "labels-toy", grid: Grid = METHODS, overrides: Overrides = (), by: By = None) -> Any:
     """A recipe, run for every combination of values of some of its fields, and the best of them on validation."""
-    comparison = load_comparison(preset, overrides, grid, by, current_site())
-    summaries = [compare_cell(cell.label, cell.recipe) for cell in comparison.cells]
+    site = current_site()
+    comparison = load_comparison(preset, overrides, grid, by, site)
     name, asked = comparison.cells[0].recipe.name, comparison.spec.model_dump(mode="json")
-    run_stages(name, asked, lambda: compare_tunings(comparison.spec, *summaries))
+    with owned(site, flow_run.get_id()):  # between its cells too: nothing refers to what they made before all are there
+        summaries = [compare_cell(cell.label, cell.recipe) for cell in comparison.cells]
+        run_stages(name, asked, lambda: compare_tunings(comparison.spec, *summaries))
     return Completed(message=f"{len(summaries)} runs compared by {comparison.spec.criterion}")

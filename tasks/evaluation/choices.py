@@ -22,6 +22,11 @@ class Run:
     seeds: dict[str, str]
     summary: TuningSummary
 
+    @property
+    def label(self) -> str:
+        """Its settings and seeds in one line."""
+        return " ".join(f"{field}={value}" for field, value in (self.settings | self.seeds).items()) or "the recipe as it is"
+
 
 @dataclass(frozen=True, slots=True)
 class Spread:

@@ -38,12 +38,13 @@ class CompareTuningsSpec(Spec):
     criterion: Annotated[TuningCriterion, Field(description="Figure on the validation split that chooses.")]
 
 
-@stage(version=5)
+@stage(version=6)
 def compare_tunings(spec: CompareTuningsSpec, *summaries: TuningSummary, ctx: StageContext) -> TuningComparison:
     """Chooses among tunings.
 
     Raises:
-        ContractError: There is not one summary a cell, one has no such validation figure, or losses are of different tokens.
+        ContractError: There is not one summary a cell, one has no such validation figure, losses are of different tokens, two
+            cells are one training, or figures were taken on different validation items.
     """
     choices = _ranked(spec, summaries)
     best = choices[0]
@@ -80,4 +81,31 @@ def _ranked(spec: CompareTuningsSpec, summaries: Sequence[TuningSummary]) -> lis
             "the models read by different tokenizers, and a loss per token says nothing across them; compare others"
         )
     runs = [Run(cell.settings, cell.seeds, summary) for cell, summary in zip(spec.cells, summaries, strict=True)]
+    _require_different(runs)
+    _require_same_items(runs)
     return ranked(runs, spec.criterion, spec.criterion in LOWER_IS_BETTER)
+
+
+def _require_different(runs: Sequence[Run]) -> None:
+    """Raises ContractError where two runs are one training: it would win over itself, or count as two seeds."""
+    seen: dict[tuple[str, float], Run] = {}
+    for run in runs:
+        first = seen.setdefault((run.summary.model_digest, run.summary.seconds), run)
+        if first is not run:
+            raise ContractError(
+                f"{first.label} and {run.label} are one training: what differs changes nothing that is tuned; leave it out of "
+                "--grid"
+            )
+
+
+def _require_same_items(runs: Sequence[Run]) -> None:
+    """Raises ContractError where runs of the same seeds were judged on more or fewer items, as far as that is known."""
+    seen: dict[tuple[tuple[str, str], ...], tuple[str, int]] = {}
+    for run in runs:
+        num_items = max((interval.num_items for interval in run.summary.validation_intervals.values()), default=0)
+        first, num_before = seen.setdefault(tuple(run.seeds.items()), (run.label, num_items))
+        if num_items != num_before:
+            raise ContractError(
+                f"{first} was judged on {num_before} validation items, {run.label} on {num_items}: such figures do not say which "
+                "is better; compare what keeps the same items"
+            )

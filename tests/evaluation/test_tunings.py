@@ -73,6 +73,12 @@ class ToySummarySpec(Spec):
     trained: int = 10
     forgetting: float | None = None
     tokenizer: str = "t"
+    seconds: float = 2.0
+    num_items: int = 0
+
+
+def interval(mean: float, num_items: int) -> dict[str, Any]:
+    return {"mean": mean, "low": mean, "high": mean, "num_items": num_items}
 
 
 @stage(version=1)
@@ -88,13 +94,13 @@ def toy_summary(spec: ToySummarySpec, *, ctx: StageContext) -> TuningSummary:
         num_trained_parameters=spec.trained,
         trained_share=spec.trained / 100,
         kept_bytes=40,
-        seconds=2.0,
+        seconds=spec.seconds,
         peak_memory_bytes=10**9,
         tokens_per_s=None,
         train_validation_gap=0.5,
         validation={"accuracy": spec.validation, "loss": spec.loss},
-        validation_intervals={},
-        test={"accuracy": {"mean": spec.test, "low": spec.test, "high": spec.test, "num_items": 9}},
+        validation_intervals={"accuracy": interval(spec.validation, spec.num_items)} if spec.num_items else {},
+        test={"accuracy": interval(spec.test, 9)},
         forgetting=None if lost is None else {"mean": lost, "low": lost - 0.1, "high": lost + 0.1, "num_items": 9},
     )
 
@@ -137,7 +143,8 @@ def test_seeds_are_one_choice_ranked_by_its_mean(shared_site: Site) -> None:
 
 
 def test_of_equal_choices_the_one_of_fewer_weights_comes_first(shared_site: Site) -> None:
-    cells = [({"trained": f"{trained}"}, {}, {"validation": 0.5, "test": 0.5, "trained": trained}) for trained in (9, 3)]
+    same = {"validation": 0.5, "test": 0.5}
+    cells = [({"trained": f"{trained}"}, {}, same | {"trained": trained, "seconds": trained}) for trained in (9, 3)]
     assert compared(shared_site, *cells).chosen == {"trained": "3"}
 
 
@@ -151,7 +158,7 @@ def test_a_figure_outside_its_own_interval_is_drawn_and_a_setting_is_no_formula(
 
 
 def test_a_loss_is_better_where_it_is_lower_and_an_unknown_figure_is_refused(shared_site: Site) -> None:
-    cells = [({"loss": f"{loss}"}, {}, {"validation": 0.5, "test": 0.0, "loss": loss}) for loss in (0.9, 0.4)]
+    cells = [({"loss": f"{loss}"}, {}, {"validation": 0.5, "test": 0.0, "loss": loss, "seconds": loss}) for loss in (0.9, 0.4)]
     assert compared(shared_site, *cells, criterion="loss").chosen == {"loss": "0.4"}
     cells[0][2]["tokenizer"] = "other"
     with pytest.raises(ContractError, match="read by different tokenizers"):
@@ -159,3 +166,23 @@ def test_a_loss_is_better_where_it_is_lower_and_an_unknown_figure_is_refused(sha
     assert compared(shared_site, *cells).num_runs == 2, "an accuracy means the same for both"
     with pytest.raises(ContractError, match="has no pearson on validation; choose by accuracy, loss"):
         compared(shared_site, *cells, criterion="pearson")
+
+
+def test_one_training_is_not_compared_with_itself(shared_site: Site) -> None:
+    """Its summaries may differ where only what is asked of it does."""
+    asked = ({"validation": 0.5, "test": 0.1}, {"validation": 0.5, "test": 0.2})
+    for one, two in (({"k": "8"}, {"k": "16"}), ({}, {})):
+        cells = [
+            (settings, {"a.seed": f"{n}"}, fields) for n, (settings, fields) in enumerate(zip((one, two), asked, strict=True))
+        ]
+        with pytest.raises(ContractError, match=r"a\.seed=0 and .*a\.seed=1 are one training: .*leave it out of --grid"):
+            compared(shared_site, *cells)
+
+
+def test_figures_on_more_items_do_not_choose_but_over_seeds(shared_site: Site) -> None:
+    fields = [{"validation": 0.5 + number / 10, "test": 0.5, "num_items": 40 + number} for number in (0, 1)]
+    seeds = [({"k": "8"}, {"labelled.seed": f"{number}"}, one) for number, one in enumerate(fields)]
+    assert compared(shared_site, *seeds).num_runs == 2
+    cells = [({"k": f"{number}"}, {}, one) for number, one in enumerate(fields)]
+    with pytest.raises(ContractError, match="k=0 was judged on 40 validation items, k=1 on 41"):
+        compared(shared_site, *cells)

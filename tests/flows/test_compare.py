@@ -9,6 +9,8 @@ from click.testing import CliRunner
 
 from flows.__main__ import main
 from flows.compare import choose_criterion, load_comparison, parse_axis
+from flows.gc import require_no_run
+from flows.pipeline import AnyRecipe
 from flows.presets import load_recipe
 from tasks.core.errors import RecipeError
 from tasks.core.site import Site
@@ -48,6 +50,34 @@ def test_a_grid_of_kinds_keeps_what_is_set_in_the_part(site: Site) -> None:
         load_comparison("demo", ["tune.method.rank=4"], ["tune.method.kind=lora,full"], None, site)
 
 
+def some_sets(part: str, *rest: str) -> str:
+    """Returns a grid of one set or another of that part, by what follows its name."""
+    paths = "paths=['package:corpus/chinese_poetry.jsonl.gz']"
+    return f"{part}=" + ",".join(f"[{{name='a',licence='x',{paths},{one}}}]" for one in rest)
+
+
+@pytest.mark.parametrize(
+    ("preset", "grid"),
+    [
+        ("demo", some_sets("instructions.train", "weight=1", "weight=3")),
+        ("demo", "instructions.shuffle_answers=true,false"),
+        ("demo", "instructions.seed=0,1"),
+        ("labels-toy", "labelled.seed=0,1"),
+        ("dpo-demo", "preference.pairs.seed=0,1"),
+    ],
+)
+def test_what_is_learned_may_vary_where_the_validation_items_do_not(site: Site, preset: str, grid: str) -> None:
+    assert len(load_comparison(preset, [], [grid], None, site).cells) == 2
+
+
+def test_labelled_training_sets_may_vary_where_none_of_their_items_select(site: Site) -> None:
+    grid = some_sets("labelled.train", "label_column='format'", "label_column='author'")
+    with pytest.raises(RecipeError, match="--grid varies labelled, and so the validation items that choose"):
+        load_comparison("labels-toy", [], [grid], None, site)
+    selecting = some_sets("labelled.validation", "label_column='format'").replace("'a'", "'b'")
+    assert len(load_comparison("labels-toy", [selecting], [grid], None, site).cells) == 2
+
+
 def test_what_chooses_is_the_gate_s_figure_or_the_loss() -> None:
     labels = load_recipe("labels-toy")
     assert choose_criterion(load_recipe("demo"), None) == "loss"
@@ -71,7 +101,20 @@ def test_what_chooses_is_the_gate_s_figure_or_the_loss() -> None:
         (["demo", "--grid", "tune.seed"], "is not of the form a.b=value,value"),
         (["demo", "--grid", "tune.seed=1,"], "is not of the form a.b=value,value"),
         (["demo", "--grid", "tune.seed=1", "--grid", "tune.seed=2"], "names tune.seed twice"),
-        (["demo", "--grid", "tune.seed=1,1"], "asks for the same recipe twice"),
+        (["demo", "--grid", "tune.seed=1,1"], "asks for the same training twice: tune.seed=1 and tune.seed=1"),
+        (["demo", "--grid", "deploy.max_new_tokens=8,16"], "leave out what changes nothing of it"),
+        (["demo", "--grid", "gate.forgetting=0.1,0.2"], "asks for the same training twice"),
+        (["demo", "--grid", "name=a,b"], "asks for the same training twice"),
+        (["labels-toy", "--grid", "registry.trial_items=8,16"], "asks for the same training twice"),
+        (["labels-toy", "--grid", "evaluate.bootstrap.seed=0,1"], "asks for the same training twice"),
+        (
+            ["labels-toy", "--grid", "labelled.max_chars=40,4000"],
+            "--grid varies labelled, and so the validation items that choose",
+        ),
+        (["labels-toy", "--grid", "labelled.validation_share=0.05,0.3"], "--grid varies labelled"),
+        (["demo", "--grid", "instructions.max_chars=100,4000"], "--grid varies instructions, and so the validation items"),
+        (["demo", "--grid", "instructions.validation_share=0.05,0.2"], "--grid varies instructions"),
+        (["dpo-demo", "--grid", "preference.pairs.max_chars=100,4000"], "--grid varies preference.pairs"),
         (["demo", "--grid", "tune.seed=1", "--by", "accuracy"], "there are: loss"),
         (["sst2", "--grid", "tune.optim.learning_rate=off,1e-4"], "set tune.optim.learning_rate"),
         (["demo", "--grid", "tune.method.kind=qlora,full"], "qlora"),
@@ -102,6 +145,20 @@ def test_the_run_of_a_comparison_has_its_grid_as_parameters(site: Site, monkeypa
     ((name, asked),) = told
     assert (name, asked["criterion"]) == ("labels-toy", "macro_f1")
     assert [cell["seeds"] for cell in asked["cells"]] == [{"tune.seed": "0"}, {"tune.seed": "1"}]
+
+
+def test_gc_removes_nothing_between_the_cells_of_a_comparison(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import runs
+
+    def ended(label: str, recipe: AnyRecipe) -> None:
+        with pytest.raises(RecipeError, match=r"run the-comparison .*works on"):
+            require_no_run(site)
+
+    monkeypatch.setattr(runs.flow_run, "get_id", lambda: "the-comparison")
+    monkeypatch.setattr(runs, "compare_cell", ended)
+    monkeypatch.setattr(runs, "run_stages", lambda *_: ended("", None))
+    runs.compare.fn("labels-toy", ("tune.seed=0,1",), (), None)
+    require_no_run(site)
 
 
 @pytest.mark.slow
