@@ -33,7 +33,7 @@ class RawCorpus(Artifact):
 
     def summary(self) -> str:
         """One line for a person."""
-        lost = f", {sum(self.quarantined.values())} quarantined" if self.quarantined else ""
+        lost = f", {reasons(self.quarantined, 'quarantined')}" if self.quarantined else ""
         return f"{self.num_documents:,} documents, {self.num_bytes / 1e6:.1f} MB{lost}"
 
 

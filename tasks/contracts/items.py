@@ -33,7 +33,8 @@ class Conversations(Artifact):
 
     def summary(self) -> str:
         """One line for a person."""
-        return ", ".join(f"{count:,} {split}" for split, count in self.items_by_split.items()) + " conversations"
+        splits = ", ".join(f"{count:,} {split}" for split, count in self.items_by_split.items())
+        return f"{splits} conversations, {reasons(self.dropped_by_reason)}"
 
 
 class Preferences(Artifact):

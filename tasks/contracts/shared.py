@@ -35,10 +35,10 @@ def check_conserved(what: str, num_in: int, kept: int, lost: Counts) -> None:
         raise ValueError(f"{what}: {num_in} in, but {kept} kept + {sum(lost.values())} accounted for: {lost}")
 
 
-def reasons(counts: Counts) -> str:
+def reasons(counts: Counts, lost: str = "dropped") -> str:
     """Says what was lost, the most frequent reasons first, the rest as one number."""
     ordered = sorted(counts.items(), key=lambda item: -item[1])
     shown = [f"{count:,} {name}" for name, count in ordered[:_SHOWN_REASONS]]
     if rest := sum(count for _, count in ordered[_SHOWN_REASONS:]):
         shown.append(f"{rest:,} for other reasons")
-    return "dropped: " + ", ".join(shown) if shown else "none dropped"
+    return f"{lost}: {', '.join(shown)}" if shown else f"none {lost}"

@@ -1,10 +1,11 @@
 """Splits: which part a group of items lies in, by the hash of its name.
 
-In: names of groups, shares. Out: the part of each group. Invariants: where a group lies depends on its name and the seed alone,
-so items that are added move no other, unless they join two groups; no part stays empty while there are groups enough.
+In: groups with their sizes, shares. Out: the part of each group. Invariants: where a group lies depends on its name and the seed
+alone, so items that are added move no other, unless they join two groups or make one most of all; no part stays empty while there
+are groups enough.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import TypeVar
 
@@ -24,14 +25,15 @@ def joined_groups(groups: Sequence[str], keys: Sequence[str]) -> list[str]:
     return [names[sets.find(place[group])] for group in groups]
 
 
-def split_groups(groups: Iterable[str], shares: Sequence[tuple[S, float]], rest: S, seed: int) -> dict[str, S]:
+def split_groups(sizes: Mapping[str, int], shares: Sequence[tuple[S, float]], rest: S, seed: int) -> dict[str, S]:
     """Returns the part of each group: each share in turn takes its stretch of the hashes, the rest is `rest`.
 
     Shares are of groups, not of items, and hold on average. A part that would be empty takes the next group in the order of the
-    hashes, as long as one is left for the rest.
+    hashes, as long as one is left for the rest. A group of more than half of the items is of the rest, wherever its hash lies.
     """
-    place = {group: _fraction(f"{seed}:{group}") for group in groups}
-    waiting = sorted(place, key=place.__getitem__)
+    half = sum(sizes.values()) / 2
+    place = {group: _fraction(f"{seed}:{group}") for group in sizes}
+    waiting = sorted(place, key=lambda group: (sizes[group] > half, place[group]))
     part_of: dict[str, S] = {}
     bound, first = 0.0, 0
     for part, share in shares:

@@ -5,6 +5,7 @@ a csv file text, is what it was before.
 """
 
 import math
+import re
 from datetime import date, time
 from decimal import Decimal
 from typing import Any
@@ -14,6 +15,7 @@ from tasks.core.text import text_safe
 
 YES_NO = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}  # in small letters
 _MAX_NAME_CHARS = 300
+_WHOLE = re.compile(r"[+-]?\d+\.0", re.ASCII)
 
 
 def is_missing(value: Any) -> bool:
@@ -23,13 +25,18 @@ def is_missing(value: Any) -> bool:
     return value is None or bool(value != value)
 
 
+def whole(text: str) -> str:
+    """Returns 1 for 1.0, which a column with gaps made of it before a csv file made it text; any other text as it is."""
+    return text[:-2] if _WHOLE.fullmatch(text) else text
+
+
 def name_of(value: Any) -> str | None:
-    """Returns an id or a group as text, none where it names nothing: 1.0 is 1, since a column with gaps holds floats."""
+    """Returns an id or a group as text, none where it names nothing: 1.0 is 1, as a number and as text."""
     if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
         value = int(value)
     if is_missing(value) or isinstance(value, bool) or not isinstance(value, str | int | float | Decimal | date | time):
         return None
-    return text_safe(str(value), _MAX_NAME_CHARS).strip()
+    return whole(text_safe(str(value), _MAX_NAME_CHARS).strip())
 
 
 def group_of(value: Any) -> str | None:

@@ -5,6 +5,7 @@ form, with or without tools. Out: an `Item`, or the reason why it is none. Invar
 not empty, and holds no slot left open; null is what is not there, as tables have it.
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -53,13 +54,28 @@ def to_item(value: Any, number: int, source: str, form: str, slots: dict[str, st
     """
     messages = filled(conversation(value, form), slots)
     require_answered(messages)
-    keywords, match = value.get("keywords") or [], value.get("match") or "any"
-    if not isinstance(keywords, list) or not all(isinstance(word, str) and word.strip() for word in keywords):
-        raise Refused("broken_keywords")
+    keywords, match = _keywords(value.get("keywords")), value.get("match") or "any"
     if match not in ("any", "all"):
         raise Refused("broken_keywords")
     id, group = names(value, number, source)
-    return Item(id, group, source, messages, tuple(keywords), match, _is_copied(value.get("copied")))
+    return Item(id, group, source, messages, keywords, match, _is_copied(value.get("copied")))
+
+
+def _keywords(value: Any) -> tuple[str, ...]:
+    """Returns keywords that come as a list, as a JSON list that was made text, or as text with ; between them."""
+    found = _listed(value) if isinstance(value, str) else value or []
+    if not isinstance(found, list) or not all(isinstance(word, str) and word.strip() for word in found):
+        raise Refused("broken_keywords")
+    return tuple(found)
+
+
+def _listed(text: str) -> Any:
+    if not text.strip().startswith("["):
+        return [word.strip() for word in text.split(";") if word.strip()]
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise Refused("broken_keywords") from None
 
 
 def names(value: dict[str, Any], number: int, source: str) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from tasks.instructions.pairs import Preference, Question, to_pair, to_verdict
 from tasks.instructions.sets import InstructionSet, PreferencesSpec
 
 
-@stage(version=4, name="preferences", retry=DISK)
+@stage(version=5, name="preferences", retry=DISK)
 def read_preferences(spec: PreferencesSpec, *, ctx: StageContext) -> Preferences:
     """Reads every set, drops what cannot be used with its reason, and splits the rest.
 
@@ -41,7 +41,7 @@ def read_preferences(spec: PreferencesSpec, *, ctx: StageContext) -> Preferences
         )
     shares: list[tuple[Split, float]] = [("validation", spec.validation_share)]
     groups = prompt_groups([one.item for one in kept])
-    split_of = split_groups(set(groups), shares, "train", spec.seed)
+    split_of = split_groups(Counter(groups), shares, "train", spec.seed)
     parts: dict[Split, list[Preference]] = {"train": [], "validation": [], "test": heldout}
     for found, group in zip(kept, groups, strict=True):
         parts[split_of[group]].append(found)

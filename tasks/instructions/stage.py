@@ -22,8 +22,10 @@ from tasks.instructions.items import Asked, Item, prompt_groups
 from tasks.instructions.sets import InstructionSet, InstructionsSpec
 from tasks.instructions.turns import Message
 
+_MIN_JUDGES = 30  # what gate.min_items is by default
 
-@stage(version=6, name="instructions", retry=DISK)
+
+@stage(version=7, name="instructions", retry=DISK)
 def read_conversations(spec: InstructionsSpec, *, ctx: StageContext) -> Conversations:
     """Reads every set, drops what cannot be used with its reason, and splits the rest.
 
@@ -33,13 +35,14 @@ def read_conversations(spec: InstructionsSpec, *, ctx: StageContext) -> Conversa
     reader = _Reader(spec)
     heldout = list(reader.items(spec.heldout))
     reader.apart.keep_out(heldout)
+    _warn_of_few(heldout, ctx)
     kept = list(reader.items(spec.train))
     spec.require_unchanged(ctx.site)
     if not kept:
         raise ContractError(f"no training conversation is left of {reader.num_seen} items: {dict(reader.dropped)}")
     shares: list[tuple[Split, float]] = [("validation", spec.validation_share)]
     groups = prompt_groups(kept)
-    splits = split_groups(set(groups), shares, "train", spec.seed)
+    splits = split_groups(Counter(groups), shares, "train", spec.seed)
     parts: dict[Split, list[Item]] = {"train": [], "validation": [], "test": heldout}
     for item, group in zip(kept, groups, strict=True):
         parts[splits[group]].append(item)
@@ -55,6 +58,21 @@ def read_conversations(spec: InstructionsSpec, *, ctx: StageContext) -> Conversa
         items_by_split={split: len(items) for split, items in parts.items()},
         items_by_source=dict(Counter(item.source for items in parts.values() for item in items)),
     )
+
+
+def _warn_of_few(heldout: Sequence[Item], ctx: StageContext) -> None:
+    """Says before anything is trained that few held-out items judge, or none; a run that ends with the tuning needs none."""
+    judges = [item for item in heldout if item.keywords]
+    num_groups = len({item.group for item in judges})
+    if heldout and num_groups < _MIN_JUDGES:
+        ctx.log.warning(
+            "%d of %d held-out items have keywords and can judge, in %d groups: evaluate refuses a set without any, and the gate "
+            "wants %d groups unless gate.min_items says less; give each keywords = [...], see docs/recipes.md",
+            len(judges),
+            len(heldout),
+            num_groups,
+            _MIN_JUDGES,
+        )
 
 
 def _write(ctx: StageContext, parts: dict[Split, list[Item]]) -> None:

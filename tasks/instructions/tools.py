@@ -2,7 +2,7 @@
 
 In: definitions and calls as ShareGPT and OpenAI write them. Out: text between the tags that Hermes and Qwen models use:
 definitions join the system message, a call is an assistant's message, an answer of a tool a user's. Invariant: definitions and
-calls are JSON objects with a name.
+calls are JSON objects with a name, and have no nulls, which a table puts where another row's object has a field.
 """
 
 import json
@@ -68,12 +68,19 @@ def _named(value: Any, reason: str) -> dict[str, Any]:
 
 
 def _json(value: Any, reason: str) -> Any:
+    """Returns what JSON says, as it stands; of what came as objects, the fields that are there."""
     if not isinstance(value, str):
-        return value
+        return _without_nulls(value)
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
         raise Refused(reason) from None
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(part) for key, part in value.items() if part is not None}
+    return [_without_nulls(part) for part in value] if isinstance(value, list) else value
 
 
 def _dump(value: Any) -> str:

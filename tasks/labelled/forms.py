@@ -14,7 +14,7 @@ from typing import Any
 
 from tasks.core.rows import Refused, object_of
 from tasks.core.text import normalized, text_safe
-from tasks.core.values import YES_NO, group_of, is_missing, name_of
+from tasks.core.values import YES_NO, group_of, is_missing, name_of, whole
 from tasks.labelled.sets import LabelledSet, LabelledSpec
 
 # Columns that say how an item was made here, null for all that were read.
@@ -73,7 +73,7 @@ def to_item(row: Any, number: int, one: LabelledSet, spec: LabelledSpec) -> Item
     words = _words(row.get(one.words_column), row.get(one.label_column)) if spec.task == "token_classification" else None
     text = _text(row.get(one.text_column)) if words is None else " ".join(words)
     pair = _text(row.get(one.pair_column)) if one.pair_column is not None else None
-    labels, value = (_marked(row, one), None) if one.label_columns else _target(row.get(one.label_column), one, spec)
+    labels, value = (_marked(row, one, spec), None) if one.label_columns else _target(row.get(one.label_column), one, spec)
     if words is not None and labels is not None and len(words) != len(labels):
         raise Refused("words_and_tags_differ")
     key = input_key(text, pair)
@@ -112,15 +112,15 @@ def _target(value: Any, one: LabelledSet, spec: LabelledSpec) -> tuple[tuple[str
         case "regression":
             return None, _number(value, spec)
         case "classification":
-            return (_label(value, one),), None
+            return (_label(value, one, spec),), None
         case "multi_label":
-            found = [_label(part, one) for part in _listed(value, one.label_separator)]
+            found = [_label(part, one, spec) for part in _listed(value, one.label_separator)]
             return tuple(sorted(set(found))), None
         case _:
-            return tuple(_label(part, one) for part in _listed(value, None)), None
+            return tuple(_label(part, one, spec) for part in _listed(value, None)), None
 
 
-def _marked(row: dict[str, Any], one: LabelledSet) -> tuple[str, ...]:
+def _marked(row: dict[str, Any], one: LabelledSet, spec: LabelledSpec) -> tuple[str, ...]:
     """Returns the labels whose column says yes."""
     found = []
     for column in one.label_columns:
@@ -128,7 +128,7 @@ def _marked(row: dict[str, Any], one: LabelledSet) -> tuple[str, ...]:
         if written is None or written.lower() not in YES_NO:
             raise Refused("missing_label" if is_missing(row.get(column)) else "broken_label")
         if YES_NO[written.lower()]:
-            found.append(_label(column, one))
+            found.append(_label(column, one, spec))
     return tuple(sorted(set(found)))
 
 
@@ -204,15 +204,15 @@ def _list_in(value: Any) -> Any:
         return value
 
 
-def _label(value: Any, one: LabelledSet) -> str:
-    """Returns the name of a label."""
+def _label(value: Any, one: LabelledSet, spec: LabelledSpec) -> str:
+    """Returns the name of a label; 1.0 is 1 unless the recipe writes 1.0 too."""
     text = _written(value)
     if text is None:
         raise Refused("missing_label" if is_missing(value) else "broken_label")
+    if text not in (one.names or spec.label_names):
+        text = whole(text)
     if one.names and text not in one.names:
-        text = text.removesuffix(".0")  # a column with gaps holds floats, and 1.0 as text
-        if text not in one.names:
-            raise Refused("unknown_label")
+        raise Refused("unknown_label")
     return one.names.get(text, text)
 
 

@@ -70,7 +70,7 @@ def _set_apart(spec: LabelledSpec, parts: Parts) -> Parts:
         shares.append(("test", spec.test_share))
     groups = joined_groups([item.group for item in parts["train"]], [item.key for item in parts["train"]])
     items = [replace(item, group=group) for item, group in zip(parts["train"], groups, strict=True)]
-    split_of = split_groups({item.group for item in items}, shares, "train", spec.seed)
+    split_of = split_groups(Counter(item.group for item in items), shares, "train", spec.seed)
     found: Parts = {split: [] for split in ("train", *(split for split, _ in shares))}
     for item in items:
         found[split_of[item.group]].append(item)

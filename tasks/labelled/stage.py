@@ -26,7 +26,7 @@ COLUMNS = dict.fromkeys(("id", "group", "source", "split", "text", "text_pair"),
 }
 
 
-@stage(version=4, name="labelled", retry=DISK, packages=("pyarrow",))
+@stage(version=5, name="labelled", retry=DISK, packages=("pyarrow",))
 def read_labelled(spec: LabelledSpec, *, ctx: StageContext) -> Labelled:
     """Reads every set, drops what cannot be used with its reason, and splits the rest.
 

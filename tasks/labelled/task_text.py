@@ -55,7 +55,7 @@ def read_task_text(spec: TaskTextSpec, labelled: Labelled, *, ctx: StageContext)
         raise ContractError(
             f"{len(found)} texts are left of the task text ({dict(dropped)}); name more sets, or mend text_column"
         )
-    splits = split_groups({row["cluster"] for row in found}, [("validation", spec.validation_share)], "train", spec.seed)
+    splits = split_groups(Counter(row["cluster"] for row in found), [("validation", spec.validation_share)], "train", spec.seed)
     rows = [row | {"split": splits[row["cluster"]]} for row in found]
     (ctx.dir / "documents").mkdir(exist_ok=True)
     write_table(ctx.dir / "documents" / "00000.parquet", _DOCUMENTS, rows)

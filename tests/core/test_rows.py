@@ -172,7 +172,18 @@ def test_text_of_a_parquet_file_that_is_not_utf8_costs_its_row(tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "name"),
-    [(7, "7"), (1.0, "1"), (Decimal("1.00"), "1"), (2.5, "2.5"), (" a ", "a"), (date(2020, 1, 2), "2020-01-02")]
+    [
+        (7, "7"),
+        (1.0, "1"),
+        ("1.0", "1"),
+        ("-17.0", "-17"),
+        ("1.10", "1.10"),
+        ("v1.0", "v1.0"),
+        (Decimal("1.00"), "1"),
+        (2.5, "2.5"),
+        (" a ", "a"),
+        (date(2020, 1, 2), "2020-01-02"),
+    ]
     + [(value, None) for value in (None, "", " ", float("nan"))],
 )
 def test_a_group_is_called_as_people_write_it(value, name):

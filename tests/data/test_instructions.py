@@ -117,7 +117,7 @@ def test_arrays_and_lines(site, tmp_path, name):
         ({"instruction": "", "output": "A"}, "empty_prompt"),
         ({"instruction": "Q \ud800", "output": "A"}, "lone_surrogate"),
         ({"instruction": "Q", "output": "A" * 300}, "too_long"),
-        ({"instruction": "Q", "output": "A", "keywords": "word"}, "broken_keywords"),
+        ({"instruction": "Q", "output": "A", "keywords": "['word']"}, "broken_keywords"),
         ({"instruction": "Q", "output": "A", "keywords": [" "]}, "broken_keywords"),
         ({"instruction": "Q", "output": "A", "keywords": ["a"], "match": "some"}, "broken_keywords"),
         (alpaca(1) | {"id": "other"}, "duplicate"),
@@ -201,6 +201,23 @@ def test_held_out_items_keep_what_judges_them(site, tmp_path):
     told = [alpaca(number, copied=said) for number, said in enumerate((None, False, "false", " ", "0", 0, "True", "1", 1.0))]
     copied = [row["copied"] for row in sorted(lines(build(site, tmp_path, told)), key=lambda row: row["id"])]
     assert copied == [False] * 6 + [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("cell", "keywords"),
+    [(None, []), ("", []), (" ", []), ('["a;b", "c"]', ["a;b", "c"]), ("a; b;", ["a", "b"]), ("a, b", ["a, b"])],
+)
+def test_keywords_of_a_csv_file_are_text(site, tmp_path, cell, keywords):
+    (row,) = lines(build(site, tmp_path, [alpaca(1, keywords=cell)]))
+    assert row["keywords"] == keywords
+
+
+def test_few_held_out_items_that_can_judge_are_told_before_anything_is_trained(site, tmp_path, caplog):
+    build(site, tmp_path, [alpaca(1)], [alpaca(number, keywords=["x"]) for number in range(50, 80)])
+    assert not caplog.text
+    found = build(site, tmp_path, [alpaca(1)], [alpaca(50), alpaca(51, keywords=["x"])])
+    assert "1 of 2 held-out items have keywords and can judge, in 1 groups" in caplog.text
+    assert found.summary() == "1 train, 0 validation, 2 test conversations, none dropped"
 
 
 def test_validation_is_by_group_and_never_empty(site, tmp_path):
@@ -394,6 +411,26 @@ MADE, SEEN = ("function_call", json.dumps(CALL)), ("observation", "3")
 )
 def test_broken_tools_parts_and_slots_are_dropped(site, tmp_path, item, reason):
     assert build(site, tmp_path, [alpaca(1), item, alpaca(2)]).dropped_by_reason == {reason: 1}
+
+
+def test_calls_of_different_tools_are_the_same_from_a_table(site, tmp_path):
+    """Arrow makes one struct of all tools of a column: each call has the fields of every other one, as null."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def row(number, name, arguments):
+        properties = {key: {"type": "string"} for key in arguments}
+        tool = {"name": name, "parameters": {"type": "object", "properties": properties}}
+        return openai({"function": {"name": name, "arguments": arguments}}, tools=[{"type": "function", "function": tool}]) | {
+            "id": str(number)
+        }
+
+    rows = [row(1, "weather", {"city": "北京"}), row(2, "pay", {"amount": "3", "to": ["a", "b"]})]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
+    wanted = lines(build(site, tmp_path, rows, validation_share=1e-9))
+    found = lines(read_conversations.build(spec_of(tmp_path / "train.parquet", validation_share=1e-9), site=site))
+    assert found == wanted
+    assert "null" not in json.dumps([turn["content"] for row in found for turn in row["messages"]])
 
 
 def test_a_conversation_may_end_with_a_call(site, tmp_path):

@@ -244,6 +244,27 @@ def test_a_group_lies_in_one_split_and_shares_hold(site, tmp_path):
     assert {row["group"]: row["split"] for row in items(other)} != split_of
 
 
+def test_a_csv_file_with_gaps_and_one_without_name_labels_and_groups_alike(site, tmp_path):
+    rows = [(f"text {number}", number % 2, number // 3) for number in range(60)]
+    lines = {
+        "whole.csv": [f"{text},{label},{user}" for text, label, user in rows],
+        "gaps.csv": [f"other {text},{label}.0,{user}.0" for text, label, user in rows] + ["gap,,", "gap too,1.0,"],
+    }
+    for name, written in lines.items():
+        (tmp_path / name).write_text("\n".join(["text,label,user", *written]))
+    given = {"task": "classification", "train": [one_set("set", tmp_path / "*.csv", group_column="user")]}
+    found = read_labelled.build(LabelledSpec.model_validate(given), site=site)
+    assert (found.label_names, found.dropped_by_reason) == (("0", "1"), {"missing_label": 1})
+    split_of = {}
+    assert all(split_of.setdefault(row["group"], row["split"]) == row["split"] for row in items(found))
+    assert len(split_of) == 21
+
+
+def test_a_label_that_the_recipe_writes_as_1_0_is_so_called(site, tmp_path):
+    rows = [row | {"label": f"{number % 2 + 1}.0"} for number, row in enumerate(rows_of(20))]
+    assert build(site, tmp_path, rows, label_names=["1.0", "2.0"]).items_by_label == {"1.0": 10, "2.0": 10}
+
+
 def test_only_missing_splits_are_set_apart(site, tmp_path):
     one = build(site, tmp_path, rows_of(60), heldout=rows_of(7, start=100))
     assert one.items_by_split["test"] == 7
