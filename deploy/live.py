@@ -33,6 +33,7 @@ Ask = Callable[[str, int], str]
 _LOOK_S = 5.0
 _MAX_UNHEALTHY_LOOKS = 6
 _POLL_S = 0.2
+_BETWEEN = "|||"  # two texts of a pair, in one line of a talk
 _NAME = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:@(?P<alias>[\w.-]+)|:(?P<version>\d+))?")
 
 
@@ -103,8 +104,8 @@ def _entry(server: Server, folder: Path) -> str:
 
 
 def _column(server: Server, folder: Path) -> str | None:
-    """Returns the column that a model which labels reads, `text` or `words`; none of one that answers."""
-    return next(iter(scoring.trial_questions(folder)[0]["record"])) if server.labels else None
+    """Returns the last column that a model which labels reads, `text`, `text_pair` or `words`; none of one that answers."""
+    return list(scoring.trial_questions(folder)[0]["record"])[-1] if server.labels else None
 
 
 def _wait_until_moved(site: Site, model: str, target: Target, server: Server, notify: Notify) -> None:
@@ -223,8 +224,13 @@ def stop_detached(site: Site, model: str, wait_s: float = 30.0) -> bool:
 
 
 @contextmanager
-def open_chat(site: Site, model: str) -> Iterator[Ask]:
+def open_chat(site: Site, model: str, notify: Notify = lambda text: None) -> Iterator[Ask]:
     """Yields a function that answers within one conversation, by the running server or one of its own.
+
+    Args:
+        site: Where the registry is.
+        model: As for `resolve`.
+        notify: Told where the conversation outgrew the model's context.
 
     Raises:
         RecipeError: There is no such model.
@@ -232,40 +238,73 @@ def open_chat(site: Site, model: str) -> Iterator[Ask]:
     record = live_record(site, model)
     if record is not None:
         column = record.get("column", "text" if record["labels"] else None)  # an earlier release noted none
-        yield _asking(record["url"], record["model"], record["engine"], column)
+        yield _asking(record["url"], record["model"], record["engine"], column, notify)
         return
     target = resolve(site, model)
     with served(target.folder, site, name=target.name) as server:
-        yield _asking(server.url, server.model, server.engine, _column(server, target.folder))
+        yield _asking(server.url, server.model, server.engine, _column(server, target.folder), notify)
 
 
-def _asking(url: str, model: str, engine: str, column: str | None) -> Ask:
+def _asking(url: str, model: str, engine: str, column: str | None, notify: Notify = lambda text: None) -> Ask:
     """Returns the way to ask a server: within one conversation, or one text after the other for its labels."""
     if column is not None:
         return _labelling(url, column)
     if engine == scoring.ENGINE:
-        return _conversation(lambda messages, max_tokens: scoring.answer_at(url, messages, max_tokens))
-    return _conversation(lambda messages, max_tokens: ask_at(url, model, messages, max_tokens))
+        return _conversation(lambda messages, max_tokens: scoring.answer_at(url, messages, max_tokens), notify)
+    return _conversation(lambda messages, max_tokens: ask_at(url, model, messages, max_tokens), notify)
 
 
 def _labelling(url: str, column: str) -> Ask:
     def ask(text: str, max_tokens: int) -> str:
-        record = {column: text.split() if column == "words" else text}
-        return json.dumps(scoring.label_at(url, [record])[0], ensure_ascii=False)
+        return json.dumps(scoring.label_at(url, [_record(column, text)])[0], ensure_ascii=False)
 
     return ask
 
 
-def _conversation(answer_to: Callable[[list[dict[str, str]], int], str]) -> Ask:
+def _record(column: str, text: str) -> dict[str, Any]:
+    """Returns what a line of text is to a model whose last column is `column`.
+
+    Raises:
+        RecipeError: The model reads two texts, and the line is not two.
+    """
+    if column != "text_pair":
+        return {column: text.split() if column == "words" else text}
+    first, sign, second = (part.strip() for part in text.partition(_BETWEEN))
+    if not (first and sign and second):
+        raise RecipeError(f"this model compares two texts: write FIRST {_BETWEEN} SECOND")
+    return {"text": first, column: second}
+
+
+def _conversation(answer_to: Callable[[list[dict[str, str]], int], str], notify: Notify) -> Ask:
     messages: list[dict[str, str]] = []
+    has_told = False
 
     def ask(prompt: str, max_tokens: int) -> str:
+        nonlocal has_told
         turn = {"role": "user", "content": prompt}
-        answer = answer_to([*messages, turn], max_tokens)
+        num_left_out, answer = _fitting_answer([*messages, turn], lambda told: answer_to(told, max_tokens))
+        if num_left_out and not has_told:
+            notify("(the talk is longer than the model reads: its oldest turns are left out from here on)")
+            has_told = True
+        del messages[:num_left_out]
         messages.extend((turn, {"role": "assistant", "content": answer}))
         return answer
 
     return ask
+
+
+def _fitting_answer(messages: list[dict[str, str]], answer_to: Callable[[list[dict[str, str]]], str]) -> tuple[int, str]:
+    """Returns how many of the first messages were left out, oldest question and answer first, until the server took the rest.
+
+    Raises:
+        StageError: It refuses the last question alone too.
+    """
+    for num_left_out in range(0, len(messages), 2):
+        try:
+            return num_left_out, answer_to(messages[num_left_out:])
+        except StageError as error:
+            refused = error
+    raise refused
 
 
 if __name__ == "__main__":

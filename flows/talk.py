@@ -6,21 +6,29 @@ In: a model's name. Out: answers, a server, an earlier version. Invariant: thin;
 import click
 from rich.console import Console
 
+from tasks.core.errors import RecipeError, StageError
 from tasks.core.site import current_site
 from tasks.core.tracking import aliases
 
 
 def chat_with(model: str, prompt: str | None, max_tokens: int) -> None:
-    """Asks once, or talks until an empty line or Ctrl-D."""
+    """Asks once, or talks until an empty line or Ctrl-D, whatever the model makes of a line.
+
+    Raises:
+        StageError: The server refuses the one question.
+    """
     from deploy.rollout import open_chat
 
-    with open_chat(current_site(), model) as ask:
+    with open_chat(current_site(), model, notify=click.echo) as ask:
         if prompt is not None:
             click.echo(ask(prompt, max_tokens))
             return
         click.echo("an empty line or Ctrl-D ends the talk")
         while line := _read_line():
-            click.echo(ask(line, max_tokens))
+            try:
+                click.echo(ask(line, max_tokens))
+            except (RecipeError, StageError) as error:
+                click.echo(error)
 
 
 def _read_line() -> str:

@@ -24,7 +24,7 @@ from deploy.live import (
 from deploy.rollout import DeployLabelledSpec, deploy_labelled, rollback
 from deploy.scoring import trial_questions, version_folder
 from deploy.serve import Server, served
-from tasks.core.errors import ContractError, GateError
+from tasks.core.errors import ContractError, GateError, RecipeError
 from tasks.core.site import Site
 from tasks.core.tracking import TRIAL, aliases, find_alias, find_version, served_folder
 from tests.registry.conftest import _mlflow_tables, empty_mlflow  # noqa: F401 fixtures
@@ -98,16 +98,29 @@ def test_where_a_server_is_asked_is_said_with_the_columns_its_model_takes(
     assert _entry(server, tmp_path / "artifacts" / "model") == f"http://127.0.0.1:1/invocations (POST {shown})"
 
 
-@pytest.mark.parametrize(("record", "asked"), [({"text": ""}, {"text": "one two"}), ({"words": []}, {"words": ["one", "two"]})])
-def test_a_talk_asks_in_the_column_the_model_takes(
-    tmp_path: Path, record: dict[str, Any], asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("record", "said", "asked"),
+    [
+        ({"text": ""}, "one two", {"text": "one two"}),
+        ({"words": []}, "one two", {"words": ["one", "two"]}),
+        ({"text": "", "text_pair": ""}, "one two ||| three", {"text": "one two", "text_pair": "three"}),
+    ],
+)
+def test_a_talk_asks_in_the_columns_the_model_takes(
+    tmp_path: Path, record: dict[str, Any], said: str, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "MLmodel").touch()
     (tmp_path / TRIAL).write_text(json.dumps([{"record": record, "expected": {}}]), encoding="utf-8")
     server = Server("http://127.0.0.1:1", NAME, "mlflow", labels=True, process=None, log=tmp_path)  # type: ignore[arg-type]
     monkeypatch.setattr(scoring, "label_at", lambda url, records: records)
     ask = _asking(server.url, server.model, server.engine, _column(server, tmp_path / "artifacts" / "model"))
-    assert json.loads(ask("one two", 1)) == asked
+    assert json.loads(ask(said, 1)) == asked
+
+
+@pytest.mark.parametrize("said", ["one", "one |||", "||| two"])
+def test_a_talk_with_a_model_of_pairs_says_how_to_write_one(said: str) -> None:
+    with pytest.raises(RecipeError, match=r"compares two texts: write FIRST \|\|\| SECOND"):
+        _asking("http://127.0.0.1:1", NAME, "mlflow", "text_pair")(said, 1)
 
 
 def test_a_running_server_says_which_column_its_model_takes(site: Site, tmp_path: Path) -> None:
