@@ -39,7 +39,7 @@ from tasks.modeling.sizing import (
 from tasks.modeling.specs import ModelSpec
 from tasks.modeling.start import Continued
 from tasks.pretrain import PretrainSpec
-from tasks.tuning import LoraSpec
+from tasks.tuning import LoraSpec, TuneSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +112,11 @@ def pretrain_outlook(recipe: Recipe, site: Site, found: dict[str, Artifact], man
     model, vocab_size = _model(recipe, found.get("base"), spec.model.context_tokens), _vocab_size(recipe, found.get("tokenizer"))
     if recipe.pretrain.start.kind == "as_given" or vocab_size is None or model is None:
         return None
-    rows = site.micro_batch_rows or max(1, MICRO_TOKENS[site.resolved_device] // model.context_tokens)
-    rows = rows if scale is None else min(rows, scale.train.batch_rows)
     return Outlook(
         num_parameters=parameters(model, vocab_size).total,
         num_tokens=None if scale is None else budget_tokens(model, scale.train, _tokens_a_pass(spec, found)),
         flops_per_token=flops_per_token(model, vocab_size),
-        memory=training_memory(
-            model,
-            vocab_size,
-            rows * spec.model.context_tokens,
-            site.resolve_precision(spec.precision),
-            has_average=spec.train.ema_decay is not None,
-            compute=Compute.of(site),
-            num_shards=site.num_shards,
-            keeps_scores=site.resolved_device == "cpu",
-        ),
+        memory=_memory(model, vocab_size, site, spec, None if scale is None else scale.train.batch_rows),
         device=site.resolved_device,
         device_bytes=device_bytes(site),
         flops_per_s=latest_speed(site, manifests),
@@ -143,24 +132,36 @@ def tuning_outlook(recipe: Recipe, site: Site, found: dict[str, Artifact]) -> st
     if isinstance(method, LoraSpec) and method.targets is not None:
         return None
     num_adapted = lora_parameters(model, method.rank) if isinstance(method, LoraSpec) else None
-    rows = site.micro_batch_rows or max(1, MICRO_TOKENS[site.resolved_device] // model.context_tokens)
-    memory = training_memory(
-        model,
-        vocab_size,
-        min(rows, tune.train.batch_rows) * model.context_tokens,
-        site.resolve_precision(tune.precision),
-        has_average=tune.train.ema_decay is not None,
-        num_adapted=num_adapted,
-        compute=Compute.of(site),
-        num_shards=site.num_shards,
-        keeps_scores=site.resolved_device == "cpu",
-    )
+    memory = _memory(model, vocab_size, site, tune, tune.train.batch_rows, num_adapted)
     total, room = parameters(model, vocab_size).total, device_bytes(site)
     trained = total if num_adapted is None else num_adapted
     return (
         f"tune      {trained / 1e6:,.2f} of {total / 1e6:,.2f} M weights trained; about {memory.total / 1e9:.1f} GB"
         + ("" if room is None else f" of {room / 1e9:.1f} GB")
         + " on each device"
+    )
+
+
+def _memory(
+    model: ModelSpec,
+    vocab_size: int,
+    site: Site,
+    asked: PretrainSpec | TuneSpec,
+    batch_rows: int | None,
+    num_adapted: int | None = None,
+) -> Memory:
+    """Returns what a step needs on a device, which takes as many rows of a batch (none: not known yet) as the site says."""
+    rows = site.micro_batch_rows or max(1, MICRO_TOKENS[site.resolved_device] // model.context_tokens)
+    return training_memory(
+        model,
+        vocab_size,
+        (rows if batch_rows is None else min(rows, batch_rows)) * model.context_tokens,
+        site.resolve_precision(asked.precision),
+        has_average=asked.train.ema_decay is not None,
+        num_adapted=num_adapted,
+        compute=Compute.of(site),
+        num_shards=site.num_shards,
+        keeps_scores=site.resolved_device == "cpu",
     )
 
 
