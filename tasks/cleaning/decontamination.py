@@ -2,13 +2,14 @@
 
 In: `CleanCorpus` and `Conversations` (their test split), further reference files. Out: `CleanCorpus` with
 `contamination.parquet` (a row for each document and item found in it). Invariants: in = kept + removed + contaminated, counted
-from the rows written; an empty reference is an error; the number of workers changes no byte.
+from the rows written; a reference that is empty, or of which nothing can be found, is an error; the number of workers changes no
+byte.
 """
 
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +34,10 @@ MARKED = DOCUMENTS | {"contamination": "string"}
 _WORK = "work"
 _ITEMS = "items.jsonl"
 _SHOWN = 50
+_UNREACHABLE = (
+    "they are shorter than a run and have no answer that is long enough, or all they say is template; lower words_per_ngram, "
+    "chars_per_ngram or min_answer_units, or raise max_items_per_ngram, under decontaminate.overlap"
+)
 
 
 class DecontaminateSpec(Spec):
@@ -70,19 +75,20 @@ class _Piece(NamedTuple):
         return self.work / f"{self.number:06d}.parquet"
 
 
-@stage(version=3, retry=DISK, packages=("numpy", "pyarrow"))
+@stage(version=4, retry=DISK, packages=("numpy", "pyarrow"))
 def decontaminate(
     spec: DecontaminateSpec, corpus: CleanCorpus, conversations: Conversations, *, ctx: StageContext
 ) -> CleanCorpus:
     """Looks for every held-out item in every document.
 
     Raises:
-        ContractError: There is no held-out item long enough to be found, or a split has no document left.
+        ContractError: No held-out item, or none of a reference set, can be found, or a split has no document left.
     """
     work = ctx.dir / _WORK
     work.mkdir(exist_ok=True)
     items = read_references(conversations, spec.references, ctx.site)
-    reference = _require_reachable(Reference(items, spec.overlap), items)
+    reference = Reference(items, spec.overlap)
+    _require_reachable(reference, items, {one.name for one in spec.references}, ctx)
     (work / _ITEMS).write_text("".join(json.dumps(asdict(item)) + "\n" for item in items), encoding="utf-8")
     groups = row_groups(corpus.path / "documents")
     pieces = [_Piece(number, path, group, work, spec.overlap) for number, (path, group) in enumerate(groups)]
@@ -93,16 +99,24 @@ def decontaminate(
     facts = _write(spec, corpus, found, ctx.dir)
     _report(reference, items, found, ctx)
     shutil.rmtree(work)
-    return ctx.commit(CleanCorpus, **facts, num_heldout_items=len(items) - reference.num_unchecked)
+    return ctx.commit(CleanCorpus, **facts, num_heldout_items=len(items) - len(reference.unreachable))
 
 
-def _require_reachable(reference: Reference, items: Sequence[ReferenceItem]) -> Reference:
-    if reference.num_unchecked < len(items):
-        return reference
-    raise ContractError(
-        f"none of {len(items)} held-out items is long enough to be found; lower words_per_ngram, chars_per_ngram or "
-        "min_answer_units under decontaminate.overlap"
-    )
+def _require_reachable(
+    reference: Reference, items: Sequence[ReferenceItem], required: Collection[str], ctx: StageContext
+) -> None:
+    """Refuses a reference set of which nothing can be found, since it would look like a clean corpus.
+
+    Held-out conversations may be as short as they like, as long as anything at all is looked for.
+    """
+    if len(reference.unreachable) == len(items):
+        raise ContractError(f"none of {len(items)} held-out items can be found; {_UNREACHABLE}")
+    reachable = {item.source for number, item in enumerate(items) if number not in reference.unreachable}
+    for source, count in Counter(item.source for item in items if item.source not in reachable).items():
+        found = f"none of the {count} items of {source} can be found; {_UNREACHABLE}"
+        if source in required:
+            raise ContractError(found)
+        ctx.log.warning(found)
 
 
 def search_piece(piece: _Piece) -> None:
@@ -191,9 +205,10 @@ def _report(reference: Reference, items: Sequence[ReferenceItem], found: Sequenc
     rows = [{"name": f"{row['id']} holds {row['item']} ({row['reason']})", "seen": row["excerpt"]} for row in found[:_SHOWN]]
     (ctx.dir / "results.json").write_text(json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8")
     ctx.log.info(
-        "%d held-out items, %d n-grams looked for; %d items are too short to be found, %d n-grams are template",
+        "%d held-out items, %d n-grams looked for; %d items are too short to be found, %d are nothing but template (%d n-grams)",
         len(items),
         reference.num_ngrams,
-        reference.num_unchecked,
+        reference.num_too_short,
+        len(reference.unreachable) - reference.num_too_short,
         reference.num_template_ngrams,
     )

@@ -1,8 +1,9 @@
 """Overlap: which held-out items stand in a text, by shared n-grams and by answers word for word.
 
 In: reference items and texts. Out: for each text the items found in it, with the evidence. Invariants: texts are compared as
-units (words, or characters of Chinese), so case, width, white space and punctuation do not count; a run that many items share
-is template and proves nothing, nor do runs that touch it; an item is never found by less than one whole run or one whole answer.
+units (words, or characters of Chinese), so case, width, white space and punctuation do not count; a run that many different
+texts share is template and proves nothing, nor do runs that touch it (a passage asked about many times is one text); an item is
+never found by less than one whole run or one whole answer.
 
 N-gram overlap as in Brown et al. 2020 (arXiv 2005.14165, appendix C: 13-grams, frequent ones ignored).
 """
@@ -40,7 +41,9 @@ class OverlapRules(Spec):
     max_items_per_ngram: Annotated[
         int | None,
         Field(
-            ge=1, description="A run that more items share is template: it and what touches it is ignored; off: every run counts."
+            ge=1,
+            description="A run that items of more different texts share is template: it and what touches it is ignored; off: "
+            "every run counts.",
         ),
     ] = 10
 
@@ -77,8 +80,10 @@ class Reference:
     """Held-out items as sorted hashes, to be looked up in texts.
 
     Attributes:
-        num_unchecked: Items shorter than a run and without an answer of the least length: nothing can find them.
-        num_template_ngrams: N-grams ignored because too many items share them.
+        unreachable: Numbers of the items that nothing can find: without an answer of the least length, and without a run that is
+            looked for.
+        num_too_short: Those of them that have no run at all; the runs of the others are template.
+        num_template_ngrams: N-grams ignored because too many texts share them.
     """
 
     def __init__(self, items: Sequence[ReferenceItem], rules: OverlapRules) -> None:
@@ -86,11 +91,13 @@ class Reference:
         sized = [(rules.chars_per_ngram if is_by_character(text) else rules.words_per_ngram, text) for text in _texts(items)]
         owners = [number for number, item in enumerate(items) for _ in item.texts]
         self.num_template_ngrams = 0
+        self._with_run: set[int] = set()
         self._grams = {size: self._table(size, sized, owners) for size in sorted({size for size, _ in sized})}
         self._answers = _answers(items, rules.min_answer_units)
         reachable = {number for grams in self._grams.values() for number in grams.items.tolist()}
         reachable |= {number for found in self._answers.values() for number, _ in found}
-        self.num_unchecked = len(items) - len(reachable)
+        self.unreachable = frozenset(range(len(items))) - reachable
+        self.num_too_short = len(self.unreachable - self._with_run)
 
     @property
     def num_ngrams(self) -> int:
@@ -104,8 +111,11 @@ class Reference:
         text = np.repeat(np.arange(len(chosen)), np.diff(bounds))[: len(hashes)]
         inside = np.arange(len(hashes)) + size <= bounds[text + 1]
         items = np.array([owners[place] for place in chosen], dtype=np.uint64)[text]
+        self._with_run.update(items[inside].tolist())
         if self._rules.max_items_per_ngram is not None:
-            grams, starts, _ = _grouped(hashes[inside], items[inside])
+            first: dict[str, int] = {}
+            different = np.array([first.setdefault(sized[place][1], place) for place in chosen], dtype=np.uint64)[text]
+            grams, starts, _ = _grouped(hashes[inside], different[inside])
             template = grams[np.diff(starts) > self._rules.max_items_per_ngram]
             self.num_template_ngrams += len(template)
             inside &= ~_touching(inside & np.isin(hashes, template), size, len(units))

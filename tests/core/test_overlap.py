@@ -72,11 +72,25 @@ def test_a_run_of_many_items_and_what_touches_it_prove_nothing():
     assert Reference(templated(3), RULES).num_template_ngrams == 3
 
 
+def test_items_of_nothing_but_template_are_not_counted_as_short():
+    reference = Reference([*templated(3), ReferenceItem("t", "a", (TEMPLATE,)), ReferenceItem("s", "a", ("Short.",))], RULES)
+    assert reference.unreachable == {3, 4}
+    assert reference.num_too_short == 1
+
+
+def test_a_passage_that_many_items_ask_about_is_one_text_and_no_template():
+    passage = "In 1492 three small ships left the harbour of Palos in August"
+    items = [ReferenceItem(str(number), "a", (passage, f"What is {number}?")) for number in range(16)]
+    assert [row[0] for row in found(f"A page. {passage}. The end.", items)] == [item.id for item in items]
+    assert found(f"A page. {passage}. The end.", templated(3)) == []
+
+
 def test_items_that_nothing_can_find_are_counted():
     short = [ReferenceItem("s", "a", ("Too short.", "Yes."), "Yes.")]
-    assert Reference([*ITEMS, *short], RULES).num_unchecked == 1
-    assert Reference(ITEMS, RULES).num_unchecked == 0
-    assert Reference([], RULES).num_unchecked == 0
+    assert Reference([*ITEMS, *short], RULES).unreachable == {2}
+    assert Reference([*ITEMS, *short], RULES).num_too_short == 1
+    assert Reference(ITEMS, RULES).unreachable == frozenset()
+    assert Reference([], RULES).unreachable == frozenset()
     assert list(Reference([], RULES).matches(["anything"])) == []
 
 

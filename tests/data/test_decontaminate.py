@@ -130,7 +130,7 @@ def test_a_reference_may_be_a_table_and_have_answers(site, tmp_path, corpus):
 
     text = next(row["text"] for row in documents(corpus) if row["id"] == "test/011")
     asked = {
-        "question": "What does nobody in this corpus ask, in so many words?",
+        "question": "What does nobody in this whole corpus ever ask, in so very many words?",
         "answer": " ".join(text.split()[:10]),
         "choices": ["a", "b"],
     }
@@ -146,8 +146,31 @@ def test_a_reference_may_be_a_table_and_have_answers(site, tmp_path, corpus):
 def test_an_empty_reference_is_an_error(site, tmp_path, corpus):
     with pytest.raises(ContractError, match=r"has no held-out item, so nothing could be found"):
         build(site, tmp_path, corpus, [])
-    with pytest.raises(ContractError, match="none of 1 held-out items is long enough"):
+    with pytest.raises(ContractError, match="none of 1 held-out items can be found; they are shorter than a run"):
         build(site, tmp_path, corpus, [{"prompt": "Why?", "response": "A"}])
+
+
+def test_a_passage_is_found_however_many_questions_are_asked_about_it(site, tmp_path, corpus):
+    text = next(row["text"] for row in documents(corpus) if row["id"] == "test/011")
+    path = write_jsonl(tmp_path / "bench.jsonl", [{"text": text[:200], "answer": str(year)} for year in range(1900, 1916)])
+    found = build(site, tmp_path, corpus, references=[{"name": "bench", "paths": [str(path)], "answer_column": "answer"}])
+    assert [id for id, item, _ in evidence(found) if item.startswith("bench/")] == ["test/011"] * 16
+
+
+def test_a_reference_set_of_which_nothing_can_be_found_is_an_error(site, tmp_path, corpus):
+    """Beside held-out conversations that can be found."""
+    path = write_jsonl(tmp_path / "exam.jsonl", [{"text": f"第{number}题：水的化学式是？"} for number in range(20)])
+    with pytest.raises(ContractError, match=r"none of the 20 items of exam can be found; .*under decontaminate\.overlap"):
+        build(site, tmp_path, corpus, references=[{"name": "exam", "paths": [str(path)]}])
+
+
+def test_held_out_conversations_too_short_to_be_found_are_warned_of(site, tmp_path, corpus, caplog):
+    text = next(row["text"] for row in documents(corpus) if row["id"] == "test/011")
+    path = write_jsonl(tmp_path / "bench.jsonl", [{"text": text[:200]}])
+    short = [{"prompt": "Why?", "response": "A"}]
+    found = build(site, tmp_path, corpus, short, references=[{"name": "bench", "paths": [str(path)]}])
+    assert found.num_heldout_items == 1
+    assert "none of the 1 items of held can be found" in caplog.text
 
 
 def test_a_split_left_without_documents_is_an_error(site, tmp_path, corpus):
