@@ -17,6 +17,7 @@ from tasks.core.site import Site, service_environment
 from tasks.core.text import text_safe
 from tasks.core.tracking import TRIAL
 from tasks.modeling.architecture import is_encoder_decoder
+from tasks.modeling.architecture import says_labels as says_labels
 
 ENGINE = "mlflow"
 ANSWER_LIMIT_S = 600.0  # here and in the server, which by itself ends each request after a minute
@@ -28,16 +29,6 @@ Record = dict[str, Any]
 def is_adapter(folder: Path) -> bool:
     """Whether a model folder is an adapter, which only MLflow's server puts into its base."""
     return not (folder / "config.json").exists() and (folder / "base.json").exists()
-
-
-def says_labels(folder: Path) -> bool:
-    """Whether a model folder holds a labelled model."""
-    if is_adapter(folder):
-        return False
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return any(
-        name.endswith(("ForSequenceClassification", "ForTokenClassification")) for name in config.get("architectures") or ()
-    )
 
 
 def needs_scoring_server(folder: Path) -> bool:

@@ -138,7 +138,8 @@ def _answer_nats(
     """Returns the nats of each answer after its own prompt, and their mean after those foreign ones that fit the context."""
     from tasks.modeling.infer import example_nats
 
-    foreign = foreign_prompts([item.source for item in items], settings.foreign_prompts, settings.seed)
+    sources, groups = [item.source for item in items], [item.group for item in items]
+    foreign = foreign_prompts(sources, groups, settings.foreign_prompts, settings.seed)
     pairs = [
         (number, other)
         for number, others in enumerate(foreign)

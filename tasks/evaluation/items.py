@@ -1,7 +1,8 @@
 """What models are judged on: test documents and held-out items, chosen by seed and never by the model.
 
 In: a clean corpus and conversations. Out: documents and items in a fixed order. Invariants: only the test split is read; which
-documents are drawn depends on their ids and the seed alone; an item's foreign prompts are those of its own source.
+documents are drawn depends on their ids and the seed alone; an item's foreign prompts are of its source and of
+other groups.
 """
 
 import json
@@ -9,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -111,16 +113,17 @@ def read_items(conversations: Path) -> tuple[list[Item], dict[str, int]]:
     return items, refused
 
 
-def foreign_prompts(sources: Sequence[str], count: int, seed: int) -> list[list[int]]:
-    """Returns for each item the numbers of other items of its source whose prompts it is shown, up to `count` of them.
+def foreign_prompts(sources: Sequence[str], groups: Sequence[str], count: int, seed: int) -> list[list[int]]:
+    """Returns for each item the numbers of items of its source whose prompts it is shown, up to `count` of them.
 
-    Within a source the items stand in a circle in an order drawn by seed, and each takes the prompts of the next ones.
+    Within a source the items stand in a circle in an order drawn by seed, and each takes the prompts of the next ones of other
+    groups: of several answers to one question, each has its own prompt.
     """
     foreign: list[list[int]] = [[] for _ in sources]
     random = np.random.default_rng(seed)
     for source in sorted(set(sources)):
-        circle = random.permutation([number for number, found in enumerate(sources) if found == source])
-        for step in range(1, min(count, len(circle) - 1) + 1):
-            for number, other in zip(circle, np.roll(circle, -step), strict=True):
-                foreign[int(number)].append(int(other))
+        circle = random.permutation([number for number, found in enumerate(sources) if found == source]).tolist()
+        for place, number in enumerate(circle):
+            others = (other for other in circle[place + 1 :] + circle[:place] if groups[other] != groups[number])
+            foreign[number] = list(islice(others, count))
     return foreign

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.contracts import Champion, Checkpoint, CleanCorpus, Conversations, Interval, Scores
+from tasks.core.errors import ContractError
 from tasks.core.stage import CHILD, StageContext, stage
 from tasks.core.tables import read_rows
 from tasks.evaluation.ask import AskJob
@@ -16,9 +17,10 @@ from tasks.evaluation.bootstrap import Numbers, ratio_interval
 from tasks.evaluation.metrics import Units, measure_units
 from tasks.evaluation.specs import BootstrapSpec, ScoreSpec
 from tasks.evaluation.speed import read_speed
+from tasks.modeling.architecture import says_labels
 
 
-@stage(version=8, retry=CHILD, packages=("torch", "transformers", "numpy"), base_first=True)
+@stage(version=9, retry=CHILD, packages=("torch", "transformers", "numpy"), base_first=True)
 def score_model(
     spec: ScoreSpec, model: Checkpoint, corpus: CleanCorpus, conversations: Conversations, *, ctx: StageContext
 ) -> Scores:
@@ -26,13 +28,22 @@ def score_model(
     return _score(spec, model.path / "model", model.digest, corpus, conversations, ctx)
 
 
-@stage(version=8, retry=CHILD, packages=("torch", "transformers", "numpy"))
+@stage(version=9, retry=CHILD, packages=("torch", "transformers", "numpy"))
 def score_champion(
     spec: ScoreSpec, champion: Champion, corpus: CleanCorpus, conversations: Conversations, *, ctx: StageContext
 ) -> Scores:
-    """Scores the current champion; where there is none, says so."""
+    """Scores the current champion; where there is none, says so.
+
+    Raises:
+        ContractError: It is a model that labels.
+    """
     if champion.version is None:
         return ctx.commit(Scores, role=spec.role, model_digest=None, metrics={})
+    if says_labels(champion.path / "model"):
+        raise ContractError(
+            f"the champion {champion.model_name} version {champion.version} labels text and writes none; set registry.name to "
+            "another name"
+        )
     return _score(spec, champion.path / "model", champion.model_digest, corpus, conversations, ctx)
 
 

@@ -1,7 +1,7 @@
 """What architectures of `transformers` do differently: asked of the model, not of its name.
 
-In: a model, or its folder. Out: whether it has two parts, where its positions begin and how many it has, whether it takes token
-types, how far its layers look back.
+In: a model, or its folder. Out: whether it has two parts, whether it labels, where its positions begin and how many it has,
+whether it takes token types, how far its layers look back.
 """
 
 import json
@@ -13,6 +13,13 @@ def is_encoder_decoder(folder: Path) -> bool:
     """Whether the model of a folder reads by one part and writes by another."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return bool(config.get("is_encoder_decoder"))
+
+
+def says_labels(folder: Path) -> bool:
+    """Whether the model of a folder labels text and writes none; an adapter's folder has no configuration, and writes."""
+    path = folder / "config.json"
+    architectures = json.loads(path.read_text(encoding="utf-8")).get("architectures") if path.exists() else None
+    return any(name.endswith(("ForSequenceClassification", "ForTokenClassification")) for name in architectures or ())
 
 
 def first_position(model: Any) -> int:

@@ -78,13 +78,21 @@ def test_an_empty_set_is_an_error(tmp_path: Path, rows: list[dict[str, object]])
 
 
 def test_foreign_prompts_are_other_items_of_the_same_source() -> None:
-    sources = ["a", "b", "a", "b", "a", "alone"]
-    foreign = foreign_prompts(sources, 2, seed=3)
+    sources, groups = ["a", "b", "a", "b", "a", "alone"], list("012345")
+    foreign = foreign_prompts(sources, groups, 2, seed=3)
     assert [len(others) for others in foreign] == [2, 1, 2, 1, 2, 0]
     for number, others in enumerate(foreign):
         assert len(set(others)) == len(others)
         assert number not in others
         assert all(sources[other] == sources[number] for other in others)
-    assert foreign == foreign_prompts(sources, 2, seed=3)
-    first = foreign_prompts(sources, 1, seed=3)
+    assert foreign == foreign_prompts(sources, groups, 2, seed=3)
+    first = foreign_prompts(sources, groups, 1, seed=3)
     assert sorted(other for others in first for other in others) == [0, 1, 2, 3, 4]  # each prompt is shown once
+
+
+def test_foreign_prompts_are_of_other_groups() -> None:
+    """Five reference answers a question: each has its question as prompt."""
+    groups = [str(number // 5) for number in range(40)] + ["one"] * 3
+    foreign = foreign_prompts(["a"] * 40 + ["b"] * 3, groups, 4, seed=0)
+    assert [len(set(others)) for others in foreign] == [4] * 40 + [0] * 3
+    assert not any(groups[other] == groups[number] for number, others in enumerate(foreign) for other in others)

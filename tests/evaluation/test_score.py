@@ -95,6 +95,14 @@ def test_no_champion_has_no_figures(corpus: CleanCorpus, conversations: Conversa
     assert "no model" in scores.summary()
 
 
+def test_a_champion_that_labels_is_not_scored_as_one_that_writes(
+    corpus: CleanCorpus, conversations: Conversations, site: Site
+) -> None:
+    labels = toy_champion.build(ToyChampionSpec(architecture="BertForSequenceClassification"), site=site)
+    with pytest.raises(ContractError, match=r"the champion m version 1 labels text and writes none; set registry\.name"):
+        score_champion.build(ScoreSpec(role="champion", settings=SETTINGS), labels, corpus, conversations, site=site)
+
+
 def test_items_that_do_not_fit_the_context_are_counted(base: Checkpoint, conversations: Conversations, tmp_path: Path) -> None:
     from tasks.evaluation.ask import _item_rows
     from tasks.evaluation.items import read_items

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy.scoring import agrees, says_labels, scoring_command, trial_questions, version_folder
+from deploy.scoring import agrees, scoring_command, trial_questions, version_folder
 from tasks.core.errors import ContractError
 from tasks.core.site import Site, service_environment
 from tasks.core.tracking import find_alias, find_version, served_folder
+from tasks.modeling.architecture import says_labels
 from tasks.registry import upload
 from tests.registry.labelled_kit import make_label_chain, register_labels
 
