@@ -49,7 +49,7 @@ class DedupSpec(Spec):
     seed: Annotated[int, Field(ge=0, description="Seed of the split.")] = 0
 
 
-@stage(version=4, name="dedup", retry=DISK, packages=("rensa", "numpy", "pyarrow"))
+@stage(version=5, name="dedup", retry=DISK, packages=("rensa", "numpy", "pyarrow"))
 def dedup(spec: DedupSpec, corpus: FilteredCorpus, *, ctx: StageContext) -> CleanCorpus:
     """Removes exact and near duplicates and assigns the splits.
 

@@ -37,7 +37,15 @@ class NearDuplicates(Spec):
     chars_per_shingle: Annotated[
         int, Field(ge=2, le=20, description="Characters (and whole words of other scripts) a shingle of Chinese text.")
     ] = 5
-    words_per_shingle: Annotated[int, Field(ge=1, le=20, description="Words a shingle of English text.")] = 5
+    words_per_shingle: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=20,
+            description="Words (and single Chinese characters) a shingle of English text; texts labelled Chinese and English are "
+            "compared only where this equals chars_per_shingle.",
+        ),
+    ] = 5
     num_bands: Annotated[int, Field(ge=1, le=128, description="Bands of MinHash values: more find more candidates.")] = 20
     rows_per_band: Annotated[int, Field(ge=1, le=16, description="Values a band: more make fewer false candidates.")] = 6
 
@@ -147,15 +155,18 @@ def _batches(rows: Sequence[Row]) -> Iterator[list[Row]]:
 
 
 def _sets(texts: list[str], langs: list[str], near: NearDuplicates | None) -> list[Hashes]:
-    """Returns the shingle set of each text; both ways of writing are a batch of their own."""
+    """Returns the shingle set of each text.
+
+    Every text is taken in the same units, whatever its language: copies of a text half Chinese, half English may be labelled
+    as either, and must still be seen to be alike.
+    """
     sets = [np.zeros(0, dtype=np.uint64)] * len(texts)
     if near is None:
         return sets
-    for by_character, size in ((True, near.chars_per_shingle), (False, near.words_per_shingle)):
-        chosen = [number for number, lang in enumerate(langs) if (lang in BY_CHARACTER) == by_character]
-        if not chosen:
-            continue
-        for number, found in zip(chosen, shingle_sets([texts[number] for number in chosen], size, by_character), strict=True):
+    sizes = [near.chars_per_shingle if lang in BY_CHARACTER else near.words_per_shingle for lang in langs]
+    for size in sorted(set(sizes)):
+        chosen = [number for number, one in enumerate(sizes) if one == size]
+        for number, found in zip(chosen, shingle_sets([texts[number] for number in chosen], size, True), strict=True):
             sets[number] = found
     return sets
 

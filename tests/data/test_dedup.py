@@ -181,6 +181,17 @@ def test_shorter_shingles_find_what_longer_ones_do_not(site, tmp_path, kind, siz
         assert corpus.removed_by_reason == removed_by_reason, near
 
 
+def test_near_copies_are_found_across_language_labels(site, tmp_path):
+    mixed = "，".join(map(chinese, range(3))) + "\n" + " ".join(" ".join(map(english, range(2))).split()[:140])
+    longer = mixed + " " + " ".join(english(9).split()[:30])
+    filtered = filtered_of(site, tmp_path, [*rows(mixed, longer), *others(20)])
+    assert {row["id"]: row["lang"] for row in documents(filtered) if row["id"] < "test/e"} == {
+        "test/d000": "zh",
+        "test/d001": "en",
+    }
+    assert removed(dedup.build(DedupSpec(), filtered, site=site)) == {"test/d000": ("near", "test/d001")}
+
+
 def test_no_cluster_lies_in_two_splits_and_every_split_has_documents(site, tmp_path):
     texts = [copy for number in range(60) for copy in (english(number), english(number) + " More.", chinese(number))]
     corpus = clean_of(site, tmp_path, rows(*texts), validation_share=0.2, test_share=0.2)
