@@ -484,7 +484,12 @@ def test_a_page_of_conditions_without_end_is_quarantined(site, tmp_path):
 
 @pytest.mark.parametrize(
     ("data", "format"),
-    [("<!DOCTYPE html><p>x</p>", "html"), ('{"text": "x"}\n', "plain"), ("<?xml version='1.0'?>\n<html><p>x</p></html>", "html")],
+    [
+        ("<!DOCTYPE html><p>x</p>", "html"),
+        ('{"text": "x"}\n', "plain"),
+        ('\ufeff{"text": "' + "x" * 20_000 + '"}\n', "plain"),
+        ("<?xml version='1.0'?>\n<html><p>x</p></html>", "html"),
+    ],
 )
 def test_a_file_without_a_known_suffix_is_known_by_its_mark(site, tmp_path, data, format):
     assert [row["format"] for row in documents(read(site, put(tmp_path / "a.dat", data)))] == [format]

@@ -10,6 +10,8 @@ import re
 from tasks.core.inputs import InputFile, read_head
 
 _HEAD_BYTES = 16_384
+_UTF8_MARK = b"\xef\xbb\xbf"
+_OPENS_OBJECT = re.compile(rb'\s*\{\s*"')  # all that can be asked of a line longer than the head
 _MARKS: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     ("parquet", re.compile(rb"PAR1")),
     ("epub", re.compile(rb"PK\x03\x04.{26}mimetypeapplication/epub\+zip", re.DOTALL)),
@@ -31,11 +33,13 @@ def kind_by_content(file: InputFile) -> str | None:
     Raises:
         OSError: The file cannot be read.
     """
-    head = read_head(file, _HEAD_BYTES).removeprefix(b"\xef\xbb\xbf")
+    head = read_head(file, _HEAD_BYTES).removeprefix(_UTF8_MARK)
     for kind, mark in _MARKS:
         if mark.match(head):
             return kind
-    return "jsonl" if _is_object(head.split(b"\n")[0]) else None
+    line, end, _ = head.partition(b"\n")
+    is_cut = not end and len(head) >= _HEAD_BYTES - len(_UTF8_MARK)
+    return "jsonl" if _is_object(line) or (is_cut and _OPENS_OBJECT.match(line)) else None
 
 
 def _is_object(line: bytes) -> bool:
