@@ -181,6 +181,20 @@ def test_mlflow_down_is_a_transient_error_that_says_where(site: Site, chain: Cha
         register_model.build(SPEC, *chain.inputs, site=down)
 
 
+def test_a_copied_state_folder_reads_and_writes_its_own_files(site: Site, chain: Chain, tmp_path: Path) -> None:
+    register(site, chain)
+    copy = site.model_copy(update={"state_dir": tmp_path / "a copy" / ".textmill"})
+    shutil.copytree(site.root, copy.root)
+    before = sorted(site.root.rglob("mlartifacts/**"))
+    assert served_folder(copy, champion(copy, "toy")).is_relative_to(copy.root)
+    register(copy, make_chain(copy, 2))
+    assert served_folder(copy, champion(copy, "toy")).is_relative_to(copy.root)
+    run = mlflow_client(copy).create_run(experiment_id(copy))
+    assert run.info.artifact_uri.startswith(copy.root.as_uri())
+    assert sorted(site.root.rglob("mlartifacts/**")) == before
+    assert served_folder(site, champion(site, "toy")).is_relative_to(site.root)
+
+
 def test_the_champion_is_copied_and_answered_from_the_store(site: Site) -> None:
     first, second = make_chain(site, 1), make_chain(site, 2)
     none = resolve_champion.build(ChampionSpec(name="toy"), first.tuned, site=site)

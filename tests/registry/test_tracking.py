@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -287,6 +288,34 @@ def test_wrong_credentials_are_the_recipe_s_fault_and_nothing_is_lost(site: Site
         thread.join()
     assert "secret" not in str(refused.value)
     assert deliver_pending(site) == (1, 0)
+
+
+def test_a_database_that_is_down_is_a_passing_trouble(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("psycopg2")
+    monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 1)  # ten times take it a minute and a half
+    down = site.model_copy(update={"mlflow_uri": "postgresql+psycopg2://me:secret@127.0.0.1:9/mlflow"})
+    with pytest.raises(TransientError, match=r"//\*\*\*@127.*does not answer") as refused:
+        aliases(down, "toy")
+    assert "secret" not in str(refused.value)
+
+
+def test_a_database_keeps_files_in_the_state_folder(site: Site, tmp_path: Path) -> None:
+    shutil.copy(site.root / "mlflow.db", tmp_path / "other.db")
+    elsewhere = site.model_copy(update={"mlflow_uri": f"sqlite:///{tmp_path / 'other.db'}"})
+    found = mlflow_client(elsewhere).get_experiment(experiment_id(elsewhere))
+    assert found.artifact_location == (site.root / "mlartifacts").as_uri()
+
+
+def test_an_empty_address_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEXTMILL_MLFLOW_URI", "")
+    assert Site().mlflow_uri is None
+
+
+def test_an_experiment_that_was_deleted_is_brought_back(site: Site) -> None:
+    client, number = mlflow_client(site), experiment_id(site)
+    client.delete_experiment(number)
+    assert experiment_id(site) == number
+    assert client.create_run(number).info.status == "RUNNING"
 
 
 def test_names_that_mlflow_does_not_take_stay_apart() -> None:
