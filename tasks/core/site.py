@@ -86,6 +86,11 @@ class Site(BaseSettings):
     lock_wait: Annotated[bool, Field(description="Wait for another run that builds the same artifact.")] = True
     tracker_wait_s: Annotated[float, Field(ge=0, description="Seconds a run's end waits for MLflow.")] = 30.0
 
+    @field_validator("mlflow_uri")
+    @classmethod
+    def _empty_is_none(cls, uri: str | None) -> str | None:
+        return uri or None
+
     @field_validator("rendezvous")
     @classmethod
     def _nodes_fit_together(cls, rendezvous: str | None, info: ValidationInfo) -> str | None:
