@@ -41,6 +41,8 @@ _PARAGRAPHS = ("p", "div", "blockquote")
 _MAX_LINK_DENSITY = 0.8
 _MIN_LINKS = 2
 _SPACE = re.compile(r"\s+")
+_HOLDS_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+_CONTROLS = {point: " " if chr(point).isspace() else None for point in (*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF)}
 
 
 class Unextractable(Exception):
@@ -59,7 +61,7 @@ def extract(text: str, format: str, html: HtmlMode) -> str:
         raise Unextractable("unsupported_format")
     try:
         extracted = _documentation(text) if html == "documentation" else _article(text)
-    except RecursionError as error:
+    except (RecursionError, ValueError) as error:
         raise Unextractable("broken_html") from error
     if not extracted.strip():
         raise Unextractable("no_text_in_html")
@@ -81,7 +83,8 @@ def _article(text: str) -> str:
 
     body = _parse(text)
     for element in list(body.iter(*_CODE)):
-        if not _inside(element, "pre"):  # else trafilatura puts each name of a command on a line of its own
+        is_gone = element.getparent() is None  # with the code around it
+        if not is_gone and not _inside(element, "pre"):  # else trafilatura puts each name of a command on a line of its own
             _mark_code(element)
     return trafilatura.extract(body, include_comments=False, deduplicate=False, favor_recall=True) or ""
 
@@ -98,7 +101,19 @@ def _parse(text: str) -> "HtmlElement":
         raise Unextractable("broken_html") from error
     if any("Excessive depth" in entry.message for entry in parser.error_log):
         raise Unextractable("broken_html")
+    _remove_controls(body)
     return body
+
+
+def _remove_controls(body: "HtmlElement") -> None:
+    """Takes control characters out, which lxml reads but refuses where text is set or moved."""
+    from ftfy.fixes import remove_terminal_escapes
+
+    for element in body.iter():
+        for place in ("text", "tail"):
+            text = getattr(element, place)
+            if text and _HOLDS_CONTROLS.search(text):
+                setattr(element, place, remove_terminal_escapes(text).translate(_CONTROLS))
 
 
 def _inside(element: "HtmlElement", tag: str) -> bool:

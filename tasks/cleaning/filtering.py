@@ -40,7 +40,7 @@ class _Piece(NamedTuple):
         return self.work / f"{self.number:06d}.{what}"
 
 
-@stage(version=5, name="clean", retry=DISK, packages=_PACKAGES)
+@stage(version=6, name="clean", retry=DISK, packages=_PACKAGES)
 def clean(spec: CleanSpec, raw: RawCorpus, *, ctx: StageContext) -> FilteredCorpus:
     """Extracts, repairs, masks, identifies and filters every document.
 

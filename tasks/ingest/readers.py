@@ -19,6 +19,8 @@ from tasks.ingest.records import Record, is_too_large, rejected
 from tasks.ingest.rows import row_record
 from tasks.ingest.sources import FilesSource
 
+_DAMAGED_ZIP = (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError)  # a name that is not UTF-8, a version that is not
+
 
 def read_records(source: Any, files: Sequence[InputFile]) -> Iterator[Record]:
     """Yields every record of a source's files, or of its data set.
@@ -52,7 +54,7 @@ def _guarded(file: InputFile, records: Iterator[Record]) -> Iterator[Record]:
         for record in records:
             number = record.number
             yield record
-    except (OSError, EOFError, pa.ArrowException, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, pa.ArrowException, *_DAMAGED_ZIP, zlib.error) as error:
         yield rejected(file, number + 1, "unreadable", f"{type(error).__name__}: {error}")
 
 

@@ -29,7 +29,7 @@ _WORK = "work"
 _PACKAGES = ("pyarrow", "charset-normalizer", "warcio", "mwparserfromhell")
 
 
-@stage(version=4, name="ingest", retry=NETWORK, packages=_PACKAGES)
+@stage(version=5, name="ingest", retry=NETWORK, packages=_PACKAGES)
 def ingest(spec: IngestSpec, *, ctx: StageContext) -> RawCorpus:
     """Reads every source; what cannot be read is set aside with its reason.
 

@@ -41,6 +41,26 @@ def test_an_article_keeps_names_of_commands_in_their_sentence():
     assert "Menu" not in found
 
 
+@pytest.mark.parametrize("mode", ["documentation", "article"])
+@pytest.mark.parametrize("control", ["\x0b", "\x0c", "\x1b", "\uffff", "&#11;", "&#27;"])
+@pytest.mark.parametrize(
+    "markup",
+    ["<p>Line one<br>{}two.</p>", "<script>x()</script>{}<p>Line one two.</p>", "<p>Line <code>one{}</code> two.</p>"],
+)
+def test_a_control_character_is_no_reason_to_stop(markup, control, mode):
+    found = extract(f"<html><body>{markup.format(control)}</body></html>", "html", mode)
+    assert found.replace("`", "").split() == ["Line", "one", "two."]
+
+
+def test_what_a_terminal_would_colour_is_text_and_a_form_feed_a_space():
+    assert extract("<p>a \x1b[36mblue\x1b[0m word,\x0cb\x08c</p>", "html", "documentation") == "a blue word, bc\n"
+
+
+@pytest.mark.parametrize("markup", ["<kbd><kbd>Ctrl</kbd>+<kbd>C</kbd></kbd>", "<code><tt>Ctrl+<b><kbd>C</kbd></b></tt></code>"])
+def test_code_in_code_is_marked_once(markup):
+    assert extract(f"<p>Press {markup} to end it.</p>", "html", "article").strip() == "Press `Ctrl+C` to end it."
+
+
 @pytest.mark.parametrize("format", ["plain", "markdown", "md", "txt"])
 def test_text_is_taken_as_it_is(format):
     assert extract("# a <b>\n\n  code", format, "documentation") == "# a <b>\n\n  code"

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import zipfile
+from base64 import b64encode
 from typing import get_args
 
 import pytest
@@ -109,6 +110,8 @@ def test_a_chapter_is_a_document_in_the_order_of_the_spine(site, tmp_path, name)
         (epub(book(**{"OEBPS/p.opf": "<package/>"})), "broken_epub"),
         (epub(book(**{"OEBPS/p.opf": "<broken"})), "broken_epub"),
         (epub(book())[:-30], "unreadable"),
+        (epub(book(é="x")).replace("é".encode(), b"\xff\xfe"), "unreadable"),  # flagged as UTF-8
+        (epub(book()).replace(b"PK\x01\x02\x14\x03\x14", b"PK\x01\x02\x14\x03\xc8"), "unreadable"),  # of a later version
         (b"PK not a zip", "unreadable"),
     ],
 )
@@ -323,7 +326,8 @@ def test_a_message_in_a_row_and_in_a_file_without_suffix(site, tmp_path):
         (b"Content-Type: image/png\n\nx", "no_text"),
         (b"Content-Type: text/plain; charset=utf-8\n\n\xff\x81\x8d", "undecodable"),
         (b"Subject: only a subject\n\n\n", "empty_text"),
-        (b"Subject: =?nonsense?q?x?=\n\nbody", "Subject: =?nonsense?q?x?=\n\nbody"),
+        (b"Subject: =?nonsense?q?x=81=8D?=\n\nbody", "Subject: =?nonsense?q?x=81=8D?=\n\nbody"),
+        (b"Subject: =?nonsense?q?x?=\n\nbody", "Subject: x\n\nbody"),
     ],
 )
 def test_other_messages(site, tmp_path, data, outcome):
@@ -362,6 +366,20 @@ def test_lines_that_an_mbox_escapes_are_none_of_a_quotation(site, tmp_path):
 def test_bytes_in_a_header_are_read_as_the_text_is(site, tmp_path, charset, data):
     mail = b"Subject: Re: " + data + f"\nContent-Type: text/plain; charset={charset}\n\nbody".encode()
     assert texts(read(site, put(tmp_path / "a.eml", mail), mail=KEEP)) == ["Subject: Re: 中文消息\n\nbody"]
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        (b"=?gb2312?B?" + b64encode("朱镕基".encode("gbk")) + b"?=", "朱镕基"),  # the second character is not of GB 2312
+        (b"=?\xb9\xfa?B?" + b64encode("中文".encode()) + b"?=", "中文"),
+        (b"=?utf-8?q?a?= =?utf-8?q?b?= c =?utf-8?q?d?= e", "ab c d e"),
+        (b"plain =?utf-8?B?not base64?= here", "plain =?utf-8?B?not base64?= here"),
+    ],
+)
+def test_encoded_words_are_read_as_what_they_are(site, tmp_path, word, text):
+    mail = b"Subject: " + word + b"\nContent-Type: text/plain\n\nbody"
+    assert texts(read(site, put(tmp_path / "a.eml", mail), mail=KEEP)) == [f"Subject: {text}\n\nbody"]
 
 
 @pytest.mark.parametrize(("disposition", "text"), [("attachment", "mine"), ("inline", "mine\n\nits text\n")])

@@ -82,6 +82,6 @@ def _part(book: zipfile.ZipFile, name: str, max_bytes: int) -> bytes | None:
     try:
         with book.open(name) as part:
             data = part.read(max_bytes + 1)
-    except (KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, OSError, EOFError, zlib.error) as error:
+    except (KeyError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, OSError, EOFError, zlib.error) as error:
         raise _Broken(f"{name}: {error}") from error
     return data if len(data) <= max_bytes else None

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from email import message_from_bytes
 from email.errors import HeaderParseError
-from email.header import Header, decode_header, make_header
+from email.header import Header, decode_header
 from email.message import Message
 from html import escape
 from typing import Any
@@ -131,10 +131,17 @@ def _header(message: Message, name: str) -> str:
         raw = next(raw for field, raw in message.raw_items() if field.lower() == name.lower())
         data = raw.encode("ascii", "surrogateescape")
         value = decode(data, declared=message.get_content_charset()) or str(value)
+    return " ".join(_words(str(value)).encode("utf-8", "replace").decode().split())
+
+
+def _words(value: str) -> str:
+    """Returns the value of a header with its encoded words (RFC 2047) read as a body of their charset is, or as it came."""
     try:
-        return " ".join(str(make_header(decode_header(value))).split())
-    except (LookupError, ValueError, HeaderParseError):
-        return " ".join(str(value).encode("utf-8", "replace").decode().split())
+        parts = decode_header(value)
+    except HeaderParseError:
+        return value
+    read = [part if isinstance(part, str) else decode(part, charset) for part, charset in parts]
+    return value if None in read else "".join(filter(None, read))
 
 
 def unquoted(text: str) -> str:
