@@ -216,7 +216,10 @@ def serve(name: str, port: int | None) -> None:
 @click.option("--to", type=click.IntRange(1), help="Version to go back to; by default the one live before.")
 @click.option("--reason", default="", help="Written into the audit line.")
 def rollback(name: str, to: int | None, reason: str) -> None:
-    """Take the live version of NAME back; where --to is that one, the champion, which never went live."""
+    """Take the live version of NAME back.
+
+    With --to the version that is live, take back a champion that never went live.
+    """
     _prepare()
     from flows.talk import roll_back
 

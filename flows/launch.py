@@ -14,8 +14,8 @@ from rich.markup import escape
 
 from flows.display import TerminalObserver, summary_table
 from flows.labelled_recipe import LabelledRecipe
-from flows.pipeline import LAST_STAGES, AnyRecipe, chains_of, stages_of
-from flows.presets import load_recipe
+from flows.pipeline import LAST_STAGES, AnyRecipe, chains_of, registers, stages_of
+from flows.presets import load_recipe, require_own_name
 from flows.runner import require_reach
 from flows.servers import prefect_api, wait_for_prefect
 from tasks.contracts import Deployment, ModelVersion
@@ -38,8 +38,11 @@ def launch(preset: str, overrides: Sequence[str], until: str | None, part: str, 
     if until is not None:
         require_choice("--until", until, list(stages_of(recipe)))
     require_reach(chains_of(recipe)[part], recipe, until)
+    last = until or LAST_STAGES[chains_of(recipe)[part]]
+    if registers(recipe, last):
+        require_own_name(preset, overrides, recipe)
     if keep_serving:
-        _require_roll_out(recipe, until or LAST_STAGES[chains_of(recipe)[part]])
+        _require_roll_out(recipe, last)
     site = current_site()
     console = Console()
     console.print(

@@ -126,3 +126,9 @@ def stages_of(recipe: AnyRecipe) -> tuple[str, ...]:
         return (*STAGES[:after_tune], *recipe.preference.stages, *STAGES[after_tune:])
     names = (*LABELLED_FIRST, *recipe.base.stages, *recipe.unlabelled.stages, *LABELLED_LAST)
     return tuple(dict.fromkeys(names))
+
+
+def registers(recipe: AnyRecipe, last: str) -> bool:
+    """Says whether a run up to `last` makes a version in the registry."""
+    stages = stages_of(recipe)
+    return any(name in ("register", "register_labelled") for name in stages[: stages.index(last) + 1])

@@ -54,6 +54,42 @@ def load_chat_recipe(preset: str, overrides: Sequence[str] = ()) -> Recipe:
     return recipe
 
 
+def require_own_name(preset: str, overrides: Sequence[str], recipe: Recipe | LabelledRecipe) -> None:
+    """Checks that a recipe of one's own makes no version of the model of the shipped one that it extends.
+
+    Args:
+        preset: As for `load_recipe`.
+        overrides: As for `load_recipe`.
+        recipe: What they give.
+
+    Raises:
+        RecipeError: Neither its files nor the overrides name the model.
+    """
+    path = preset_path(preset)
+    if _is_shipped(path) or any(_names_model(_nested(*_parse_override(text))) for text in overrides):
+        return
+    while not _is_shipped(path):
+        tree = read_toml(path)
+        if _names_model(tree) or "extends" not in tree:
+            return
+        path = _parent_path(path, str(tree["extends"]))
+    raise RecipeError(
+        f"{preset} registers under {recipe.registry.name!r}, the name of the preset it extends; set registry.name to one of its "
+        "own"
+    )
+
+
+def _is_shipped(path: Path) -> bool:
+    return path.resolve().parent == RECIPES_DIR.resolve()
+
+
+def _names_model(tree: Tree) -> bool:
+    match tree:
+        case {"registry": {"name": _}}:
+            return True
+    return False
+
+
 def _class_of(tree: Tree) -> type[Recipe] | type[LabelledRecipe]:
     """Returns the class of a recipe by its `kind`; without one it is of a model that answers."""
     kind = tree.get("kind")
@@ -115,8 +151,13 @@ def _read_tree(path: Path, seen: tuple[Path, ...]) -> Tree:
     tree = _with_base_beside(with_paths(tree, path.parent), path.parent)
     if parent is None:
         return tree
-    beside = path.parent / str(parent)
-    return merge(_read_tree(beside if _is_file(beside) else preset_path(str(parent)), (*seen, path)), tree)
+    return merge(_read_tree(_parent_path(path, str(parent)), (*seen, path)), tree)
+
+
+def _parent_path(path: Path, parent: str) -> Path:
+    """Returns the file that the one at `path` extends: beside it, or as for a preset."""
+    beside = path.parent / parent
+    return beside if _is_file(beside) else preset_path(parent)
 
 
 def _with_base_beside(tree: Tree, folder: Path) -> Tree:

@@ -14,10 +14,10 @@ from pydantic import Field
 from flows import pipeline as chains
 from flows.compare import load_comparison
 from flows.labelled_recipe import LabelledRecipe
-from flows.pipeline import AnyRecipe, Chain, tuning_of
-from flows.presets import load_chat_recipe, load_recipe
+from flows.pipeline import AnyRecipe, Chain, chains_of, tuning_of
+from flows.presets import load_chat_recipe, load_recipe, require_own_name
 from flows.recipe import Recipe
-from flows.runner import run_chain, run_stages
+from flows.runner import require_reach, run_chain, run_stages
 from flows.watch import owned
 from tasks.contracts import TuningSummary
 from tasks.core.site import current_site
@@ -27,7 +27,9 @@ from tasks.evaluation import compare_tunings
 Until = Annotated[str | None, Field(description="Stage to end after; none: run to the end.")]
 Preset = Annotated[str, Field(description="Name of a shipped preset, or path to a TOML file on the worker.")]
 Grid = Annotated[tuple[str, ...], Field(description="Fields of the recipe and their values, a.b=value,value each.")]
-Overrides = Annotated[tuple[str, ...], Field(description="Changes of the recipe for every run, a.b=value each.")]
+Overrides = Annotated[
+    tuple[str, ...], Field(description="Changes of the recipe, for every run of a comparison alike, a.b=value each.")
+]
 By = Annotated[str | None, Field(description="Figure on validation items that chooses; none: that of the gate, or the loss.")]
 DEMO = load_chat_recipe("demo")
 LABELS = cast(LabelledRecipe, load_recipe("labels-toy"))
@@ -71,6 +73,17 @@ def pipeline(recipe: Recipe = DEMO, until: Until = None) -> Any:
 def labelled(recipe: LabelledRecipe = LABELS, until: Until = None) -> Any:
     """A base and labelled text to a registered, served model that labels."""
     return _as_state(chains.labelled, recipe, until)
+
+
+@flow(name="recipe", flow_run_name="{preset}", validate_parameters=True)
+def recipe(preset: Preset = "demo", overrides: Overrides = (), until: Until = None) -> Any:
+    """A recipe by its name or the path of its TOML file: raw or labelled text to a registered, served model."""
+    found = load_recipe(preset, overrides)
+    chain = chains_of(found)["pipeline"]
+    require_reach(chain, found, until)
+    if chains.registers(found, until or chains.LAST_STAGES[chain]):
+        require_own_name(preset, overrides, found)
+    return _as_state(chain, found, until)
 
 
 @flow(name="compare-cell", flow_run_name="{label}", validate_parameters=False, persist_result=False)

@@ -80,7 +80,13 @@ class Site(BaseSettings):
         str | None, Field(description="Prefect server; none: the running `textmill ui`, else a temporary one.")
     ] = None
     engine: Annotated[Literal["transformers", "vllm"], Field(description="Program that serves a model.")] = "transformers"
-    host: Annotated[str, Field(description="Address that `ui` and `serve` bind to; a run's own servers do not.")] = LOOPBACK
+    host: Annotated[
+        str,
+        Field(
+            description="Address that `ui` and `serve` bind to; a run's own servers do not. Browsers ask the pages of `ui` by it: "
+            "no 0.0.0.0 there."
+        ),
+    ] = LOOPBACK
     serve_port: Annotated[int, Field(ge=0, le=65535, description="Port of the model server; 0: any free one.")] = 0
     retry_delay_s: Annotated[float | None, Field(ge=0, description="Seconds between attempts; none: by stage.")] = None
     lock_wait: Annotated[bool, Field(description="Wait for another run that builds the same artifact.")] = True

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -12,8 +13,10 @@ from pydantic import SecretStr
 
 from flows import doctor
 from flows.__main__ import _note_defect, main
+from flows.pipeline import labelled
 from flows.presets import load_recipe
 from tasks.core import errors
+from tasks.core.errors import RecipeError
 from tasks.core.site import Site, current_site, settings_environment
 from tasks.core.store import Store, process_identity
 from tests.core.toys import CountSpec, ScaleSpec, count, scale
@@ -158,6 +161,32 @@ def test_init_writes_a_recipe_that_loads_and_never_overwrites(site: Site, tmp_pa
     assert path.read_text().count("#") > 5
     assert run("init", str(path), "--data", str(data))[0] == 2
     assert run("init", str(tmp_path / "b.toml"), "--data", str(tmp_path / "gone"))[0] == 2
+
+
+def test_a_recipe_that_would_register_under_the_name_of_its_preset_is_not_started(site: Site, tmp_path: Path) -> None:
+    from flows import runs
+
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = "demo"\nname = "mine"\n', encoding="utf-8")
+    code, output = run("run", str(path))
+    assert (code, "registers under 'textmill-demo'" in output, "set registry.name" in output) == (2, True, True)
+    with pytest.raises(RecipeError, match="registers under 'textmill-demo'"):
+        runs.recipe.fn(str(path))
+    assert not site.store_dir.exists()
+
+
+def test_a_recipe_file_is_run_by_its_path(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import runs
+
+    ran: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(runs, "_as_state", lambda *given: ran.append(given))
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = "labels-toy"\nname = "mine"\n', encoding="utf-8")
+    runs.recipe.fn(str(path), ("tune.seed=3",), "summarize")
+    ((chain, recipe, until),) = ran
+    assert (chain, recipe.name, recipe.tune.seed, until) == (labelled, "mine", 3, "summarize")
+    with pytest.raises(RecipeError, match="until 'fly' is no stage"):
+        runs.recipe.fn(str(path), (), "fly")
 
 
 def test_init_gives_every_file_a_name_of_its_own(site: Site, tmp_path: Path) -> None:

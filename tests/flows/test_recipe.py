@@ -7,9 +7,9 @@ import pytest
 
 from flows.labelled_recipe import LabelledRecipe
 from flows.outlook import pretrain_outlook
-from flows.pipeline import LAST_STAGES, STAGES, Chain, corpus, labelled, model, pipeline, stages_of
+from flows.pipeline import LAST_STAGES, STAGES, Chain, corpus, labelled, model, pipeline, registers, stages_of
 from flows.plan import plan_recipe
-from flows.presets import load_recipe, presets
+from flows.presets import load_recipe, presets, require_own_name
 from flows.recipe_paths import RECIPES_DIR
 from flows.runner import flat_params, require_reach
 from tasks.contracts import Checkpoint, TokenizedCorpus, Tokenizer
@@ -222,6 +222,38 @@ def test_a_change_leaves_the_fields_beside_it(tmp_path: Path) -> None:
     demo, recipe = load_recipe("demo"), load_recipe("demo", ["tokenizer.source.vocab_size=700", "tune.train.batch_rows=3"])
     assert recipe.tokenizer.source.kind == demo.tokenizer.source.kind
     assert recipe.tune.train == demo.tune.train.model_copy(update={"batch_rows": 3})
+
+
+@pytest.mark.parametrize(
+    ("texts", "overrides", "is_refused"),
+    [
+        (['extends = "demo"'], [], True),
+        (['extends = "demo"\n[registry]\nname = "own"'], [], False),
+        (['extends = "demo"'], ["registry.name=own"], False),
+        (['extends = "demo"'], ["registry={name='own'}"], False),
+        (['extends = "demo"'], ["registry.purpose=p"], True),
+        (['extends = "demo"', 'extends = "0.toml"'], [], True),
+        (['extends = "demo"\n[registry]\nname = "own"', 'extends = "0.toml"'], [], False),
+    ],
+)
+def test_a_recipe_of_ones_own_makes_no_version_of_the_preset_s_model(
+    tmp_path: Path, texts: list[str], overrides: list[str], is_refused: bool
+) -> None:
+    for number, text in enumerate(texts):
+        (tmp_path / f"{number}.toml").write_text(text, encoding="utf-8")
+    path = str(tmp_path / f"{len(texts) - 1}.toml")
+    recipe = load_recipe(path, overrides)
+    with pytest.raises(RecipeError, match="registers under 'textmill-demo'") if is_refused else nullcontext():
+        require_own_name(path, overrides, recipe)
+    require_own_name("demo", overrides, load_recipe("demo", overrides))
+
+
+@pytest.mark.parametrize(
+    ("preset", "last", "makes"), [("demo", "gate", False), ("demo", "deploy", True), ("sst2", "labelled", False)]
+)
+def test_a_run_that_registers_is_known_before(preset: str, last: str, makes: bool) -> None:
+    assert registers(load_recipe(preset), last) is makes
+    assert registers(load_recipe("labels-toy"), LAST_STAGES[labelled])
 
 
 def test_a_bad_override_is_refused() -> None:

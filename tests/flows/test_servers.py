@@ -122,7 +122,7 @@ def test_only_a_new_deployment_is_given_the_schedule_of_the_file() -> None:
     assert yaml.safe_load(fresh) == yaml.safe_load(project)
     known = ui._without_schedules(project, {"corpus/corpus-nightly"})
     assert schedules(known) == {}
-    assert len(yaml.safe_load(known)["deployments"]) == 6
+    assert len(yaml.safe_load(known)["deployments"]) == 7
 
 
 @pytest.fixture

@@ -75,7 +75,8 @@ def test_a_second_one_on_the_same_state_folder_is_refused(ui: RunningUi) -> None
 
 def test_the_deployments_have_tags_a_limit_of_one_and_a_paused_schedule(ui: RunningUi) -> None:
     found = {deployment["name"]: deployment for deployment in ui.ask("/deployments/filter", {})}
-    assert sorted(found) == ["compare-labels-toy", "corpus-nightly", "demo", "labels-toy", "model-demo", "release-demo"]
+    names = ["compare-labels-toy", "corpus-nightly", "demo", "labels-toy", "model-demo", "own-recipe", "release-demo"]
+    assert sorted(found) == names
     for deployment in found.values():
         assert "textmill" in deployment["tags"]
         assert len(deployment["tags"]) > 1
