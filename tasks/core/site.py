@@ -83,8 +83,8 @@ class Site(BaseSettings):
     host: Annotated[
         str,
         Field(
-            description="Address that `ui` and `serve` bind to; a run's own servers do not. Browsers ask the pages of `ui` by it: "
-            "no 0.0.0.0 there."
+            description="Address that `ui` and `serve` bind to; a run's own servers do not. Browsers ask the pages of `ui` by "
+            "it: no 0.0.0.0 there."
         ),
     ] = LOOPBACK
     serve_port: Annotated[int, Field(ge=0, le=65535, description="Port of the model server; 0: any free one.")] = 0
