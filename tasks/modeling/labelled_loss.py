@@ -10,7 +10,7 @@ Shapes: B items, T positions, K labels, C and R sums of `tasks.modeling.label_su
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -50,6 +50,7 @@ class LabelLoss:
     facts: HeadFacts
     weights_K: tuple[float, ...] | None = None
     smoothing: float = 0.0
+    own_forward: ClassVar[bool] = True  # see `Task`
 
     def __call__(self, model: Any, batch: Batch) -> Tensor:
         """Returns the summed loss of a batch."""

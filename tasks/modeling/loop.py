@@ -71,7 +71,8 @@ class Loop:
 
     def __post_init__(self) -> None:
         self._losses = _Loss(self.model, self.task).train()  # a loaded model comes in the state for looking at
-        self._parallel = parallelize(self._losses, self.model, self.place.world, self.place.precision)
+        uses_all = not self.task.own_forward
+        self._parallel = parallelize(self._losses, self.model, self.place.world, self.place.precision, uses_all=uses_all)
         self.optimizer = build_optimizer(self.model, self.optim, self.plan.rate_factors, self.place.precision)
         self.num_steps = self.spec.num_steps(self.task.train.num_rows, self.task.train.row_tokens)
         self.position = Position()

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 # Odd polynomials a x + b x^3 + c x^5, each the nearest to 1 on what the one before leaves of [0.0025, 1] (Polar Express, Amsel et
 # al., arXiv:2505.16932). Jordan's single one takes five iterations to the same. Each expects its input to be 2% larger than it
@@ -49,7 +50,7 @@ class Muon(torch.optim.Muon):
         steps = orthogonal(torch.stack(directions)) if len(directions) > 1 else [orthogonal(directions[0])]
         for weight, step in zip(weights, steps, strict=True):
             weight.mul_(1 - rate * weight_decay)
-            weight.add_(step, alpha=-rate * 0.2 * max(weight.shape) ** 0.5)
+            weight.add_(_spread_as(weight, step), alpha=-rate * 0.2 * max(weight.shape) ** 0.5)
 
     def _direction(self, weight: Tensor, momentum: float) -> Tensor:
         gradient, state = weight.grad, self.state[weight]
@@ -58,6 +59,11 @@ class Muon(torch.optim.Muon):
             state["momentum_buffer"] = torch.zeros_like(gradient)
         mean = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
         return gradient.lerp(mean, momentum).to(self._dtype)
+
+
+def _spread_as(weight: Tensor, step: Tensor) -> Tensor:
+    """Returns a step spread over the processes as its weight is: that of fewer rows than processes comes out whole on each."""
+    return step.redistribute(weight.device_mesh, weight.placements) if isinstance(weight, DTensor) else step  # type: ignore[attr-defined]
 
 
 def _alike(weights: Sequence[Tensor]) -> Iterator[list[Tensor]]:

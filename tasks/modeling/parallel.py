@@ -174,7 +174,7 @@ class _Sharded(Parallel):
             setattr(self._model, name, part)
 
 
-def parallelize(module: nn.Module, model: nn.Module, world: World, precision: str) -> Parallel:
+def parallelize(module: nn.Module, model: nn.Module, world: World, precision: str, *, uses_all: bool = True) -> Parallel:
     """Applies the parallelism of a world to a module, in place: the only function that does.
 
     Splitting layers (tensor) or the stack of them (pipeline) would come first, along further dimensions of `world.mesh`, and
@@ -185,6 +185,7 @@ def parallelize(module: nn.Module, model: nn.Module, world: World, precision: st
         model: The `transformers` model in it.
         world: The processes.
         precision: Number format of products.
+        uses_all: Whether each weight that is trained takes part in each step; where not, DDP has to look which do.
     """
     if world.shards:
         return _Sharded(module, model, world, precision)
@@ -192,7 +193,7 @@ def parallelize(module: nn.Module, model: nn.Module, world: World, precision: st
     if world.size == 1:
         return Parallel(module, world)
     devices = [world.device] if world.device.type == "cuda" else None
-    return Parallel(DistributedDataParallel(module, device_ids=devices), world)
+    return Parallel(DistributedDataParallel(module, device_ids=devices, find_unused_parameters=not uses_all), world)
 
 
 def _layers(model: Any) -> list[nn.Module]:

@@ -4,7 +4,8 @@
 In: tensors by name, sharded or whole. Out: one safetensors file a process, written and read by torch.distributed.checkpoint.
 Invariant: nothing is pickled into a file: of DCP's two formats this is the one whose index lies in the safetensors headers.
 
-A name is `<part>/<...>/<weight>`: what belongs to a weight is spread over the processes as the weight is.
+A name is `<part>/<...>/<weight>`: what belongs to a weight is spread over the processes as the weight is, but for the number
+of its steps, which each has whole.
 """
 
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 _FILES = "shard-*.safetensors"
+_NUMBERS = "/step/"  # in their names; by its shape alone a number is no other than a weight of one number
 
 
 def holds_shards(folder: Path) -> bool:
@@ -36,17 +38,17 @@ def read(folder: Path, part: str, weights: Mapping[str, Tensor]) -> dict[str, Te
     reader = HuggingFaceStorageReader(str(folder))
     found = reader.read_metadata().state_dict_metadata
     state = {
-        name: _room(stored, weights.get(name.rpartition("/")[2]))
+        name: _room(stored, weights.get(name.rpartition("/")[2]), is_spread=_NUMBERS not in name)
         for name, stored in found.items()
         if name.startswith(f"{part}/") and isinstance(stored, TensorStorageMetadata)
     }
     load(dict(state), storage_reader=reader, no_dist=True)
-    return {name.removeprefix(f"{part}/"): value for name, value in state.items()}
+    return {name.removeprefix(f"{part}/"): value.reshape(()) if _NUMBERS in name else value for name, value in state.items()}
 
 
-def _room(stored: TensorStorageMetadata, weight: Tensor | None) -> Tensor:
-    """Returns an empty tensor for what is stored, spread as its weight is."""
+def _room(stored: TensorStorageMetadata, weight: Tensor | None, *, is_spread: bool) -> Tensor:
+    """Returns an empty tensor for what is stored, spread as its weight is where that is asked."""
     dtype = stored.properties.dtype
-    if weight is not None and stored.size == weight.shape:
+    if is_spread and weight is not None and stored.size == weight.shape:
         return torch.empty_like(weight.detach(), dtype=dtype)
     return torch.empty(stored.size, dtype=dtype, device=None if weight is None else weight.device)

@@ -56,6 +56,14 @@ class Task:
     judged: Rows | None = None
     has_new_head: bool = False
 
+    @property
+    def own_forward(self) -> bool:
+        """Whether its loss calls the architecture's own forward pass, on items cut to the longest one at hand.
+
+        Such a pass meets many shapes, and may leave weights out.
+        """
+        return getattr(self.loss, "own_forward", False)
+
 
 @dataclass(frozen=True, slots=True)
 class Place:

@@ -1,14 +1,19 @@
 """Checkpoints: whole or not used."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor, Shard
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from tasks.core.errors import ContractError
-from tasks.modeling import checkpoint
+from tasks.modeling import checkpoint, sharded
 from tasks.modeling.checkpoint import MARKER, Look, Position
 from tasks.modeling.model import build_model, load_model
 from tasks.modeling.optim import build_optimizer
@@ -114,6 +119,25 @@ def test_any_kept_one_loads_as_a_model(trained: tuple[Path, Any, Any]) -> None:
     root, model, _ = trained
     again = load_model(root / "step-000002")
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+@contextmanager
+def second_of_two() -> Iterator[DeviceMesh]:
+    """Two processes, of which only the second is there; what it reads of files it reads alone."""
+    dist.init_process_group("fake", store=FakeStore(), rank=1, world_size=2)
+    try:
+        yield init_device_mesh("cpu", (2,))
+    finally:
+        dist.destroy_process_group()
+
+
+def test_the_steps_of_a_weight_of_one_number_are_no_shard_of_it(tmp_path: Path) -> None:
+    sharded.write(tmp_path, {"optimizer/exp_avg/bias": torch.tensor([0.5]), "optimizer/step/bias": torch.tensor(3.0)})
+    with second_of_two() as mesh:
+        weight = DTensor.from_local(torch.empty(0), mesh, [Shard(0)], shape=torch.Size([1]), stride=(1,))
+        found = sharded.read(tmp_path, "optimizer", {"bias": weight})
+    assert torch.equal(found["step/bias"], torch.tensor(3.0))
+    assert found["exp_avg/bias"].placements == weight.placements
 
 
 def test_weights_of_another_model_are_refused(trained: tuple[Path, Any, Any]) -> None:

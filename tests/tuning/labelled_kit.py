@@ -1,4 +1,7 @@
-"""Small labelled inputs: random bases of several families, and items whose labels can be told from their words."""
+"""Small labelled inputs: random bases of several families, and items whose labels can be told from their words.
+
+And a child that is asked to stop on its way.
+"""
 
 from typing import Any
 
@@ -11,6 +14,7 @@ from tasks.core.artifact import Spec
 from tasks.core.stage import StageContext, stage
 from tasks.modeling.specs import ModelSpec
 from tasks.modeling.words import SpecialIds
+from tasks.tuning.labelled_job import TuneLabelledJob
 from tests.modeling.kit import CHINESE, ENGLISH, EXTRA, SPECIAL, save_tokenizer
 
 ITEMS = pa.schema(
@@ -108,3 +112,18 @@ def toy_labelled(spec: ToyLabelledSpec, *, ctx: StageContext) -> Labelled:
         items_by_split={name: splits.count(name) for name in dict.fromkeys(splits)},
         items_by_source={"toy": len(items)},
     )
+
+
+def stopped_main(job: TuneLabelledJob) -> None:
+    """Tunes as a child does, and somebody asks it to stop after its fifth step."""
+    from tasks.modeling.loop import Loop
+    from tasks.tuning.labelled_train import tune_labelled_main
+
+    step = Loop._step
+
+    def then_asked(loop: Loop) -> None:
+        step(loop)
+        loop.interrupt.requested |= loop.position.step == 5
+
+    Loop._step = then_asked  # type: ignore[method-assign]
+    tune_labelled_main(job)

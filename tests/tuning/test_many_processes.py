@@ -11,8 +11,9 @@ import pytest
 
 from tasks.contracts import Checkpoint, Conversations
 from tasks.core import child
+from tasks.core.errors import TransientError
 from tasks.core.site import Site
-from tasks.modeling.specs import AdamWSpec, TrainSpec
+from tasks.modeling.specs import AdamWSpec, MuonSpec, TrainSpec
 from tasks.tuning import TuneSpec, estimate_fisher, tune
 from tasks.tuning.labelled import TuneLabelledSpec, tune_labelled
 from tasks.tuning.prefer import PreferSpec, prefer
@@ -64,6 +65,16 @@ def test_a_method_tunes_the_same_in_two_processes(
     spec = TuneSpec.model_validate({"method": METHODS[method], "train": TRAIN, "optim": OPTIM, "precision": "fp32"})
     assert_same_training(
         *in_one_and_in_two(lambda site: tune.build(spec, base, conversations, *old, site=site), tmp_path, sharding)
+    )
+
+
+def test_muon_updates_matrices_of_fewer_rows_than_processes(
+    base: Checkpoint, conversations: Conversations, old: Old, tmp_path: Path
+) -> None:
+    asked = {"method": METHODS["lora"] | {"rank": 1}, "train": TRAIN, "precision": "fp32"}
+    spec = TuneSpec.model_validate(asked | {"optim": MuonSpec(kind="muon", learning_rate=3e-3, weight_decay=0.0)})
+    assert_same_training(
+        *in_one_and_in_two(lambda site: tune.build(spec, base, conversations, *old, site=site), tmp_path, "fsdp2")
     )
 
 
@@ -122,3 +133,33 @@ def test_labels_are_learned_the_same_in_two_processes(
     assert_same_training(
         *in_one_and_in_two(lambda site: tune_labelled.build(spec, base, labelled, site=site), tmp_path, sharding)
     )
+
+
+def test_a_training_with_a_weight_of_one_number_goes_on_from_its_shards(shared_site: Site, tmp_path: Path) -> None:
+    """A head that says one value has a bias of one number, of which the second process holds nothing."""
+    base = toy_base.build(ToyBaseSpec(family="bert"), site=shared_site)
+    labelled = toy_labelled.build(ToyLabelledSpec(task="regression"), site=shared_site)
+    spec = TuneLabelledSpec.model_validate({"method": METHODS["lora"], "train": TRAIN, "optim": OPTIM, "precision": "fp32"})
+
+    def stopped(_: str, job: Any, ctx: Any, **how: Any) -> None:
+        run_child("tests.tuning.labelled_kit:stopped_main", job, ctx, **how)
+
+    def tuning(site: Site) -> Checkpoint:
+        if site.num_processes == 2:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("tasks.core.child.run_child", stopped)
+                with pytest.raises(TransientError, match="asked to stop at step 5"):
+                    tune_labelled.build(spec, base, labelled, site=site)
+        return tune_labelled.build(spec, base, labelled, site=site)
+
+    assert_same_training(*in_one_and_in_two(tuning, tmp_path, "fsdp2"))
+
+
+def test_weights_that_a_forward_pass_leaves_out_are_not_waited_for(shared_site: Site, tmp_path: Path) -> None:
+    """Longformer's projections of tokens that see all others: of words none does."""
+    given = adopted("longformer", "AutoModelForMaskedLM", shared_site, tmp_path / "given")
+    labelled = toy_labelled.build(ToyLabelledSpec(task="token_classification"), site=shared_site)
+    asked = {"method": METHODS["full"], "train": TRAIN, "optim": OPTIM, "precision": "fp32", "dropout": 0.0}
+    spec = TuneLabelledSpec.model_validate(asked)
+    alone, two = in_one_and_in_two(lambda site: tune_labelled.build(spec, given, labelled, site=site), tmp_path, "ddp")
+    assert_same_training(alone, two)
