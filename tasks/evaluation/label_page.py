@@ -11,7 +11,7 @@ from tasks.evaluation.label_metrics import metric_named
 from tasks.evaluation.label_plots import draw_labels
 from tasks.evaluation.label_specs import CompareLabelsSpec
 from tasks.evaluation.label_tables import Predictions
-from tasks.evaluation.page import Bar, page_environment, placed
+from tasks.evaluation.page import Bar, placed, render
 
 _MAX_CHARS = 300
 
@@ -26,25 +26,22 @@ def render_label_page(
     """Renders the page."""
     roles = [scores.role for scores in models]
     tuned = said["tuned"]
-    page: str = (
-        page_environment(_MAX_CHARS)
-        .get_template("label_page.html.jinja")
-        .render(
-            task=tuned.task.replace("_", " "),
-            num_items=len(tuned.ids),
-            roles=roles,
-            digests={scores.role: (scores.model_digest or "")[:12] for scores in models},
-            rows=[
-                (metric_named(name), name.partition("/")[2], [metrics.get(f"{role}/{name}") for role in roles])
-                for name in (key.removeprefix("tuned/") for key in metrics if key.startswith("tuned/"))
-            ],
-            bars=[_bar(name, interval) for name, interval in differences.items()],
-            plots=[plot for role in roles if (plot := draw_labels(said[role], role))],
-            wrong=_wrong(tuned, spec.num_samples),
-            confidence=spec.bootstrap.confidence,
-        )
+    return render(
+        "label_page.html.jinja",
+        _MAX_CHARS,
+        task=tuned.task.replace("_", " "),
+        num_items=len(tuned.ids),
+        roles=roles,
+        digests={scores.role: (scores.model_digest or "")[:12] for scores in models},
+        rows=[
+            (metric_named(name), name.partition("/")[2], [metrics.get(f"{role}/{name}") for role in roles])
+            for name in (key.removeprefix("tuned/") for key in metrics if key.startswith("tuned/"))
+        ],
+        bars=[_bar(name, interval) for name, interval in differences.items()],
+        plots=[plot for role in roles if (plot := draw_labels(said[role], role))],
+        wrong=_wrong(tuned, spec.num_samples),
+        confidence=spec.bootstrap.confidence,
     )
-    return page
 
 
 def _bar(name: str, interval: Interval) -> Bar:

@@ -9,7 +9,6 @@ training items (majority label, mean value): a head of random weights would meas
 import json
 import math
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -23,6 +22,7 @@ from tasks.evaluation.label_metrics import measure
 from tasks.evaluation.label_specs import ScoreLabelsSpec
 from tasks.evaluation.label_tables import read_predictions, scored_items, write_predictions
 from tasks.evaluation.speed import note_speed, read_speed
+from tasks.modeling.labelled_items import Item, Prediction
 from tasks.modeling.labels import PROBLEMS
 
 _UNSAID_NAMES = {"0": "LABEL_0", "1": "LABEL_1"}  # transformers writes no names where they are those it gives itself
@@ -37,16 +37,6 @@ class PredictJob(BaseModel):
     model_dir: Path
     labelled: Labelled
     device: str
-
-
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """What is said of every item without reading it; the fields are those of a `Prediction`."""
-
-    labels: tuple[str | None, ...]
-    scores: tuple[float, ...]
-    value: float | None
-    loss: float | None
 
 
 @stage(version=5, retry=CHILD, packages=("torch", "transformers", "numpy"))
@@ -122,30 +112,29 @@ def predict_main(job: PredictJob) -> None:
     write_predictions(job.dir, job.labelled.task, job.labelled.label_names, items, said, notes)
 
 
-def _constants(labelled: Labelled, items: list[dict[str, object]]) -> list[Constant]:
+def _constants(labelled: Labelled, items: list[Item]) -> list[Prediction]:
+    """Returns what is said of every item without reading it."""
     rows = list(read_rows(labelled.path / "items.parquet", ("split", "labels", "value")))
     train = [row for row in rows if row["split"] == "train"]
     if labelled.task == "regression":
         mean = sum(row["value"] for row in train) / len(train)
-        return [Constant((), (), mean, None) for _ in items]
+        return [Prediction((), (), mean, None) for _ in items]
     counts = Counter(label for row in train for label in row["labels"])
     if labelled.task == "multi_label":
         shares = {name: (counts[name] + 1) / (len(train) + 2) for name in labelled.label_names}
         said = tuple(name for name, share in shares.items() if share > 0.5)
-        return [Constant(said, tuple(shares.values()), None, _many_nats(shares, item["labels"])) for item in items]
+        return [Prediction(said, tuple(shares.values()), None, _many_nats(shares, item["labels"])) for item in items]
     shares = {name: (counts[name] + 1) / (counts.total() + len(labelled.label_names)) for name in labelled.label_names}
     return [_majority(labelled.task, shares, item["labels"]) for item in items]
 
 
-def _majority(task: LabelledTask, shares: dict[str, float], truth: object) -> Constant:
+def _majority(task: LabelledTask, shares: dict[str, float], truth: list[str]) -> Prediction:
     """Returns the most frequent label, with the share of each as its probability (Laplace's rule)."""
-    assert isinstance(truth, list)
     top = max(shares, key=lambda name: shares[name])
     by_word = task == "token_classification"
     scores = (shares[top],) * len(truth) if by_word else tuple(shares.values())
-    return Constant((top,) * len(truth), scores, None, -sum(math.log(shares[label]) for label in truth))
+    return Prediction((top,) * len(truth), scores, None, -sum(math.log(shares[label]) for label in truth))
 
 
-def _many_nats(shares: dict[str, float], truth: object) -> float:
-    assert isinstance(truth, list)
+def _many_nats(shares: dict[str, float], truth: list[str]) -> float:
     return -sum(math.log(share if name in truth else 1 - share) for name, share in shares.items()) / len(shares)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tasks.contracts import Labelled, LabelledTask, Split
 from tasks.core.tables import read_rows
-from tasks.modeling.labelled_items import ITEM_COLUMNS, Item
+from tasks.modeling.labelled_items import ITEM_COLUMNS, Item, Prediction
 
 PREDICTIONS, SCORED = "predictions.parquet", "scored.json"
 
@@ -81,10 +81,10 @@ def write_predictions(
     task: LabelledTask,
     label_names: Sequence[str],
     items: Sequence[Item],
-    said: Sequence[Any],
+    said: Sequence[Prediction],
     notes: dict[str, int],
 ) -> None:
-    """Writes what was said of items; `said` are `Prediction`s, see `tasks.modeling.labelled_predict`."""
+    """Writes what was said of items."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

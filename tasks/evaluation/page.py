@@ -3,6 +3,7 @@
 In: scores and paired differences. Out: HTML. Invariant: every text of a model or a corpus is escaped and cleaned.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from tasks.contracts import Interval, Scores
 from tasks.core.tables import read_rows
 from tasks.core.text import text_safe
-from tasks.evaluation.metrics import METRICS, Metric, metric_named
+from tasks.evaluation.metrics import METRICS, metric_named
 from tasks.evaluation.specs import CompareSpec
 
 _MAX_CHARS = 2_000
@@ -38,9 +39,10 @@ def render_page(
     spec: CompareSpec, models: Sequence[Scores], metrics: dict[str, Interval], differences: dict[str, Interval]
 ) -> str:
     """Renders the page."""
-    environment = page_environment(_MAX_CHARS)
     roles = [scores.role for scores in models]
-    page: str = environment.get_template("page.html.jinja").render(
+    page = render(
+        "page.html.jinja",
+        _MAX_CHARS,
         roles=roles,
         digests={scores.role: (scores.model_digest or "")[:12] for scores in models},
         rows=[
@@ -55,8 +57,8 @@ def render_page(
     return page.rstrip("\n")
 
 
-def page_environment(max_chars: int) -> Any:
-    """Returns jinja's environment of the evaluation pages, with a filter that cleans texts and cuts them at `max_chars`."""
+def render(template: str, max_chars: int, **values: Any) -> str:
+    """Renders one of the evaluation pages, with a filter that cleans texts and cuts them at `max_chars`."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -68,11 +70,8 @@ def page_environment(max_chars: int) -> Any:
         keep_trailing_newline=True,
     )
     environment.filters["safe_text"] = lambda text: text_safe(text, max_chars)
-    return environment
-
-
-def _table_row(name: str, metrics: dict[str, Interval], roles: Sequence[str]) -> tuple[str, Metric, list[Interval | None]]:
-    return title_of(name), metric_named(name), [metrics.get(f"{role}/{name}") for role in roles]
+    page: str = environment.get_template(template).render(values)
+    return page
 
 
 def title_of(name: str) -> str:
@@ -118,8 +117,6 @@ def _refused(scores: Scores) -> dict[str, int]:
 
 
 def _document(scores: Scores) -> dict[str, Any]:
-    import json
-
     found: dict[str, Any] = json.loads((scores.path / "samples.json").read_text(encoding="utf-8"))
     return found
 

@@ -7,28 +7,25 @@ from collections.abc import Sequence
 
 from tasks.evaluation import label_metrics
 from tasks.evaluation.choices import Choice, Run
-from tasks.evaluation.page import page_environment, title_of
+from tasks.evaluation.page import render, title_of
 
 _MAX_CHARS = 300
 
 
 def render_tuning_page(choices: Sequence[Choice], chosen: Run, criterion: str, picture: str) -> str:
     """Renders the page."""
-    page: str = (
-        page_environment(_MAX_CHARS)
-        .get_template("tuning_page.html.jinja")
-        .render(
-            roles=(),
-            criterion=criterion,
-            num_runs=sum(len(choice.runs) for choice in choices),
-            names=list(choices[0].settings),
-            rows=[choice.row() for choice in choices],
-            chosen=chosen,
-            test=[(_title(name), interval) for name, interval in chosen.summary.test.items()],
-            picture=picture,
-        )
+    return render(
+        "tuning_page.html.jinja",
+        _MAX_CHARS,
+        roles=(),
+        criterion=criterion,
+        num_runs=sum(len(choice.runs) for choice in choices),
+        names=list(choices[0].settings),
+        rows=[choice.row() for choice in choices],
+        chosen=chosen,
+        test=[(_title(name), interval) for name, interval in chosen.summary.test.items()],
+        picture=picture,
     )
-    return page
 
 
 def _title(name: str) -> str:

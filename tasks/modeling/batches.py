@@ -8,7 +8,7 @@ number changes with each document; every target is counted once; which rows a st
 Shapes: B rows, T positions of a row, S positions of its source (what an encoder reads and a decoder writes about).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Protocol
@@ -113,6 +113,13 @@ class SpreadRows:
 def spread(num_rows: int, most: int | None) -> Ids:
     """Returns the numbers of at most so many rows, spread evenly over all."""
     return np.unique(np.linspace(0, num_rows - 1, min(most or num_rows, num_rows)).round().astype(np.int64))
+
+
+def numbers_in_order(rows: Rows, max_tokens: int) -> Iterator[Ids]:
+    """Yields the numbers of all rows in order, as many at a time as have `max_tokens` positions, one at least."""
+    size = max(1, max_tokens // rows.row_tokens)
+    for start in range(0, rows.num_rows, size):
+        yield np.arange(start, min(start + size, rows.num_rows))
 
 
 def make_batch(rows: Rows, indices: Ids, device: torch.device) -> Batch:

@@ -10,17 +10,16 @@ import math
 from collections import defaultdict
 from typing import Any
 
-import numpy as np
 import torch
 
 from tasks.core.errors import ContractError
-from tasks.modeling.batches import Rows, make_batch
+from tasks.modeling.batches import Rows, make_batch, numbers_in_order
 from tasks.modeling.ngrams import ngram_nats
 from tasks.modeling.objectives.base import Objective
 from tasks.modeling.precision import autocast
+from tasks.modeling.sizing import ASKED_TOKENS
 from tasks.modeling.text import TokenText
 
-_BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 _log = logging.getLogger("textmill.train")
 
 
@@ -56,18 +55,13 @@ def _sums(model: Any, objective: Objective, parts: dict[str, Rows], precision: s
     device = next(model.parameters()).device
     model.eval()
     for prefix, rows in parts.items():
-        for indices in _batches(rows, _BATCH_TOKENS[device.type]):
+        for indices in numbers_in_order(rows, ASKED_TOKENS[device.type]):
             with torch.inference_mode(), autocast(device, precision):
                 figures = objective.figures(model, make_batch(rows, indices, device))
             for name, (total, number) in figures.items():
                 totals[prefix + name] += total
                 numbers[prefix + name] += number
     return {name: (totals[name], numbers[name]) for name in totals if numbers[name]}
-
-
-def _batches(rows: Rows, max_tokens: int) -> list[Any]:
-    size = max(1, max_tokens // rows.row_tokens)
-    return [np.arange(start, min(start + size, rows.num_rows)) for start in range(0, rows.num_rows, size)]
 
 
 def counting_figures(train: TokenText, validation: TokenText) -> dict[str, float]:

@@ -19,15 +19,14 @@ from torch.nn.utils.rnn import pad_sequence
 from tasks.modeling.answers import Answered, answered_rows, room, split_answers, text_windows
 from tasks.modeling.architecture import num_positions
 from tasks.modeling.attention import own_attention
-from tasks.modeling.batches import IGNORED, Example, ExampleRows, make_batch
+from tasks.modeling.batches import IGNORED, Example, ExampleRows, make_batch, numbers_in_order
 from tasks.modeling.chat import mark_answers, question_and_answer
 from tasks.modeling.model import load_model, token_losses
 from tasks.modeling.pieces import PieceRows
 from tasks.modeling.precision import autocast
-from tasks.modeling.sizing import ROW_TOKENS, tokens_of_row
+from tasks.modeling.sizing import ASKED_TOKENS, ROW_TOKENS, tokens_of_row
 from tasks.modeling.words import SpecialIds, chat_ids, load_tokenizer, model_special_ids
 
-_MICRO_TOKENS = {"cpu": 4096, "cuda": 65536}
 _ANSWER_ROWS = 64
 Tell = Callable[[int, int], None]
 Scored = Example | Answered
@@ -192,9 +191,7 @@ def example_nats(reader: Reader, examples: Sequence[Scored], tell: Tell | None =
     if not examples:
         return nats
     rows = reader.rows(examples)
-    num_rows = max(1, _MICRO_TOKENS[reader.device.type] // rows.row_tokens)
-    for start in range(0, rows.num_rows, num_rows):
-        indices = np.arange(start, min(start + num_rows, rows.num_rows))
+    for indices in numbers_in_order(rows, ASKED_TOKENS[reader.device.type]):
         with torch.inference_mode(), autocast(reader.device, reader.precision):
             losses = token_losses(reader.model, make_batch(rows, indices, reader.device)).double().cpu().numpy()
         members = [member for index in indices for member in rows.members[index]]

@@ -7,7 +7,6 @@ as the model is served; an item's prediction does not depend on what it was aske
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +17,13 @@ from torch import Tensor
 
 from tasks.modeling.batches import IGNORED, Ids, make_batch
 from tasks.modeling.heads import framing_tokenizer, head_facts, load_headed
-from tasks.modeling.labelled_items import Item
+from tasks.modeling.labelled_items import Item, Prediction
 from tasks.modeling.labelled_loss import outputs
 from tasks.modeling.labelled_rows import LabelledRows, context_tokens, labelled_rows
 from tasks.modeling.labels import HeadFacts
+from tasks.modeling.sizing import ASKED_TOKENS
 
-_BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 Tell = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What is said of an item.
-
-    Attributes:
-        labels: One label; of a multi-label item any number; of words one each, none of a word without a token and of one beyond
-            the model's context.
-        scores: Probability of each label in their order; of words, that of the label said, up to the last word that has one.
-        value: Of a regression.
-        loss: Nats summed over what is judged (of a multi-label item the mean over labels); none for a regression.
-    """
-
-    labels: tuple[str | None, ...]
-    scores: tuple[float, ...]
-    value: float | None
-    loss: float | None
 
 
 def predict(
@@ -61,7 +42,7 @@ def predict_timed(
     model = load_headed(folder).to(where).eval()
     rows = labelled_rows(items, tokenizer, facts, context_tokens(model, tokenizer), "truncate", "scored")
     found: list[Prediction | None] = [None] * len(items)
-    order, size = np.argsort(rows.lengths, kind="stable"), max(1, _BATCH_TOKENS[where.type] // rows.row_tokens)
+    order, size = np.argsort(rows.lengths, kind="stable"), max(1, ASKED_TOKENS[where.type] // rows.row_tokens)
     start_s = time.perf_counter()
     for start in range(0, len(order), size):
         part = order[start : start + size]

@@ -7,7 +7,8 @@ when served.
 from tasks.core.child import report
 from tasks.core.tables import read_rows
 from tasks.modeling.heads import head_facts
-from tasks.modeling.labelled_predict import Prediction, predict
+from tasks.modeling.labelled_items import Prediction
+from tasks.modeling.labelled_predict import predict
 from tasks.modeling.pseudo_job import GUESSES, Guess, PseudoJob
 
 

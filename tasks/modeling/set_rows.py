@@ -1,7 +1,7 @@
 # ruff: noqa: TID253  (runs in training children only; holds no Spec)
-"""Rows of several sets, mixed by weight, and the loss of each set.
+"""Rows of several sets, mixed by weight or by share (replay), and the loss of each set.
 
-In: rows by the name of their set. Out: `Rows`, and a `Watch` that sees the sets apart. Invariant: row `n` of pass `k` hangs on
+In: rows of sets. Out: `Rows`, and a `Watch` that sees the sets apart. Invariant: row `n` of pass `k` hangs on
 `n` and `k` alone, so that resuming is exact; a set goes on in each pass where it ended in the one before.
 
 Shapes: B rows, N targets, K sets.
@@ -31,38 +31,42 @@ def rows_by_weight(parts: Mapping[str, Rows], weights: Mapping[str, float]) -> l
     return [max(1, round(wanted[name] / targets[name] * rows.num_rows)) for name, rows in parts.items()]
 
 
+def with_replay(new: Rows, old: Rows, share: float, num_new: float) -> "SetRows":
+    """Returns all rows of a text and, each pass, so many of an old one that they are a `share` beside `num_new`; at least one."""
+    num_old = max(1, round(share / (1 - share) * num_new))
+    return SetRows((new, old), (new.num_rows, num_old), notes=new.notes | {"rows_replayed_a_pass": num_old})
+
+
 class SetRows:
     """Rows of sets side by side, so many of each a pass; the loop shuffles them together."""
 
-    def __init__(self, parts: Sequence[Rows], counts: Sequence[int], *, marked: bool = False) -> None:
+    def __init__(
+        self, parts: Sequence[Rows], counts: Sequence[int], *, marked: bool = False, notes: Mapping[str, int] | None = None
+    ) -> None:
         if len({rows.row_tokens for rows in parts}) > 1:
             raise ValueError("rows of several lengths cannot lie in one batch")
-        self._parts, self._counts, self._marked = parts, counts, marked
+        self._parts, self._counts, self._marked = parts, np.array(counts), marked
+        self.notes = dict(notes or {})  # else whoever makes the examples counts what does not fit
         self._ends = np.cumsum(counts)
         self.row_tokens = parts[0].row_tokens
         self.num_rows = int(self._ends[-1])
 
     def row(self, index: int) -> Row:
         """Returns row `index`, see `Rows`; where sets are to be told apart, with a mark at its own."""
-        number, place = self._placed(index)
+        number, place = (int(one) for one in self._placed(index))
         row = self._parts[number].row(place)
         return replace(row, sets_K=np.eye(len(self._parts), dtype=np.float32)[number]) if self._marked else row
 
     def num_targets(self, indices: Ids) -> int:
         """Returns the targets of these rows together."""
-        placed = [self._placed(int(index)) for index in indices]
-        return sum(self._parts[number].num_targets(np.array([place])) for number, place in placed)
+        numbers, places = self._placed(indices)
+        return sum(rows.num_targets(places[numbers == number]) for number, rows in enumerate(self._parts))
 
-    @property
-    def notes(self) -> dict[str, int]:
-        """Whoever makes the examples counts what does not fit."""
-        return {}
-
-    def _placed(self, index: int) -> tuple[int, int]:
-        """Returns the set of a row, and the row's number in it."""
-        passed, place = divmod(index, self.num_rows)
-        number = int(np.searchsorted(self._ends, place, side="right"))
-        before = int(self._ends[number]) - self._counts[number]
+    def _placed(self, index: Any) -> tuple[Any, Any]:
+        """Returns the set of a row, or of each of many, and the row's number in it."""
+        passed, place = np.divmod(index, self.num_rows)
+        number = np.searchsorted(self._ends, place, side="right")
+        before = self._ends[number] - self._counts[number]
         return number, passed * self._counts[number] + place - before
 
 

@@ -12,6 +12,7 @@ from tasks.modeling.job import Compute
 from tasks.modeling.specs import Family, ModelSpec, ResolvedPrecision, TrainSpec
 
 MICRO_TOKENS = {"cpu": 2048, "cuda": 16384}  # a micro-batch whose activations stay in a CPU's caches is the fastest
+ASKED_TOKENS = {"cpu": 4096, "cuda": 65536}  # of a forward pass alone, which keeps nothing
 ROW_TOKENS = 1024  # longer rows are worth their attention only to longer texts
 
 PLAIN = Compute()

@@ -15,10 +15,10 @@ from tasks.modeling.batches import Rows
 from tasks.modeling.held_out import counting_figures, held_out_figures
 from tasks.modeling.job import RESULT_NAME, Execution, PretrainJob
 from tasks.modeling.loop import Loop
-from tasks.modeling.mixture import MixedRows, num_replayed
 from tasks.modeling.model import build_model, load_model, save_model
 from tasks.modeling.parallel import joined
 from tasks.modeling.pieces import even_targets
+from tasks.modeling.set_rows import with_replay
 from tasks.modeling.task import Place, Task
 from tasks.modeling.text import TokenText, open_text
 from tasks.modeling.words import load_tokenizer, role_ids, special_ids
@@ -61,7 +61,7 @@ def _rows(job: PretrainJob, train: TokenText) -> Rows:
         return rows
     old = job.objective.rows(_text(job, job.replay.corpus_dir, "train"))
     even_targets((rows, old))
-    return MixedRows(rows, old, num_replayed(job.replay.share, rows.num_rows))
+    return with_replay(rows, old, job.replay.share, rows.num_rows)
 
 
 def read_text(job: PretrainJob) -> tuple[TokenText, TokenText]:

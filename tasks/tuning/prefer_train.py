@@ -10,14 +10,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tasks.core.errors import ContractError
 from tasks.modeling.architecture import num_positions
-from tasks.modeling.batches import Batch, SpreadRows, make_batch
+from tasks.modeling.batches import Batch, SpreadRows, make_batch, numbers_in_order
 from tasks.modeling.loop import Loop
 from tasks.modeling.parallel import World, joined
 from tasks.modeling.precision import autocast
@@ -118,10 +117,9 @@ def _logp(model: Any, rows: PairRows, precision: str) -> Tensor:
 def _looked_at(model: Any, rows: PairRows, precision: str) -> Any:
     """Yields all pairs in order, in batches, while nothing is learned."""
     device = next(model.parameters()).device
-    size = max(1, MICRO_TOKENS[device.type] // rows.row_tokens)
     with torch.no_grad(), autocast(device, precision):
-        for first in range(0, rows.num_rows, size):
-            yield make_batch(rows, np.arange(first, min(first + size, rows.num_rows)), device)
+        for numbers in numbers_in_order(rows, MICRO_TOKENS[device.type]):
+            yield make_batch(rows, numbers, device)
 
 
 def _preferred(model: Any, loss: PairLoss, rows: PairRows, precision: str) -> dict[str, float]:

@@ -23,7 +23,7 @@ class ReplaySpec(Spec):
         """Returns the rows with so many of the old ones among them that their targets have the share."""
         import numpy as np
 
-        from tasks.modeling.mixture import MixedRows, num_replayed
+        from tasks.modeling.set_rows import with_replay
 
         num_targets = rows.num_targets(np.arange(rows.num_rows))
-        return MixedRows(rows, old, num_replayed(self.share, num_targets / old.row_tokens))
+        return with_replay(rows, old, self.share, num_targets / old.row_tokens)

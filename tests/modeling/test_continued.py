@@ -17,11 +17,11 @@ from tasks.core.errors import ContractError, RecipeError
 from tasks.core.site import Site
 from tasks.modeling import train
 from tasks.modeling.batches import make_batch, step_rows
-from tasks.modeling.mixture import MixedRows, num_replayed
 from tasks.modeling.model import load_model, token_losses
 from tasks.modeling.objectives.masked import MaskedSpec
 from tasks.modeling.objectives.span_corruption import SpanCorruptionSpec
 from tasks.modeling.records import read_records
+from tasks.modeling.set_rows import SetRows, with_replay
 from tasks.modeling.specs import AdamWSpec, BudgetSpec, CosineSchedule, ModelSpec, MuonSpec, TrainSpec
 from tasks.modeling.start import AsGiven, Continued, FromScratch, ReplaySpec
 from tasks.modeling.text import open_text
@@ -160,7 +160,8 @@ def test_a_cut_off_training_with_replay_ends_with_the_same_bits(tmp_path: Path) 
 
     def mixed(folder: Path, world: Any) -> Any:
         loop = tiny_loop(TinyJob(folder=folder), world)
-        loop.task = type(loop.task)(loop.task.loss, MixedRows(tiny_rows(1), tiny_rows(9), 13), loop.task.validation, 600)
+        rows = SetRows((tiny_rows(1), tiny_rows(9)), (tiny_rows(1).num_rows, 13))
+        loop.task = type(loop.task)(loop.task.loss, rows, loop.task.validation, 600)
         return loop
 
     with joined("cpu") as world, pytest.MonkeyPatch.context() as patch:
@@ -175,7 +176,7 @@ def test_a_cut_off_training_with_replay_ends_with_the_same_bits(tmp_path: Path) 
 
 def test_a_pass_takes_every_new_row_once_and_goes_on_in_the_old_text() -> None:
     new, old = tiny_rows(1, 32 * 6), tiny_rows(2, 32 * 4)
-    rows = MixedRows(new, old, num_replayed(0.25, 6))
+    rows = with_replay(new, old, 0.25, 6)
     assert rows.num_rows == 6 + 2
     first = [rows.row(index).ids_T for index in range(8)]
     second = [rows.row(8 + index).ids_T for index in range(8)]

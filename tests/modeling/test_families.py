@@ -21,6 +21,8 @@ from tasks.modeling.words import SpecialIds
 CPU = torch.device("cpu")
 SPECIAL = SpecialIds(end_of_text=0, pad=1, turn_end=3)
 CASES = {
+    "llama": Objective,
+    "qwen3": Objective,
     "gpt2": Objective,
     "bert": MaskedSpec,
     "modernbert": MaskedSpec,
@@ -30,7 +32,8 @@ CASES = {
 
 
 def model_of(family: str, auto_class: str | None = None) -> Any:
-    spec = ModelSpec(family=family, depth=2, width=32, num_heads=2, ffn_width=64, context_tokens=32)
+    shared = {"num_kv_heads": 1} if family in ("llama", "qwen3") else {}
+    spec = ModelSpec(family=family, depth=2, width=32, num_heads=2, ffn_width=64, context_tokens=32, **shared)
     return build_model(spec, 64, SPECIAL, 3, auto_class or CASES[family].auto_class).eval()
 
 
@@ -59,7 +62,7 @@ def logits_of_first(model: Any, texts: list[list[int]], family: str) -> torch.Te
 TEXT, OTHERS = [10, 11, 12, 13, 14, 15, 16], [list(range(20, 31)), list(range(40, 49))]
 
 
-@pytest.mark.parametrize("family", ["gpt2", "bert", "modernbert", "t5"])
+@pytest.mark.parametrize("family", [family for family in CASES if family != "bart"])
 def test_packed_and_alone_give_equal_logits(family: str) -> None:
     model = model_of(family)
     packed, alone = (logits_of_first(model, texts, family) for texts in ([TEXT, *OTHERS], [TEXT]))
@@ -75,7 +78,7 @@ def test_a_neighbour_changes_no_logit(family: str) -> None:
     assert torch.equal(one, two)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "t5", "bart"])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "t5", "bart"])
 def test_a_later_token_changes_no_earlier_logit_of_a_decoder(family: str) -> None:
     model = model_of(family)
     batch = make_batch(rows_of([TEXT], family), np.array([0]), CPU)

@@ -1,63 +1,22 @@
-"""Models: nobody sees a neighbour, nobody sees the future, what is saved loads."""
+"""Models: equal seeds give equal weights, what is saved loads."""
 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from tasks.core.errors import ContractError
-from tasks.modeling.attention import packed_mask
-from tasks.modeling.batches import Example, ExampleRows, make_batch
-from tasks.modeling.model import build_model, load_model, num_parameters, save_model, token_losses
+from tasks.modeling.model import build_model, load_model, num_parameters, save_model
 from tasks.modeling.specs import ModelSpec
 from tasks.modeling.words import SpecialIds, chat_ids, load_tokenizer, model_special_ids, special_ids
 from tests.modeling.kit import SPECIAL
 
-CPU = torch.device("cpu")
 SMALL = {"depth": 2, "width": 32, "num_heads": 4, "ffn_width": 64, "context_tokens": 32}
 
 
 def small(special: SpecialIds, family: str = "llama", **changes: Any) -> Any:
     return build_model(ModelSpec(family=family, **(SMALL | changes)), 320, special, seed=3).eval()
-
-
-def example(length: int, seed: int) -> Example:
-    return Example.of(np.random.default_rng(seed).integers(4, 320, length + 1).tolist(), [True] * (length + 1))
-
-
-@pytest.mark.parametrize(("family", "kv_heads"), [("llama", 4), ("qwen3", 2)])
-def test_packed_texts_get_the_losses_they_get_alone(special: SpecialIds, family: str, kv_heads: int) -> None:
-    model = small(special, family, num_kv_heads=kv_heads)
-    examples = [example(11, 1), example(9, 2), example(8, 3)]
-    rows = ExampleRows(examples, 32, special.pad)
-    assert rows.members == [[0, 1, 2]]
-    together = token_losses(model, make_batch(rows, np.array([0]), CPU))
-    alone = torch.cat(
-        [token_losses(model, make_batch(ExampleRows([one], 32, special.pad), np.array([0]), CPU)) for one in examples]
-    )
-    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("family", ["llama", "qwen3"])
-def test_our_attention_equals_the_library_s(special: SpecialIds, family: str) -> None:
-    model = small(special, family, num_kv_heads=2)
-    ids = torch.arange(4, 24)[None]
-    ours = model(input_ids=ids, attention_mask=packed_mask(torch.zeros_like(ids), torch.float32), use_cache=False).logits
-    model.set_attn_implementation("eager")
-    torch.testing.assert_close(ours, model(input_ids=ids, use_cache=False).logits, rtol=1e-5, atol=1e-5)
-
-
-def test_a_later_token_changes_no_earlier_logit(special: SpecialIds) -> None:
-    model = small(special)
-    ids = torch.arange(4, 24)[None]
-    changed = ids.clone()
-    changed[0, 12] = 99
-    mask = packed_mask(torch.zeros_like(ids), torch.float32)
-    before, after = (model(input_ids=one, attention_mask=mask, use_cache=False).logits for one in (ids, changed))
-    assert torch.equal(before[0, :12], after[0, :12])
-    assert not torch.equal(before[0, 12:], after[0, 12:])
 
 
 def test_equal_seeds_give_equal_weights(special: SpecialIds) -> None:
