@@ -29,8 +29,9 @@ licence = "unknown"   # say what you know: it goes into the model card
 # passage_chars = 4_000  # books: text files are cut at blank lines into documents of about this length
 # restore_breaks = true  # text whose paragraphs are glued (of socialism.Humans lived)
 {instructions}
-# Size of the model. One dial, `depth` (or `num_parameters`), gives width and heads; where they are "off", as here, also budget,
-# batch and learning rate, see docs/pretraining.md.
+# As it stands the model is the demo's: 3.7 M weights that read 550,000 tokens in minutes on two cores, however much text you
+# have. To let size, budget, batch and rate follow from `depth`, take the # off all nine lines here (see
+# docs/pretraining.md, and `plan`).
 # [pretrain.model]
 # depth = 6
 # width = "off"
@@ -38,23 +39,42 @@ licence = "unknown"   # say what you know: it goes into the model card
 # num_tokens = "off"
 # batch_rows = "off"
 # [pretrain.optim]
+# kind = "adamw"       # for which the rate is derived
 # learning_rate = "off"
+
+# [dedup]              # the demo holds out 4 and 8% of its small corpus
+# validation_share = 0.02
+# test_share = 0.02
 
 # [tune.method]
 # kind = "full"        # or lora, freeze, layer_decay, gradual, ia3, ...; a wrong kind lists them all
 
+# [evaluate]           # asked of each model for you to read; the demo's are about Linux
+# sample_prompts = ["What is this text about?"]
+# [deploy]             # asked before a model goes live; the demo's are about Linux too
+# prompts = ["What is this text about?"]
+
 # The name under which the model is registered and served.
 [registry]
 name = "{name}"
+purpose = "Made from {source}."   # opens the model card
 """
 
 _WITH_INSTRUCTIONS = """
-# Your instruction data, alpaca or chat form. The part held out for evaluation needs `keywords` an answer must hold;
-# until you have one, the demo's held-out items are used.
+# Your instruction data, alpaca or chat form.
 [[instructions.train]]
 name = "{name}"
 paths = [{path}]
 licence = "unknown"
+"""
+
+_HELDOUT = """
+# What judges the model; until you set it, the demo's items about Linux judge your model, and the gate may say no. Each item has
+# the keywords its answer must hold: {"instruction": "Who wrote it?", "output": "Lu Xun wrote it.", "keywords": ["Lu Xun"]}
+# [[instructions.heldout]]
+# name = "my-heldout"
+# paths = ["my_heldout.jsonl"]
+# licence = "unknown"
 """
 
 _WITHOUT_INSTRUCTIONS = """
@@ -82,7 +102,7 @@ def write_recipe(path: Path, data: Path, instructions: Path | None) -> None:
     block = _WITHOUT_INSTRUCTIONS
     if instructions is not None:
         block = _WITH_INSTRUCTIONS.format(name=_name(instructions), path=_toml(instructions))
-    text = _TEMPLATE.format(path=path, name=_name(path), source=_name(data), data=_toml(data), instructions=block)
+    text = _TEMPLATE.format(path=path, name=_name(path), source=_name(data), data=_toml(data), instructions=block + _HELDOUT)
     try:
         write_durably(path, text)
     except (OSError, UnicodeEncodeError) as error:  # the latter: a name that is no UTF-8

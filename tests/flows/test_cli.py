@@ -1,6 +1,7 @@
 """The command line: quick help, exit codes, messages that say what to do."""
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -203,6 +204,24 @@ def test_init_with_instructions_names_them(site: Site, tmp_path: Path) -> None:
     instructions.write_text("{}")
     run("init", str(tmp_path / "c.toml"), "--data", str(tmp_path), "--instructions", str(instructions))
     assert tomllib.loads((tmp_path / "c.toml").read_text())["instructions"]["train"][0]["paths"] == [str(instructions)]
+
+
+@pytest.mark.parametrize("with_instructions", [True, False])
+def test_what_init_leaves_commented_holds_once_the_marks_are_off(site: Site, tmp_path: Path, with_instructions: bool) -> None:
+    path, data = tmp_path / "mine.toml", tmp_path / "texts.txt"
+    data.write_text("some text")
+    run("init", str(path), "--data", str(data), *(["--instructions", str(data)] if with_instructions else []))
+    as_it_stands = load_recipe(str(path))
+    assert as_it_stands.pretrain == load_recipe("demo").pretrain
+    assert as_it_stands.registry.purpose == "Made from texts."
+    path.write_text(re.sub(r"(?m)^# (?=\[|[a-z_]+ = )", "", path.read_text()))
+    found = load_recipe(str(path))
+    assert found.pretrain.model.sizes.width == 64 * 6
+    assert (found.pretrain.optim.kind, found.pretrain.optim.learning_rate) == ("adamw", None)
+    assert (found.pretrain.train.num_tokens, found.pretrain.train.batch_rows) == (None, None)
+    assert (found.dedup.validation_share, found.dedup.test_share) == (0.02, 0.02)
+    assert [one.name for one in found.instructions.heldout] == ["my-heldout"]
+    assert found.evaluate.sample_prompts == found.deploy.prompts == ("What is this text about?",)
 
 
 def test_init_writes_any_path_or_nothing(site: Site, tmp_path: Path) -> None:
