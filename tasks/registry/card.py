@@ -9,9 +9,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.contracts import Checkpoint, CleanCorpus, Conversations, EvalReport, Preferences, QualityReport, Verdict
-from tasks.core.artifact import Artifact
-from tasks.core.store import read_manifest
+from tasks.contracts import (
+    Checkpoint,
+    CleanCorpus,
+    Conversations,
+    EvalReport,
+    FilteredCorpus,
+    Preferences,
+    QualityReport,
+    Verdict,
+)
+from tasks.core.artifact import MANIFEST_NAME, Artifact
+from tasks.core.store import Store, read_manifest
 from tasks.core.text import one_line
 from tasks.core.tracking import BASES
 from tasks.modeling.adapted import BASE, is_adapted
@@ -171,8 +180,8 @@ def scores_section(report: EvalReport, note: str) -> list[str]:
 
 def verdict_section(verdict: Verdict) -> list[str]:
     """Returns the section of the verdict."""
-    answer = "passed: it may be champion" if verdict.passed else "did not pass: it stays a candidate"
-    return ["## Verdict", "", f"The model {answer}.", "", *bullets(verdict.reasons)]
+    answer = "passed" if verdict.passed else "did not pass"
+    return ["## Verdict", "", f"Judged last: it {answer}.", "", *bullets(verdict.reasons)]
 
 
 def _warnings(found: Findings) -> list[str]:
@@ -187,12 +196,36 @@ def _limits(found: Findings) -> list[str]:
         *bullets(
             (
                 _knowledge(found.base, languages),
-                "Not tuned for safety. Personal data was masked by rules, which miss some.",
+                f"Not tuned for safety. {_personal_data(found.corpus)}",
                 "Scores hold for the held-out part of the same sources; on other text it is worse.",
                 "Scores and the roll-out check are for greedy answers.",
             )
         ),
     ]
+
+
+def _personal_data(corpus: CleanCorpus) -> str:
+    masked = _masked_kinds(corpus)
+    if masked is None:
+        return "Whether personal data was masked in the corpus is not known; in the instruction data it was not."
+    if not masked:
+        return "Personal data was not masked."
+    kinds = ", ".join(kind.replace("_", " ") for kind in masked)
+    return f"Personal data ({kinds}) was masked in the corpus by rules, which miss some; not in the instruction data."
+
+
+def _masked_kinds(corpus: CleanCorpus) -> Sequence[str] | None:
+    """Returns what was masked when the corpus was cleaned; none where that is not in the store any more."""
+    store, folder = Store(corpus.path.parent.parent), corpus.path
+    while (folder / MANIFEST_NAME).exists():
+        manifest = read_manifest(folder)
+        if manifest.kind == FilteredCorpus.kind():
+            return tuple(manifest.spec["mask_personal_data"])
+        made_from = [one for one in manifest.inputs.values() if one.kind in (CleanCorpus.kind(), FilteredCorpus.kind())]
+        if not made_from:
+            return None
+        folder = store.folder(made_from[0].kind, made_from[0].fingerprint)
+    return None
 
 
 def _knowledge(base: Checkpoint, languages: str) -> str:

@@ -21,7 +21,7 @@ from tasks.core.stage import NETWORK, StageContext, stage
 from tasks.core.tables import read_rows
 from tasks.core.tracking import TRIAL, set_tags, version_by_digest
 from tasks.registry.form import check_trial
-from tasks.registry.labelled_card import LabelFindings, labelled_card
+from tasks.registry.labelled_card import LabelFindings, are_pairs, labelled_card
 from tasks.registry.names import ModelName
 from tasks.registry.upload import Package, describe, upload
 from tasks.registry.version import (
@@ -63,7 +63,7 @@ def is_registered(
     return still_registered(artifact, spec.name, tuned, verdict, quality, site)
 
 
-@stage(version=2, retry=NETWORK, holds=is_registered)
+@stage(version=3, retry=NETWORK, holds=is_registered)
 def register_labelled(
     spec: RegisterLabelledSpec,
     base: Checkpoint,
@@ -160,5 +160,5 @@ def _signature(labelled: Labelled) -> Any:
 
     text, words = DataType.string, Array(DataType.string)
     by_word = labelled.task == "token_classification"
-    columns = [("words", words, True)] if by_word else [("text", text, True), ("text_pair", text, False)]
+    columns = [("words", words, True)] if by_word else [("text", text, True), ("text_pair", text, are_pairs(labelled))]
     return ModelSignature(Schema([ColSpec(type=kind, name=name, required=must) for name, kind, must in columns]))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tasks.contracts import Checkpoint, EvalReport, Labelled, QualityReport, Scores, Verdict
 from tasks.core.store import read_manifest
+from tasks.core.tables import read_rows
 from tasks.registry.card import bullets, cell, pretraining, recipe_section, scores_section, table, verdict_section
 
 _SHOWN_LABELS = 40
@@ -46,6 +47,11 @@ def labelled_card(name: str, purpose: str, found: LabelFindings) -> str:
         recipe_section((found.labelled, found.base, found.tuned)),
     ]
     return "\n".join("\n".join(lines) + "\n" for lines in sections)
+
+
+def are_pairs(labelled: Labelled) -> bool:
+    """Whether all items are pairs of texts: what learned from them says nothing of one text."""
+    return all(row["text_pair"] is not None for row in read_rows(labelled.path / "items.parquet", ("text_pair",)))
 
 
 def _model(found: LabelFindings) -> list[str]:
@@ -110,7 +116,8 @@ def _limits(found: LabelFindings) -> list[str]:
 
 
 def _usage(name: str, labelled: Labelled) -> list[str]:
-    record = '{"words": ["..."]}' if labelled.task == "token_classification" else '{"text": "..."}'
+    pair = ', "text_pair": "..."' if are_pairs(labelled) else ""
+    record = '{"words": ["..."]}' if labelled.task == "token_classification" else '{"text": "..."' + pair + "}"
     return [
         "## Use",
         "",

@@ -78,7 +78,7 @@ def is_registered(
     return still_registered(artifact, spec.name, tuned, verdict, quality, site)
 
 
-@stage(version=5, name="register", retry=NETWORK, holds=is_registered)
+@stage(version=6, name="register", retry=NETWORK, holds=is_registered)
 def register_model(
     spec: RegisterSpec,
     base: Checkpoint,
@@ -111,7 +111,9 @@ def register_model(
     else:
         check_form(version, form, ctx.site)
     describe(version, card, ctx)
-    own = {CORPUS_DIGEST: corpus.digest, "textmill.conversations_digest": conversations.digest}
+    own = {"textmill.conversations_digest": conversations.digest}
+    if version.corpus_digest is None:  # drift is measured from the profile among its files, which stays that of its first corpus
+        own[CORPUS_DIGEST] = corpus.digest
     set_tags(ctx.site, version, tags_of(base, tuned, report, verdict, found.warnings, ctx) | own)
     point_aliases(version, report, verdict, quality, ctx)
     return commit_version(version, card, ctx)

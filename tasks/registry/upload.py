@@ -28,6 +28,7 @@ from tasks.modeling.adapted import ADAPTER, adapter_of
 _RUN_WAIT_S = 60.0
 _MAX_DESCRIPTION_CHARS = 5_000  # the column's width on PostgreSQL
 _CARD = "card.md"
+_OF_MODEL = "models:/"  # how the source of a version begins; its logged model's id follows
 _NEEDED = ("mlflow", "torch", "transformers", "safetensors")
 
 
@@ -76,12 +77,16 @@ def upload(name: str, found: Package, card: str, ctx: StageContext) -> Registere
 
 
 def describe(version: RegisteredVersion, card: str, ctx: StageContext) -> None:
-    """Makes the card the version's description, cut where the database would refuse it."""
+    """Makes the card the version's description, cut where the database would refuse it, and its file, which holds all of it."""
+    file = ctx.dir / _CARD
+    file.write_text(card, encoding="utf-8")
     note = f"\n\n... the whole card is `{_CARD}` in the version's files."
     if len(card) > _MAX_DESCRIPTION_CHARS:
         card = card[: _MAX_DESCRIPTION_CHARS - len(note)].rsplit("\n", 1)[0] + note
     with answering(ctx.site):
-        mlflow_client(ctx.site).update_model_version(version.name, str(version.version), description=card)
+        client = mlflow_client(ctx.site)
+        client.update_model_version(version.name, str(version.version), description=card)
+        client.log_model_artifact(version.source.removeprefix(_OF_MODEL), str(file))
 
 
 @contextmanager
@@ -205,7 +210,7 @@ def _create_version(name: str, model_id: str, run_id: str, found: Package, ctx: 
         if getattr(error, "error_code", "") != "RESOURCE_ALREADY_EXISTS":
             raise
     made = client.create_model_version(
-        name, source=f"models:/{model_id}", run_id=run_id, tags={DIGEST: found.tuned.digest}, model_id=model_id
+        name, source=f"{_OF_MODEL}{model_id}", run_id=run_id, tags={DIGEST: found.tuned.digest}, model_id=model_id
     )
     version = find_version(ctx.site, name, int(made.version))
     if version is None:

@@ -1,5 +1,6 @@
 """The corpus behind the last registered model: kept with the version, found by digest, compared with."""
 
+import dataclasses
 import shutil
 
 import pytest
@@ -32,6 +33,15 @@ def test_the_last_registered_corpus_is_resolved_to_a_digest_and_a_rerun_keeps_it
     with running(Run(site)):
         again = resolve_baseline.outcome(SPEC, first.corpus)
     assert (again.result, again.artifact.corpus_digest) == ("built", second.corpus.digest)
+
+
+def test_a_known_model_with_another_corpus_keeps_the_one_whose_profile_it_holds(site: Site) -> None:
+    first, second = (make_chain(site, seed) for seed in (1, 2))
+    register(site, first)
+    register(site, dataclasses.replace(first, corpus=second.corpus, quality=second.quality))
+    found = resolve_baseline.build(SPEC, make_chain(site, 3).corpus, site=site)
+    assert (found.version, found.corpus_digest) == (1, first.corpus.digest)
+    assert read_profile(found.path) == read_profile(first.quality.path / "profile")
 
 
 def test_a_suite_that_measures_no_drift_does_not_ask_the_registry(site: Site) -> None:

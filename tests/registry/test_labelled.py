@@ -12,7 +12,7 @@ import pytest
 from deploy.scoring import agrees, scoring_command, trial_questions, version_folder
 from tasks.core.errors import ContractError
 from tasks.core.site import Site, service_environment
-from tasks.core.tracking import find_alias, find_version, served_folder
+from tasks.core.tracking import download, find_alias, find_version, served_folder
 from tasks.modeling.architecture import says_labels
 from tasks.registry import upload
 from tests.registry.labelled_kit import make_label_chain, register_labels
@@ -72,6 +72,18 @@ def test_a_passed_model_becomes_champion_and_its_card_says_what_it_is(site: Site
     other = make_label_chain(site, seed=1)
     with pytest.raises(ContractError, match="the scored model is "):
         register_labels(site, replace(chain, scores=other.scores))
+
+
+def test_a_model_of_pairs_asks_for_both_texts(site: Site) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.pyfunc import load_model
+
+    record = register_labels(site, make_label_chain(site, pairs=True))
+    assert '"text": "...", "text_pair": "..."' in (record.artifact.path / "card.md").read_text(encoding="utf-8")
+    model = load_model(download(site, find_alias(site, "toy-labels", "champion")).as_uri())
+    assert len(model.predict([{"text": "a", "text_pair": "b"}])) == 1
+    with pytest.raises(MlflowException, match="text_pair"):
+        model.predict([{"text": "a"}])
 
 
 def test_a_killed_upload_with_other_trial_items_is_not_gone_on_with(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.cleaning import DedupSpec, dedup
 from tasks.contracts import Champion, Checkpoint, Preferences
 from tasks.core.errors import ContractError, GateError, TransientError
 from tasks.core.run import Run, running
@@ -29,6 +30,7 @@ from tasks.core.tracking import (
 from tasks.core.tracking.client import experiment_id, mlflow_client
 from tasks.core.tracking.model import _downloaded
 from tasks.registry import ChampionSpec, RegisterSpec, register_model, resolve_champion, upload
+from tests.data.kit import english, filtered_of
 from tests.registry.kit import (
     Chain,
     KnownRun,
@@ -220,7 +222,11 @@ def test_a_new_verdict_on_a_known_model_makes_no_second_version(site: Site, chai
     assert not register(site, refused).artifact.is_champion
     assert register(site, chain).artifact.is_champion
     assert len(versions(site, "toy")) == 1
-    assert find_version(site, "toy", 1).tags["textmill.verdict"] == "passed"
+    version = find_version(site, "toy", 1)
+    assert version.tags["textmill.verdict"] == "passed"
+    card = (download(site, version) / "card.md").read_text()
+    assert "Judged last: it passed." in card
+    assert card == mlflow_client(site).get_model_version("toy", "1").description
 
 
 LOAD = """
@@ -298,6 +304,28 @@ def test_what_a_corpus_was_used_for_is_told_to_mlflow(site: Site, chain: Chain) 
         version = register_model.build(SPEC, *dataclasses.replace(chain, base=given).inputs, site=site)
     used = {one.dataset.name: one.tags[0].value for one in mlflow_client(site).get_run(version.run_id).inputs.dataset_inputs}
     assert used == {chain.corpus.address: "scoring and replay in tuning", chain.conversations.address: "tuning"}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [
+        (["mail", "card"], "Personal data (mail, card) was masked in the corpus by rules, which miss some; not in the"),
+        ([], "Personal data was not masked."),
+        (None, "Whether personal data was masked in the corpus is not known"),
+    ],
+)
+def test_the_card_says_whether_personal_data_was_masked(
+    site: Site, chain: Chain, tmp_path: Path, kinds: list[str] | None, said: str
+) -> None:
+    from tasks.registry.card import Findings, model_card
+
+    rows = [{"text": english(number)} for number in range(4)]
+    filtered = filtered_of(site, tmp_path, rows, mask_personal_data=kinds or [])
+    corpus = dedup.build(DedupSpec(), filtered, site=site)
+    if kinds is None:
+        shutil.rmtree(filtered.path)
+    parts = dataclasses.replace(chain, corpus=corpus).inputs
+    assert f"Not tuned for safety. {said}" in model_card("m", "", Findings(*parts))
 
 
 def test_the_card_tells_what_a_model_learned_before_preferences_and_from_which(site: Site, chain: Chain) -> None:
