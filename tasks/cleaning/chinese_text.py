@@ -10,9 +10,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from tasks.cleaning.base import Example, FilterBase, Judge, Language
+from tasks.cleaning.language import HAN
 from tasks.cleaning.prose import prose
 
-_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
 _UNBROKEN = re.compile(r"[^\W\d_a-zA-Z]+")
 _LETTER = re.compile(r"[^\W\d_]")
 _HALF = re.compile("(?<=[\u4e00-\u9fff])[,;:?!.](?![\\w.])")
@@ -67,7 +67,7 @@ class ChineseText(FilterBase):
         return judge
 
     def _reason(self, text: str) -> str | None:
-        if len(_HAN.findall(text)) < self.min_han * len(_LETTER.findall(text)):
+        if len(HAN.findall(text)) < self.min_han * len(_LETTER.findall(text)):
             return "few_han"
         most = self.max_unbroken_han
         if most is not None and any(len(run) > most for run in _UNBROKEN.findall(text)):

@@ -16,7 +16,7 @@ from typing import Any
 from tasks.cleaning.prose import prose
 
 _IDENTIFIER = re.compile(r"(?<![!-~])[!-~]*[@/\\_=<>{}|$][!-~]*")  # of ASCII; looks back: a run is tried from its start alone
-_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
+HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
 _KANA_HANGUL = re.compile("[\u3041-\u3096\u30a1-\u30fa\uac00-\ud7af\u1100-\u11ff]")
 _LATIN = re.compile("[A-Za-z]")
 _LETTER = re.compile(r"[^\W\d_]")
@@ -36,7 +36,7 @@ def identify(text: str, wanted: Collection[str]) -> tuple[str, float]:
     languages together counts; where none of them comes first, the language that does is returned with its own score.
     """
     said = _said(text)
-    han, other, latin, letters = (len(pattern.findall(said)) for pattern in (_HAN, _KANA_HANGUL, _LATIN, _LETTER))
+    han, other, latin, letters = (len(pattern.findall(said)) for pattern in (HAN, _KANA_HANGUL, _LATIN, _LETTER))
     if not letters:
         return "unknown", 0.0
     if han / letters >= _HAN_SHARE and other / letters <= _MAX_KANA_HANGUL:

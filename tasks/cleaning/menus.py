@@ -1,7 +1,8 @@
 """Menus: takes out blocks of short lines that stand in the text more than once, as navigation above and below a page does.
 
 In: one text. Out: the text without every copy of such a block. Invariant: lines that end as sentences or verses do, with a
-closing mark or a comma, belong to no menu, so refrains of poems and songs stay; nor do lines of code.
+closing mark or a comma, belong to no menu, nor do Chinese ones of verse's length, so refrains of poems and songs stay; nor do lines
+of code.
 """
 
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from tasks.cleaning.base import Example, FilterBase, Judge, same
+from tasks.cleaning.language import HAN
 from tasks.cleaning.prose import code_lines
 
 _SENTENCE_ENDS = tuple(".?!,;:…。？！，；：、”』」\"'")
@@ -27,7 +29,12 @@ class Menus(FilterBase):
         int, Field(ge=2, description="Fewest lines of a block. 3: a title and a date may be repeated, a third line makes a menu.")
     ] = 3
     max_line_chars: Annotated[
-        int, Field(ge=1, description="Longest line of a menu. 24: entries are a few words, in Chinese two to eight characters.")
+        int,
+        Field(
+            ge=1,
+            description="Longest line of a menu, a Chinese character counted as three. 24: entries are a few words, in Chinese two "
+            "to eight characters.",
+        ),
     ] = 24
 
     EXAMPLES: ClassVar[tuple[Example, ...]] = (
@@ -41,6 +48,7 @@ class Menus(FilterBase):
             "A sentence of the page.",
         ),
         Example("江南可采莲，\n莲叶何田田，\n鱼戏莲叶间。\n江南可采莲，\n莲叶何田田，\n鱼戏莲叶间。", "zh", None),
+        Example("\n\n".join(["让我们一起大声歌唱\n唱出心中最美的梦想\n歌声永远陪在你身旁"] * 2), "zh", None),
         Example("Home\nNews\nAbout us\n\nA sentence of the page.", "en", None),
         Example("```\na\nb\nc\n```\nAgain:\n```\na\nb\nc\n```", "en", None),
     )
@@ -53,7 +61,11 @@ class Menus(FilterBase):
 def _remover(min_lines: int, max_chars: int) -> Callable[[str], str]:
     def is_entry(line: str) -> bool:
         label = line.strip()
-        return 0 < len(label) <= max_chars and not label.endswith(_SENTENCE_ENDS) and not label.startswith(_STRUCTURE)
+        return (
+            0 < len(label) + 2 * len(HAN.findall(label)) <= max_chars
+            and not label.endswith(_SENTENCE_ENDS)
+            and not label.startswith(_STRUCTURE)
+        )
 
     def remove(text: str) -> str:
         lines, code = text.split("\n"), code_lines(text)

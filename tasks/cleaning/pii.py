@@ -1,16 +1,16 @@
 """Personal data: mail and IP addresses, phone, identity and card numbers, keys and tokens are masked.
 
 In: one text. Out: the text with each piece of the kinds asked for replaced by its mark, and how many of each. Invariants:
-what has a checksum or a range is checked, so that versions, dates and serial numbers stay; masking twice changes nothing.
+what has a checksum or a range is checked, so that versions, dates and serial numbers stay; masking twice changes nothing; what is
+not masked keeps its width.
 """
 
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
 from typing import Literal, get_args
 
 from tasks.cleaning.secrets import SECRETS, is_secret
@@ -36,6 +36,14 @@ _TIME = r"(?::\d\d)+"  # 2024:10:11:: is a time
 _ISSUERS = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|(?:222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}"  # Visa, Mastercard
     r"|3[47]\d{13}|62\d{14,17}|(?:6011|65\d\d)\d{12}|35(?:2[89]|[3-8]\d)\d{12}"  # Amex, UnionPay, Discover, JCB
+)
+# Full-width letters, digits, plus signs; at signs, full stops, hyphens, underscores and dashes only inside of a word or number.
+_WIDTH, _DASHES = 0xFEE0, "\u2013\u2014"
+_DIGIT, _LETTER = r"0-9\uff10-\uff19", r"A-Za-z\uff21-\uff3a\uff41-\uff5a"
+_WIDE = re.compile(  # the characters first: a search for one of a set is fast
+    rf"[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff0b\uff20\uff0e\uff0d\uff3f{_DASHES}](?:"
+    rf"(?<=[{_DIGIT}{_LETTER}])|(?<=\uff0b)(?=[{_DIGIT}])|(?<=[{_DIGIT}][{_DASHES}])(?=[{_DIGIT}])"
+    rf"|(?<=[{_DIGIT}{_LETTER}][\uff20\uff0e\uff0d\uff3f])(?=[{_DIGIT}{_LETTER}]))"
 )
 _ID_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _ID_CHECKS = "10X98765432"
@@ -170,14 +178,29 @@ MARKS: dict[str, tuple[str, ...]] = {  # the kinds that each mark stands for
 def mask(text: str, kinds: Collection[PersonalData] = KINDS) -> tuple[str, Counter[str]]:
     """Returns the text with personal data of these kinds replaced by marks, and how many pieces of each there were."""
     counts: Counter[str] = Counter()
+    text = _masked(text, text, kinds, counts)
+    narrow = _WIDE.sub(_narrowed, text)
+    return (text if narrow == text else _masked(text, narrow, kinds, counts)), counts
 
-    def replace(kind: _Kind, found: re.Match[str]) -> str:
-        if not kind.holds(found):
-            return found.group()
-        counts[kind.name] += 1
-        return (found.groupdict().get("before") or "") + kind.mark
 
+def _masked(text: str, shadow: str, kinds: Collection[PersonalData], counts: Counter[str]) -> str:
+    """Replaces in a text what is found in its shadow, which differs in the width of characters at most."""
     for kind in _KINDS:
-        if kind.name in kinds:
-            text = kind.pattern.sub(partial(replace, kind), text)
-    return text, counts
+        found = [one for one in kind.pattern.finditer(shadow) if kind.holds(one)] if kind.name in kinds else []
+        if found:
+            counts[kind.name] += len(found)
+            text, shadow = _replaced(text, found, kind.mark), _replaced(shadow, found, kind.mark)
+    return text
+
+
+def _replaced(text: str, found: Sequence[re.Match[str]], mark: str) -> str:
+    pieces, end = [], 0
+    for one in found:
+        start = one.end("before") if one.groupdict().get("before") else one.start()
+        pieces += [text[end:start], mark]
+        end = one.end()
+    return "".join([*pieces, text[end:]])
+
+
+def _narrowed(found: re.Match[str]) -> str:
+    return "-" if found.group() in _DASHES else chr(ord(found.group()) - _WIDTH)
