@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from data_quality.drift import MIN_COMPARED
 from data_quality.profile import DRIFT, Tables
 from data_quality.rules import Rule, Severity, figure
 from tasks.core.errors import ContractError
@@ -59,7 +60,7 @@ def validate(rules: Sequence[Rule], tables: Tables, compared: bool = True) -> li
     Args:
         rules: What to check.
         tables: What the rules are about.
-        compared: Whether there is a registered corpus; without one rules of drift are passed over.
+        compared: Whether there is a registered corpus, and enough of this one; else rules of drift are passed over.
 
     Raises:
         ContractError: No rule could be decided; nothing checked is not the same as nothing wrong.
@@ -166,7 +167,8 @@ def _worst(rule: Rule, values: list[float], broken: int) -> str:
 
 
 def _skipped(rule: Rule) -> Result:
-    return Result(rule, passed=True, seen="no corpus is registered yet: nothing to compare with", skipped=True)
+    why = f"no corpus is registered yet, or this one has fewer than {MIN_COMPARED} documents"
+    return Result(rule, passed=True, seen=f"nothing to compare with: {why}", skipped=True)
 
 
 def _broken(rule: Rule, why: str) -> Result:

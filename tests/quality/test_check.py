@@ -195,7 +195,7 @@ def test_corpora_that_do_not_belong_together_are_refused(corpora, site, tmp_path
         checked((other, filtered, corpus), site)
 
 
-def test_the_report_shows_how_far_the_corpus_is_from_the_registered_one(corpora, site):
+def test_the_report_shows_how_far_the_corpus_is_from_the_registered_one(corpora, site, monkeypatch):
     from data_quality.drift import profile_of, write_profile
     from tasks.contracts import Baseline
     from tests.registry.kit import commit, partial
@@ -208,6 +208,11 @@ def test_the_report_shows_how_far_the_corpus_is_from_the_registered_one(corpora,
     facts = {"model_name": "toy", "version": 3, "corpus_digest": "c" * 64, "has_profile": True}
     baseline = commit(site, Baseline, "longer", {}, **facts)
     spec = CheckSpec(suite="drift", bounds={"max_ks": 0.2})
+    small = check.build(spec, *corpora, baseline, site=site.model_copy(update={"state_dir": site.state_dir / "small"}))
+    assert len(documents) < 200
+    assert small.num_checks == first.num_checks
+    assert "fewer than 200 documents" in (small.path / "report.html").read_text(encoding="utf-8")
+    monkeypatch.setattr("data_quality.check.MIN_COMPARED", len(documents))
     report = check.build(spec, *corpora, baseline, site=site)
     assert report.num_checks == first.num_checks + 4
     assert [line for line in report.warnings if "registered" in line] == [
