@@ -1,8 +1,8 @@
 """Menus: takes out blocks of short lines that stand in the text more than once, as navigation above and below a page does.
 
 In: one text. Out: the text without every copy of such a block. Invariant: lines that end as sentences or verses do, with a
-closing mark or a comma, belong to no menu, nor do Chinese ones of verse's length, so refrains of poems and songs stay; nor do lines
-of code.
+closing mark or a comma, belong to no menu, nor do Chinese ones of a verse's length, so refrains of poems and songs stay; nor do
+lines of code.
 """
 
 from collections import Counter
@@ -32,8 +32,8 @@ class Menus(FilterBase):
         int,
         Field(
             ge=1,
-            description="Longest line of a menu, a Chinese character counted as three. 24: entries are a few words, in Chinese two "
-            "to eight characters.",
+            description="Longest line of a menu, a Chinese character counted as three. 24: entries are a few words, in Chinese "
+            "two to eight characters.",
         ),
     ] = 24
 
@@ -61,11 +61,8 @@ class Menus(FilterBase):
 def _remover(min_lines: int, max_chars: int) -> Callable[[str], str]:
     def is_entry(line: str) -> bool:
         label = line.strip()
-        return (
-            0 < len(label) + 2 * len(HAN.findall(label)) <= max_chars
-            and not label.endswith(_SENTENCE_ENDS)
-            and not label.startswith(_STRUCTURE)
-        )
+        is_short = 0 < len(label) + 2 * len(HAN.findall(label)) <= max_chars
+        return is_short and not label.endswith(_SENTENCE_ENDS) and not label.startswith(_STRUCTURE)
 
     def remove(text: str) -> str:
         lines, code = text.split("\n"), code_lines(text)
