@@ -112,6 +112,7 @@ def test_a_bad_record_is_set_aside_with_its_reason(site, tmp_path, line, reason)
     assert quarantine(corpus) == [("a.jsonl", 2, reason)]
     assert corpus.quarantined == {reason: 1}
     assert corpus.num_records == 3
+    assert corpus.summary().endswith(f", quarantined: 1 {reason}")
 
 
 def test_the_text_is_measured_and_not_its_escaped_line(site, tmp_path):
