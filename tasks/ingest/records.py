@@ -55,11 +55,24 @@ def is_too_large(source: Any, record: Record) -> bool:
     return bool(len(record.text.encode("utf-8", "surrogatepass")) > source.max_document_bytes)
 
 
-def of_bytes(file: InputFile, number: int, data: bytes, charset: str | None = None, **facts: Any) -> Record:
-    """Returns the record of bytes, quarantined where their encoding is not known."""
-    text = decode(data, charset, declared=_declared(data) if facts.get("format") == "html" else None)
+def of_bytes(
+    file: InputFile, number: int, data: bytes, charset: str | None = None, encoding: str = "auto", **facts: Any
+) -> Record:
+    """Returns the record of bytes, quarantined where their encoding is not known.
+
+    Args:
+        file: Where they come from.
+        number: Position in the file, from 1.
+        data: The bytes.
+        charset: What who sent them claims.
+        encoding: What the recipe says of bytes that are not UTF-8; auto: nothing.
+        facts: What else is known of the record.
+    """
+    stated = None if encoding == "auto" else encoding
+    text = decode(data, charset, declared=stated or (_declared(data) if facts.get("format") == "html" else None))
     if text is None:
-        return rejected(file, number, "undecodable", "neither UTF-8 nor surely another encoding")
+        detail = "neither UTF-8 nor surely another encoding; of text files, `encoding` of the source can say which"
+        return rejected(file, number, "undecodable", detail)
     return Record(file.name, number, text=text, **facts)
 
 

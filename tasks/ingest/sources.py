@@ -17,6 +17,7 @@ from tasks.core.site import Site
 Format = Literal[
     "auto", "txt", "lines", "md", "html", "jsonl", "parquet", "csv", "tsv", "epub", "warc", "mediawiki", "mail", "mbox", "man"
 ]
+_ENCODED = ("txt", "lines", "md", "html", "man", "csv", "tsv")
 Header = Literal["subject", "from", "to", "date"]
 
 
@@ -58,6 +59,13 @@ class FilesSource(_Source):
     kind: Literal["files"]
     paths: Annotated[tuple[str, ...], Field(min_length=1, description="Files, folders, globs, URLs (s3://, hf://, ...).")]
     format: Annotated[Format, Field(description="Format of the files; auto: by suffix, else by content.")] = "auto"
+    encoding: Annotated[
+        Literal["auto", "gb18030", "big5", "cp1252"],
+        Field(
+            description="Encoding of text files that are not UTF-8 (txt, lines, md, html, man), and of csv and tsv; gb18030: "
+            "also GBK and GB 2312; auto: text is read as what it surely is, csv and tsv as UTF-8."
+        ),
+    ] = "auto"
     passage_chars: Annotated[
         int | None, Field(ge=100, description="Text files, such as books, are cut at blank lines into documents this long.")
     ] = None
@@ -66,6 +74,12 @@ class FilesSource(_Source):
     def _says_how_mail_is_read(self) -> Self:
         if self.format in ("mail", "mbox") and self.mail is None:
             raise ValueError('format is mail: set mail = {quoting = "keep"} or "drop"')
+        return self
+
+    @model_validator(mode="after")
+    def _decodes_only_text(self) -> Self:
+        if self.encoding != "auto" and self.format not in ("auto", *_ENCODED):
+            raise ValueError(f"encoding is of {', '.join(_ENCODED)} files, and format is {self.format}; remove one")
         return self
 
     @model_validator(mode="after")

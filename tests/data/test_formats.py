@@ -525,6 +525,30 @@ def test_a_document_a_line(site, tmp_path):
     assert quarantine(corpus) == [(5, "too_large"), (6, "undecodable")]
 
 
+POEM = "床前明月光，疑是地上霜。"
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("a.txt", POEM), ("a.html", POEM), ("a.csv", f"题目,text\n静夜思,{POEM}\n")],
+)
+def test_a_source_says_the_encoding_of_its_text(site, tmp_path, name, data):
+    paths = (put(tmp_path / name, data.encode("gbk")), put(tmp_path / "utf-8.txt", POEM))
+    detected = read(site, *paths)
+    assert "`encoding` of the source" in next(read_rows(detected.path / "quarantine.parquet"))["detail"]
+    assert texts(read(site, *paths, encoding="gb18030")) == [POEM, POEM]
+
+
+def test_a_line_has_the_encoding_of_its_source(site, tmp_path):
+    path = put(tmp_path / "a.txt", f"{POEM}\n{POEM}\n".encode("big5"))
+    assert texts(read(site, path, format="lines", encoding="big5")) == [POEM, POEM]
+
+
+def test_only_text_has_an_encoding(tmp_path):
+    with pytest.raises(ValidationError, match=r"encoding is of txt, lines, .* and format is jsonl"):
+        source(tmp_path, format="jsonl", encoding="big5")
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [

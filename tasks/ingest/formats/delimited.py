@@ -1,8 +1,8 @@
 """CSV and TSV: a document a row, columns named by the first row.
 
-In: UTF-8 with a comma or a tab between fields, quoted as RFC 4180 says. Out: a record a row. Invariants: a quote that is
-never closed costs no more than the source's bound; a row whose fields are not those of the head is quarantined, never
-shifted.
+In: UTF-8, or what the source says, with a comma or a tab between fields, quoted as RFC 4180 says. Out: a record a row.
+Invariants: a quote that is never closed costs no more than the source's bound; a row whose fields are not those of the head is
+quarantined, never shifted.
 """
 
 import csv
@@ -19,7 +19,8 @@ from tasks.ingest.rows import row_record
 
 def records(source: Any, file: InputFile, delimiter: str) -> Iterator[Record]:
     """Yields what each row holds; without the column of the text there is one record that names the columns there are."""
-    rows = read_delimited(file, delimiter, max(1, source.max_document_bytes * 2))  # every character may be a doubled quote
+    max_bytes = max(1, source.max_document_bytes * 2)  # every character may be a doubled quote
+    rows = read_delimited(file, delimiter, max_bytes, encoding=_encoding(source))
     head = next(rows, None)
     if head is None:
         return
@@ -35,8 +36,14 @@ def _record(source: Any, file: InputFile, number: int, head: list[str], row: lis
     reason = row_error(row, len(head))
     if isinstance(row, csv.Error) or reason is not None:
         detail = str(row) if isinstance(row, csv.Error) else f"{len(row)} fields under {len(head)} columns"
-        return rejected(file, number, str(reason), detail if reason != "undecodable" else "not UTF-8")
+        if reason == "undecodable":
+            detail = f"not {_encoding(source)}; set `encoding` of the source"
+        return rejected(file, number, str(reason), detail)
     return row_record(source, file.name, number, dict(zip(head, row, strict=True)))
+
+
+def _encoding(source: Any) -> str:
+    return "utf-8" if source.encoding == "auto" else str(source.encoding)
 
 
 comma: Reader = partial(records, delimiter=",")

@@ -27,7 +27,7 @@ def whole(source: Any, file: InputFile) -> bytes | Record:
 def records(source: Any, file: InputFile, format: str) -> Iterator[Record]:
     """Yields the one document of a text file."""
     data = whole(source, file)
-    yield data if isinstance(data, Record) else of_bytes(file, 1, data, id=file.name, format=format)
+    yield data if isinstance(data, Record) else of_bytes(file, 1, data, encoding=source.encoding, id=file.name, format=format)
 
 
 def plain(source: Any, file: InputFile) -> Iterator[Record]:
@@ -64,7 +64,7 @@ def lines(source: Any, file: InputFile) -> Iterator[Record]:
         if line.data is None:
             yield rejected(file, line.number, "too_large", f"a line of more than {source.max_document_bytes} bytes")
         elif line.data.strip():
-            yield of_bytes(file, line.number, line.data.removesuffix(b"\r"))
+            yield of_bytes(file, line.number, line.data.removesuffix(b"\r"), encoding=source.encoding)
 
 
 markdown: Reader = partial(records, format="markdown")
