@@ -36,21 +36,3 @@ class Rule:
 def figure(value: float) -> str:
     """Returns a number as people read it."""
     return f"{int(value):,}" if float(value).is_integer() else f"{value:.4g}"
-
-
-def at_least(name: str, table: str, severity: Severity, column: str, bound: float, remedy: str) -> Rule:
-    """Returns the rule that no value of a column lies below a bound."""
-    settings = {"column": column, "min_value": bound}
-    return Rule(name, table, severity, "ExpectColumnValuesToBeBetween", settings, f"{column} >= {figure(bound)}", remedy)
-
-
-def at_most(name: str, table: str, severity: Severity, column: str, bound: float, remedy: str) -> Rule:
-    """Returns the rule that no value of a column lies above a bound."""
-    settings = {"column": column, "max_value": bound}
-    return Rule(name, table, severity, "ExpectColumnValuesToBeBetween", settings, f"{column} <= {figure(bound)}", remedy)
-
-
-def mostly(rule: Rule, share: float) -> Rule:
-    """Returns the rule for a share of the rows only."""
-    bound = f"{rule.bound} in {share:.1%} of {rule.table}"
-    return Rule(rule.name, rule.table, rule.severity, rule.expectation, rule.settings | {"mostly": share}, bound, rule.remedy)

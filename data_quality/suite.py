@@ -80,11 +80,6 @@ class CheckSpec(SuiteSpec):
     of: ClassVar[Suites] = CORPUS
 
 
-def suites() -> list[str]:
-    """Returns the names of the shipped suites of a corpus."""
-    return CORPUS.names
-
-
 def read_suite(suite: str, bounds: dict[str, float], of: Suites = CORPUS) -> tuple[Check, ...]:
     """Reads the checks of a suite, those it extends first.
 

@@ -70,27 +70,27 @@ def trial_questions(folder: Path) -> list[dict[str, Record]]:
     return found
 
 
-def label_at(url: str, records: list[Record], limit_s: float = ANSWER_LIMIT_S) -> list[Record]:
+def label_at(url: str, records: list[Record]) -> list[Record]:
     """Returns what the scoring server at `url` says of records.
 
     Raises:
         TransientError: It does not answer, or not in time.
         StageError: It answers with an error.
     """
-    return _invoke(url, {"dataframe_records": records}, limit_s)
+    return _invoke(url, {"dataframe_records": records})
 
 
-def answer_at(url: str, messages: list[dict[str, str]], max_tokens: int, limit_s: float = ANSWER_LIMIT_S) -> str:
+def answer_at(url: str, messages: list[dict[str, str]], max_tokens: int) -> str:
     """Returns the greedy answer of the scoring server at `url` to a conversation; raises as `label_at` does."""
     records = [{"messages": json.dumps(messages, ensure_ascii=False)}]
-    return str(_invoke(url, {"dataframe_records": records, "params": {"max_new_tokens": max_tokens}}, limit_s)[0])
+    return str(_invoke(url, {"dataframe_records": records, "params": {"max_new_tokens": max_tokens}})[0])
 
 
-def _invoke(url: str, body: dict[str, Any], limit_s: float) -> list[Any]:
+def _invoke(url: str, body: dict[str, Any]) -> list[Any]:
     import httpx
 
     try:
-        response = httpx.post(f"{url}/invocations", json=body, timeout=limit_s, trust_env=False)
+        response = httpx.post(f"{url}/invocations", json=body, timeout=ANSWER_LIMIT_S, trust_env=False)
         response.raise_for_status()
         answers: list[Any] = response.json()["predictions"]
     except httpx.HTTPStatusError as error:

@@ -215,8 +215,8 @@ def _ended(server: Server) -> StageError | TransientError:
     return StageError(f"the model server ended with exit status {code}; it said:\n{_tail(server.log)}")
 
 
-def _tail(log: Path, max_chars: int = 2_000) -> str:
-    return text_safe(log.read_text(encoding="utf-8", errors="replace")[-max_chars:])
+def _tail(log: Path) -> str:
+    return text_safe(log.read_text(encoding="utf-8", errors="replace")[-2_000:])
 
 
 def healthy(url: str) -> bool:
@@ -229,14 +229,14 @@ def healthy(url: str) -> bool:
         return False
 
 
-def ask(server: Server, messages: list[dict[str, str]], max_tokens: int, limit_s: float = scoring.ANSWER_LIMIT_S) -> str:
+def ask(server: Server, messages: list[dict[str, str]], max_tokens: int) -> str:
     """Returns the greedy answer of a server to a conversation; see `ask_at`."""
     if server.engine == scoring.ENGINE:
-        return scoring.answer_at(server.url, messages, max_tokens, limit_s)
-    return ask_at(server.url, server.model, messages, max_tokens, limit_s)
+        return scoring.answer_at(server.url, messages, max_tokens)
+    return ask_at(server.url, server.model, messages, max_tokens)
 
 
-def ask_at(url: str, model: str, messages: list[dict[str, str]], max_tokens: int, limit_s: float = scoring.ANSWER_LIMIT_S) -> str:
+def ask_at(url: str, model: str, messages: list[dict[str, str]], max_tokens: int) -> str:
     """Returns the greedy answer of the server at `url`.
 
     Args:
@@ -244,7 +244,6 @@ def ask_at(url: str, model: str, messages: list[dict[str, str]], max_tokens: int
         model: What it calls the model.
         messages: Turns of the conversation, each with `role` and `content`.
         max_tokens: Longest answer in tokens.
-        limit_s: Seconds to wait for it.
 
     Raises:
         TransientError: It does not answer.
@@ -254,7 +253,7 @@ def ask_at(url: str, model: str, messages: list[dict[str, str]], max_tokens: int
 
     body: dict[str, Any] = {"model": model, "messages": messages, "max_tokens": max_tokens, "temperature": 0}
     try:
-        response = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=limit_s, trust_env=False)
+        response = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=scoring.ANSWER_LIMIT_S, trust_env=False)
         response.raise_for_status()
         return str(response.json()["choices"][0]["message"]["content"])
     except httpx.HTTPStatusError as error:

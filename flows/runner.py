@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from flows.pipeline import LAST_STAGES, AnyRecipe, Chain, stages_of
 from flows.servers import running_ui
@@ -27,8 +27,8 @@ from tasks.core.run import Observer, Run, StageRecord, running, watchers
 from tasks.core.site import Site, current_site
 from tasks.core.stage import Stopped
 from tasks.core.tracking import RunTracker, shown
+from tasks.core.tracking.spool import Status
 
-Status = Literal["FINISHED", "FAILED", "KILLED"]
 _REPORTS = ("*.html", "*.md", "verdict.json", "comparison.json", "results.json", "answers.json", "samples.json")
 
 
@@ -151,7 +151,7 @@ def _tracked(run: Run) -> Iterator[None]:
         raise
     finally:
         _publish_links(run, tracker)
-        if not tracker.close(status, run.site.tracker_wait_s):
+        if not tracker.close(status):
             logging.getLogger("textmill.run").warning(
                 "MLflow at %s did not take everything; what is left is sent by the next run or `textmill doctor`",
                 shown(run.site.tracking_uri),

@@ -15,8 +15,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-_CHUNK_BYTES = 1 << 20
-
 
 def canonical(value: Any) -> Any:
     """Returns `value` in a form whose JSON is stable.

@@ -63,7 +63,7 @@ class PrefectObserver(Observer):
             update_progress_artifact(artifact_id=artifact_id, progress=percent, description=description)
         else:
             made = create_progress_artifact(progress=percent, key=f"{_key(stage)}-progress", description=description)
-            self._progress_ids[stage] = _id(made)
+            self._progress_ids[stage] = UUID(str(made))
 
 
 def publish_link(key: str, url: str, text: str) -> None:
@@ -163,7 +163,3 @@ def _progress_line(done: float, total: float, unit: str, figures: dict[str, floa
 
 def _key(stage: str) -> str:
     return stage.replace("_", "-").lower()
-
-
-def _id(found: Any) -> UUID:
-    return found if isinstance(found, UUID) else UUID(str(found))

@@ -5,7 +5,7 @@ never fails a stage.
 """
 
 import logging
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -137,14 +137,10 @@ def watching(observer: Observer) -> Iterator[None]:
 class SafeLog(logging.LoggerAdapter[logging.Logger]):
     """A logger whose messages any server can store."""
 
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        """Cleans the message before it is formatted."""
-        return text_safe(str(msg)), kwargs
-
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         """Logs `msg % args`, cleaned as a whole."""
         if self.isEnabledFor(level):
-            super().log(level, (str(msg) % args if args else str(msg)).replace("%", "%%") % (), **kwargs)
+            super().log(level, text_safe(str(msg) % args if args else str(msg)), **kwargs)
 
 
 def stage_log(name: str) -> SafeLog:

@@ -38,7 +38,6 @@ class Retry:
     delay_s: float
 
 
-NONE = Retry(times=0, delay_s=0)
 DISK = Retry(times=2, delay_s=5)
 NETWORK = Retry(times=3, delay_s=10)
 CHILD = Retry(times=3, delay_s=5)

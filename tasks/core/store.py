@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -346,8 +345,3 @@ def _process_start_by_clock(pid: int) -> float | None:
         return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
     except psutil.Error:
         return None
-
-
-def now() -> float:
-    """Seconds since the epoch; one place, so that a test can hold the clock."""
-    return time.time()

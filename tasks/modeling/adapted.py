@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from tasks.contracts import Checkpoint
 from tasks.core.errors import ContractError
 from tasks.core.fingerprint import file_digest
 from tasks.core.links import link_tree
@@ -21,6 +22,18 @@ _BOUND_TO = "base.json"
 def is_adapted(folder: Path) -> bool:
     """Whether a model folder is a base with an adapter beside it."""
     return (folder / ADAPTER).is_dir()
+
+
+def require_plain(base: Checkpoint) -> None:
+    """Checks that a checkpoint can be trained on.
+
+    Raises:
+        ContractError: It is a base with an adapter beside it.
+    """
+    if is_adapted(base.path / "model"):
+        raise ContractError(
+            f"{base.address} ({base.method}) has no plain form to tune further; give the checkpoint it was tuned from"
+        )
 
 
 def adapter_of(checkpoint: Path) -> Path:

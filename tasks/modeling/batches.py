@@ -222,6 +222,16 @@ def positions_within(segments_T: Ids) -> Ids:
     return places - np.maximum.accumulate(np.where(is_first, places, 0))
 
 
+def segments_of(lengths: Sequence[int], num_positions: int) -> Ids:
+    """Returns the segment of each position of texts side by side; what is left of the row is one more."""
+    return np.repeat(np.arange(len(lengths) + 1), [*lengths, num_positions - sum(lengths)])
+
+
+def joined(arrays: Sequence[Ids], num_positions: int, fill: int) -> Ids:
+    """Returns arrays side by side, filled up to a row."""
+    return np.concatenate([*arrays, np.full(num_positions - sum(map(len, arrays)), fill)])
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One text to learn from or to score: ids, and the target of each (the next id, or IGNORED)."""
@@ -259,11 +269,9 @@ class ExampleRows:
     def row(self, index: int) -> Row:
         """Returns row `index`; padding is a segment of its own."""
         members = [self.examples[member] for member in self.members[index % self.num_rows]]
-        lengths = [len(member.ids) for member in members]
-        num_missing = self.row_tokens - sum(lengths)
-        ids = np.concatenate([*(member.ids for member in members), np.full(num_missing, self._pad)])
-        targets = np.concatenate([*(member.targets for member in members), np.full(num_missing, IGNORED)])
-        segments = np.repeat(np.arange(len(members) + 1), [*lengths, num_missing])
+        segments = segments_of([len(member.ids) for member in members], self.row_tokens)
+        ids = joined([member.ids for member in members], self.row_tokens, self._pad)
+        targets = joined([member.targets for member in members], self.row_tokens, IGNORED)
         return Row(ids, targets, positions_within(segments), segments)
 
     def num_targets(self, indices: Ids) -> int:

@@ -143,6 +143,11 @@ class TrainResult(BaseModel):
         return {name: getattr(self, name) for name in names}
 
 
+def write_result(execution: Execution, result: TrainResult) -> None:
+    """Leaves the result where the stage reads it."""
+    (execution.extra / RESULT_NAME).write_text(result.model_dump_json(indent=1), encoding="utf-8")
+
+
 def read_result(ctx: "StageContext") -> TrainResult:
     """Reads what the training child wrote, draws its curve, and lets the log know."""
     from tasks.modeling.curve import draw_curve

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -132,17 +132,13 @@ def labelled_rows(
 
 def _example(item: Item, tokenizer: Any, facts: HeadFacts, max_tokens: int) -> tuple[LabelledExample, int]:
     """Returns an item, cut where it is too long, and the tokens it has uncut."""
-    if facts.task == "token_classification":
-        encoding = tokenizer(item["words"], is_split_into_words=True).encodings[0]
-    else:
-        encoding = tokenizer(item["text"], item["text_pair"]).encodings[0]
+    by_word = facts.task == "token_classification"
+    texts = (item["words"],) if by_word else (item["text"], item["text_pair"])
+    encode = partial(tokenizer, *texts, is_split_into_words=by_word)
+    encoding = encode().encodings[0]
     num_tokens = len(encoding.ids)
     if num_tokens > max_tokens:
-        if facts.task == "token_classification":
-            cut = tokenizer(item["words"], is_split_into_words=True, truncation=True, max_length=max_tokens)
-        else:
-            cut = tokenizer(item["text"], item["text_pair"], truncation=True, max_length=max_tokens)
-        encoding = cut.encodings[0]
+        encoding = encode(truncation=True, max_length=max_tokens).encodings[0]
     targets = _word_targets(item, encoding.word_ids, facts)
     words = tuple(encoding.word_ids[place] for place in np.flatnonzero(targets != IGNORED))
     ids, types = (np.array(values, dtype=np.int64) for values in (encoding.ids, encoding.type_ids))

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from tasks.core.errors import ContractError
-from tasks.modeling.batches import IGNORED, Ids, Row, Rows, pack, positions_within
+from tasks.modeling.batches import IGNORED, Ids, Row, Rows, joined, pack, positions_within, segments_of
 
 P = TypeVar("P")
 
@@ -90,10 +90,10 @@ class PieceRows(Generic[P]):
         number_of_pass, number = divmod(index, self.num_rows)
         random = np.random.Generator(np.random.Philox(key=[self._seed, number_of_pass], counter=[0, 0, 0, number]))
         parts = [self._make(self._pieces[member], random) for member in self.members[number]]
-        segments = _segments([len(part.ids) for part in parts], self.target_tokens)
+        segments = segments_of([len(part.ids) for part in parts], self.target_tokens)
         return Row(
-            ids_T=_joined([part.ids for part in parts], self.target_tokens, self._pad),
-            targets_T=_joined([part.targets for part in parts], self.target_tokens, IGNORED),
+            ids_T=joined([part.ids for part in parts], self.target_tokens, self._pad),
+            targets_T=joined([part.targets for part in parts], self.target_tokens, IGNORED),
             positions_T=positions_within(segments),
             segments_T=segments,
             types_T=_optional([part.types for part in parts], self.target_tokens, 0),
@@ -107,8 +107,8 @@ class PieceRows(Generic[P]):
         if not sources:
             return {}
         return {
-            "source_ids_S": _joined(sources, self.row_tokens, self._pad),
-            "source_segments_S": _segments([len(source) for source in sources], self.row_tokens),
+            "source_ids_S": joined(sources, self.row_tokens, self._pad),
+            "source_segments_S": segments_of([len(source) for source in sources], self.row_tokens),
         }
 
 
@@ -120,15 +120,6 @@ def even_targets(parts: Iterable[Rows]) -> None:
         each.target_tokens = longest
 
 
-def _segments(lengths: Sequence[int], num_positions: int) -> Ids:
-    return np.repeat(np.arange(len(lengths) + 1), [*lengths, num_positions - sum(lengths)])
-
-
-def _joined(arrays: Sequence[Ids], num_positions: int, fill: int) -> Ids:
-    num_missing = num_positions - sum(len(array) for array in arrays)
-    return np.concatenate([*arrays, np.full(num_missing, fill)])
-
-
 def _optional(arrays: Sequence[Ids | None], num_positions: int, fill: int) -> Ids | None:
     found = [array for array in arrays if array is not None]
-    return _joined(found, num_positions, fill) if found else None
+    return joined(found, num_positions, fill) if found else None

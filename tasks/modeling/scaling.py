@@ -78,7 +78,11 @@ def _budget_tokens(model: ModelSpec, budget: BudgetSpec, train_tokens: int | Non
 
 
 def hidden_flops_per_token(model: ModelSpec) -> int:
-    """Returns the FLOPs of one training token in the hidden layers, forward and backward: 6 a weight, and attention."""
+    """Returns the FLOPs of one training token in the hidden layers, forward and backward.
+
+    Six a weight, and 12 * depth * width * context for attention, which is counted as a full square (Chowdhery et al.,
+    arXiv:2204.02311, appendix B).
+    """
     sizes = model.sizes
     return 6 * model.num_matrix_weights + 12 * model.depth * sizes.num_heads * sizes.head_width * model.context_tokens
 

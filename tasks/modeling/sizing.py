@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.modeling.job import Compute
+from tasks.modeling.scaling import hidden_flops_per_token
 from tasks.modeling.specs import Family, ModelSpec, ResolvedPrecision, TrainSpec
 
 MICRO_TOKENS = {"cpu": 2048, "cuda": 16384}  # a micro-batch whose activations stay in a CPU's caches is the fastest
@@ -91,12 +92,9 @@ def sizes_of(config: Mapping[str, Any], context_tokens: int) -> ModelSpec | None
 def flops_per_token(spec: ModelSpec, vocab_size: int) -> int:
     """Returns the FLOPs of one training token, forward and backward.
 
-    Six for each weight that multiplies (the input embedding is looked up, the output layer multiplies) and 12 * depth * width *
-    context for attention, which is counted as a full square (Chowdhery et al., arXiv:2204.02311, appendix B).
+    Those of the hidden layers, and six a weight of the output layer; the input embedding is looked up.
     """
-    sizes = spec.sizes
-    products = parameters(spec, vocab_size).matrices + vocab_size * sizes.width
-    return 6 * products + 12 * spec.depth * sizes.num_heads * sizes.head_width * spec.context_tokens
+    return hidden_flops_per_token(spec) + 6 * vocab_size * spec.sizes.width
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from tasks.contracts import Split
 from tasks.modeling.batches import Rows
 from tasks.modeling.held_out import counting_figures, held_out_figures
-from tasks.modeling.job import RESULT_NAME, Execution, PretrainJob
+from tasks.modeling.job import PretrainJob, write_result
 from tasks.modeling.loop import Loop
 from tasks.modeling.model import build_model, load_model, save_model
 from tasks.modeling.parallel import joined
@@ -39,11 +37,6 @@ def pretrain_main(job: PretrainJob) -> None:
             save_model(model, job.tokenizer_dir, train.special, job.execution.model)
             figures = held_out_figures(model, objective, validation, job.precision) | counting_figures(train, validation)
             write_result(job.execution, result.model_copy(update={"notes": result.notes | rows.notes, "figures": figures}))
-
-
-def write_result(execution: Execution, result: BaseModel) -> None:
-    """Leaves the result where the stage reads it."""
-    (execution.extra / RESULT_NAME).write_text(result.model_dump_json(indent=1), encoding="utf-8")
 
 
 def _model(job: PretrainJob, text: TokenText) -> Any:

@@ -16,7 +16,7 @@ from tasks.core.errors import ContractError, RecipeError
 from tasks.core.site import Site
 from tasks.core.stage import CHILD, StageContext, stage
 from tasks.core.store import read_manifest
-from tasks.modeling.adapted import is_adapted
+from tasks.modeling.adapted import require_plain
 from tasks.modeling.architecture import is_encoder_decoder
 from tasks.modeling.chat import TooLong
 from tasks.modeling.job import Execution, TrainResult, read_result
@@ -144,10 +144,7 @@ def tune(
 
 
 def _check(base: Checkpoint, conversations: Conversations) -> None:
-    if is_adapted(base.path / "model"):
-        raise ContractError(
-            f"{base.address} ({base.method}) has no plain form to tune further; give the checkpoint it was tuned from"
-        )
+    require_plain(base)
     for split in ("train", "validation"):
         if not conversations.items_by_split.get(split):
             raise ContractError(

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from tasks.core.errors import RecipeError
 from tasks.tuning.prepared import Method, Prepared
-from tasks.tuning.through_peft import check_targets, linear_names, merge, peft_task, save_adapter
+from tasks.tuning.through_peft import check_targets, is_target, linear_names, merge, peft_task, save_adapter
 
 # Keys, values and feed-forward, whose inputs are scaled, as most architectures name them; peft knows them for some by name.
 _USUAL = ((("k_proj", "v_proj", "down_proj"), ("down_proj",)), (("key", "value", "output.dense"), ("output.dense",)))
@@ -59,9 +59,7 @@ class Ia3Spec(Method):
         check_targets(model, self.targets)
         if strange := set(self.feedforward) - set(self.targets):
             raise RecipeError(f"tune.method.feedforward: {', '.join(sorted(strange))} must be among tune.method.targets")
-        return IA3Config(
-            **peft_task(model, head), target_modules=list(self.targets), feedforward_modules=list(self.feedforward) or []
-        )
+        return IA3Config(**peft_task(model, head), target_modules=list(self.targets), feedforward_modules=list(self.feedforward))
 
 
 def _usual_targets(model: Any) -> tuple[list[str], list[str]]:
@@ -72,7 +70,7 @@ def _usual_targets(model: Any) -> tuple[list[str], list[str]]:
     """
     there = linear_names(model)
     for targets, feedforward in _USUAL:
-        if all(any(f".{name}".endswith(f".{target}") for name in there) for target in targets):
+        if all(any(is_target(name, [target]) for name in there) for target in targets):
             return list(targets), list(feedforward)
     names = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in there}))
     raise RecipeError(f"tune.method.targets: none are known for {model.config.model_type}; choose among {names}")

@@ -18,14 +18,13 @@ from tasks.core.site import Site
 from tasks.core.stage import CHILD, StageContext, stage
 from tasks.core.store import read_manifest
 from tasks.core.tables import read_rows
-from tasks.modeling.adapted import is_adapted
+from tasks.modeling.adapted import require_plain
 from tasks.modeling.job import Execution, TrainResult, read_result
 from tasks.modeling.labels import ClassWeights, Criterion, GivenWeights, HeadFacts, TooLong, figures_of
 from tasks.modeling.scaling import peak_of
 from tasks.modeling.specs import AdamWSpec, CosineSchedule, OptimSpec, PrecisionSpec, TrainSpec
 from tasks.tuning.full import FullSpec
-from tasks.tuning.job import FIGURES_NAME
-from tasks.tuning.labelled_job import TuneLabelledJob
+from tasks.tuning.job import FIGURES_NAME, TuneLabelledJob
 from tasks.tuning.labelled_methods import LabelledMethodSpec
 from tasks.tuning.rates import matrix_rate_warning, rate_warning, with_rate
 
@@ -158,10 +157,7 @@ def check_fit(spec: TuneLabelledSpec, labelled: Labelled) -> None:
 def _check(base: Checkpoint, labelled: Labelled) -> None:
     if base.method == "none":
         raise ContractError("there is no base to tune: give one (base), or pretrain one")
-    if is_adapted(base.path / "model"):
-        raise ContractError(
-            f"{base.address} ({base.method}) has no plain form to tune further; give the checkpoint it was tuned from"
-        )
+    require_plain(base)
     for split in ("train", "validation"):
         if not labelled.items_by_split.get(split):
             raise ContractError(f"{labelled.address} has no {split} items; add some, or a share for that split")

@@ -18,24 +18,21 @@ import numpy as np
 from tasks.contracts import Split
 from tasks.core.store import write_durably
 from tasks.core.tables import read_rows
-from tasks.modeling.adapted import ADAPTER, bind
 from tasks.modeling.batches import IGNORED, SpreadRows
 from tasks.modeling.folds import deal_out, mean_and_spread, value_strata
 from tasks.modeling.heads import Headed, framing_tokenizer, load_with_new_head, save_headed, set_words_apart
-from tasks.modeling.job import TrainResult
+from tasks.modeling.job import TrainResult, write_result
 from tasks.modeling.labelled_items import ITEM_COLUMNS, Item
 from tasks.modeling.labelled_loss import LabelLoss, watch_labels
 from tasks.modeling.labelled_rows import LabelledRows, are_spaced, context_tokens, labelled_rows, require_known
 from tasks.modeling.labels import GivenWeights
 from tasks.modeling.loop import Loop
-from tasks.modeling.model import num_parameters
 from tasks.modeling.parallel import World, joined
 from tasks.modeling.task import Place, Task
-from tasks.modeling.train import write_result
-from tasks.tuning.figures import measure, write_figures
-from tasks.tuning.labelled_job import TuneLabelledJob
+from tasks.tuning.job import TuneLabelledJob
 from tasks.tuning.labelled_methods import prepare_with_head
 from tasks.tuning.prepared import Prepared
+from tasks.tuning.train import finish, tell
 
 _MOST_UNKNOWN = 0.05
 _SPLITS: tuple[Split, ...] = ("train", "validation")
@@ -68,7 +65,8 @@ def tune_labelled_main(job: TuneLabelledJob) -> None:
         folds = fold_figures(job, items, world) if job.num_folds is not None else {}
         training = _set_up(job, items)
         if world.leads:
-            _tell(training)
+            tell(training.prepared)
+            _log.info("new: %s", ", ".join(training.headed.new) or "nothing, the base's head goes on")
         result = _loop(job, training, world, job.execution.extra).run()
         if world.leads:
             _keep(job, training, result.model_copy(update={"notes": result.notes | training.notes}), folds, start)
@@ -176,24 +174,8 @@ def label_weights(job: TuneLabelledJob, train: LabelledRows) -> tuple[float, ...
     return tuple(float(len(numbers) / (np.sum(counts > 0) * count)) if count else 1.0 for count in counts)
 
 
-def _tell(training: _Training) -> None:
-    model, new = training.prepared.model, training.headed.new
-    _log.info("%s of %s weights are trained", f"{num_parameters(model, trained_only=True):,}", f"{num_parameters(model):,}")
-    _log.info("new: %s", ", ".join(new) or "nothing, the base's head goes on")
-    for note in training.prepared.notes:
-        _log.info("%s", note)
-
-
 def _keep(job: TuneLabelledJob, training: _Training, result: TrainResult, folds: dict[str, float], start: float) -> None:
     """Writes the model, the adapter where there is one, and the results."""
-    execution, prepared, adapter = job.execution, training.prepared, job.execution.dir / ADAPTER
-    shutil.rmtree(adapter, ignore_errors=True)  # what a killed attempt left
-    tuned = prepared.finish(adapter)
-    if adapter.exists():
-        bind(adapter, job.base_dir, job.base_digest)
-    result = result.model_copy(update={"num_parameters": num_parameters(tuned)})
-    seconds = time.monotonic() - start
-    figures = measure(result, job.optim.peak, seconds, adapter, execution.extra)
-    write_figures(execution.extra, figures | folds)
-    save_headed(tuned, training.tokenizer, _longest(job, tuned, training.tokenizer), execution.model)
-    write_result(execution, result)
+    tuned, result = finish(job, training.prepared, result, start, folds)
+    save_headed(tuned, training.tokenizer, _longest(job, tuned, training.tokenizer), job.execution.model)
+    write_result(job.execution, result)

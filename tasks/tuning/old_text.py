@@ -7,12 +7,13 @@ split alone is read.
 from pathlib import Path
 from typing import Any
 
-from tasks.modeling.batches import StreamRows
+from tasks.modeling.batches import Rows
+from tasks.modeling.objectives.causal import CausalSpec
 from tasks.modeling.text import open_text
 from tasks.modeling.words import SpecialIds
 
 
-def old_rows(folder: Path, tokenizer_digest: str, tokenizer: Any, special: SpecialIds, row_tokens: int) -> StreamRows:
+def old_rows(folder: Path, tokenizer_digest: str, tokenizer: Any, special: SpecialIds, row_tokens: int) -> Rows:
     """Returns the train split of a corpus in rows of `row_tokens`."""
     text = open_text(
         folder,
@@ -25,4 +26,4 @@ def old_rows(folder: Path, tokenizer_digest: str, tokenizer: Any, special: Speci
         context_tokens=row_tokens,
         seed=0,
     )
-    return StreamRows(text.streams, row_tokens, special.end_of_text, special.opening)
+    return CausalSpec(kind="causal").rows(text)

@@ -14,7 +14,7 @@ from tasks.contracts import Checkpoint, Preferences
 from tasks.core.artifact import EXTRA_DIR
 from tasks.core.errors import ContractError, RecipeError
 from tasks.core.stage import CHILD, StageContext, stage
-from tasks.modeling.adapted import is_adapted
+from tasks.modeling.adapted import require_plain
 from tasks.modeling.architecture import is_encoder_decoder
 from tasks.modeling.job import Execution, TrainResult, read_result
 from tasks.modeling.specs import AdamWSpec, CosineSchedule, OptimSpec, PrecisionSpec, TrainSpec
@@ -104,10 +104,7 @@ def _warnings(result: TrainResult) -> list[str]:
 def _check(spec: PreferSpec, base: Checkpoint, preferences: Preferences) -> None:
     if spec.optim.learning_rate is None:
         raise RecipeError("preference.learn.optim.learning_rate is off, and there is no rule to derive it by; set one, e.g. 2e-5")
-    if is_adapted(base.path / "model"):
-        raise ContractError(
-            f"{base.address} ({base.method}) has no plain form to train further; give the checkpoint it was tuned from"
-        )
+    require_plain(base)
     if is_encoder_decoder(base.path / "model"):
         raise RecipeError(f"{base.address} is an encoder-decoder, and pairs are learned by models that read on: leave them out")
     if preferences.form != "paired":

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tasks.contracts import Split
-from tasks.modeling.batches import IGNORED, Batch, Example, Ids, Row, positions_within
+from tasks.modeling.batches import IGNORED, Batch, Example, Ids, Row, joined, positions_within, segments_of
 from tasks.modeling.chat import question_and_answer
 from tasks.modeling.model import token_losses
 
@@ -69,13 +69,13 @@ class PairRows:
         """Returns a pair; padding is a segment of its own."""
         number = index % self.num_rows
         pair = self.pairs[number]
-        lengths = [len(pair.chosen.ids), len(pair.rejected.ids), self.row_tokens - pair.num_tokens]
-        segments = np.repeat(np.arange(3), lengths)
+        texts = (pair.chosen, pair.rejected)
+        segments = segments_of([len(text.ids) for text in texts], self.row_tokens)
         labels = np.full(self.row_tokens, IGNORED)
         labels[0] = self._first + number
         return Row(
-            ids_T=np.concatenate([pair.chosen.ids, pair.rejected.ids, np.full(lengths[2], self._pad)]),
-            targets_T=np.concatenate([pair.chosen.targets, pair.rejected.targets, np.full(lengths[2], IGNORED)]),
+            ids_T=joined([text.ids for text in texts], self.row_tokens, self._pad),
+            targets_T=joined([text.targets for text in texts], self.row_tokens, IGNORED),
             positions_T=positions_within(segments),
             segments_T=segments,
             types_T=segments.clip(max=1),

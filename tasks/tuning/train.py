@@ -15,14 +15,13 @@ from tasks.contracts import Split
 from tasks.core.errors import RecipeError
 from tasks.modeling.adapted import ADAPTER, bind, put_together
 from tasks.modeling.batches import Batch, Rows, SpreadRows
-from tasks.modeling.job import TrainResult
+from tasks.modeling.job import TrainResult, write_result
 from tasks.modeling.loop import Loop
 from tasks.modeling.model import num_parameters, save_model
 from tasks.modeling.objectives.causal import CausalSpec
 from tasks.modeling.parallel import joined
 from tasks.modeling.set_rows import RowsOfNoSet, SetRows, rows_by_weight, watch_sets
 from tasks.modeling.task import Place, Task, Watch
-from tasks.modeling.train import write_result
 from tasks.modeling.words import SpecialIds, load_tokenizer, model_special_ids
 from tasks.tuning.conversation_rows import packed_conversations, set_weights
 from tasks.tuning.figures import measure, write_figures
@@ -58,7 +57,7 @@ def tune_main(job: TuneJob) -> None:
         judged = RowsOfNoSet(SpreadRows(learned, validation.num_rows), len(packed["validation"]))
         task = Task(_loss(job, prepared.model), train, validation, watch=watch, judged=judged)
         if world.leads:
-            _tell(prepared)
+            tell(prepared)
         result = Loop(prepared.model, task, job.train, job.optim, job.seed, place, prepared.plan).run()
         if world.leads:
             notes.update(task.train.notes)
@@ -78,7 +77,8 @@ def _with_old(job: TuneJob, rows: Rows, tokenizer: Any, special: SpecialIds) -> 
     return job.replay.mixed(rows, old_rows(job.corpus_dir, job.tokenizer_digest, tokenizer, special, rows.row_tokens))
 
 
-def _tell(prepared: Prepared) -> None:
+def tell(prepared: Prepared) -> None:
+    """Says in the log how much is trained, and what the method wants known."""
     num_trained = num_parameters(prepared.model, trained_only=True)
     _log.info("%s of %s weights are trained", f"{num_trained:,}", f"{num_parameters(prepared.model):,}")
     for note in prepared.notes:
@@ -87,20 +87,29 @@ def _tell(prepared: Prepared) -> None:
 
 def keep(job: TuningJob, prepared: Prepared, special: SpecialIds, result: TrainResult, start: float) -> None:
     """Writes the model, the adapter where there is one, and the results."""
-    execution, adapter = job.execution, job.execution.dir / ADAPTER
+    tuned, result = finish(job, prepared, result, start)
+    adapter, model = job.execution.dir / ADAPTER, job.execution.model
+    if tuned is None:
+        put_together(job.base_dir, adapter, model)
+        shutil.rmtree(adapter)
+    else:
+        save_model(tuned, job.base_dir, special, model)
+    write_result(job.execution, result)
+
+
+def finish(
+    job: TuningJob, prepared: Prepared, result: TrainResult, start: float, folds: Mapping[str, float] | None = None
+) -> tuple[Any, TrainResult]:
+    """Returns the plain model, if there is one, and the result with its size; writes the bound adapter and the figures."""
+    extra, adapter = job.execution.extra, job.execution.dir / ADAPTER
     shutil.rmtree(adapter, ignore_errors=True)  # what a killed attempt left
     tuned = prepared.finish(adapter)
     if adapter.exists():
         bind(adapter, job.base_dir, job.base_digest)
     result = result.model_copy(update={"num_parameters": num_parameters(prepared.model if tuned is None else tuned)})
-    seconds = time.monotonic() - start
-    write_figures(execution.extra, measure(result, job.optim.peak, seconds, adapter, execution.extra))
-    if tuned is None:
-        put_together(job.base_dir, adapter, execution.model)
-        shutil.rmtree(adapter)
-    else:
-        save_model(tuned, job.base_dir, special, execution.model)
-    write_result(execution, result)
+    figures = measure(result, job.optim.peak, time.monotonic() - start, adapter, extra)
+    write_figures(extra, figures | dict(folds or {}))
+    return tuned, result
 
 
 def _learned(job: TuneJob, packed: Mapping[str, Rows]) -> Rows:

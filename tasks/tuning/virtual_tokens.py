@@ -36,7 +36,23 @@ class _VirtualTokens(Method):
 
     def check_model(self, model: Any) -> None:
         """Refuses a base that cannot look back at virtual tokens, or that they leave no room."""
-        _check(model, self.num_tokens)
+        if model.config.is_encoder_decoder:
+            raise RecipeError(
+                f"{type(model).__name__} reads and writes by two parts, and nothing can stand before both; set tune.method.kind "
+                "to lora, ia3 or full"
+            )
+        if "past_key_values" not in inspect.signature(model.base_model.forward).parameters:
+            raise RecipeError(f"{type(model).__name__} keeps no keys and values, so nothing can stand before its text; {_OTHERS}")
+        context, window = model.config.max_position_embeddings, shortest_window(model)
+        if window is not None and window < context:
+            raise RecipeError(
+                f"layers of a {type(model).__name__} look back over {window} tokens of {context}, and would lose sight of "
+                f"virtual tokens; {_OTHERS}"
+            )
+        if self.num_tokens > context // 2:
+            raise RecipeError(
+                f"tune.method.num_tokens is {self.num_tokens}, but the base's context has {context}; set {context // 2} or less"
+            )
 
     def check_site(self, site: Site) -> None:
         """Refuses recomputed activations: layers of `transformers` drop the cache then, and would learn without the tokens."""
@@ -44,6 +60,31 @@ class _VirtualTokens(Method):
             raise RecipeError(
                 "tune.method: prefix and prompt cannot recompute activations; set TEXTMILL_RECOMPUTE_ACTIVATIONS to false"
             )
+
+    def _put_before(self, model: Any, config: Any, seed: int) -> Prepared:
+        """Freezes the model and puts what peft makes of `config` before its text."""
+        import torch
+        from peft import get_peft_model
+
+        from tasks.modeling.own_logits import FAILURES, packed_logits, two_texts
+        from tasks.modeling.virtual import put_before
+
+        self.check_model(model)
+        torch.manual_seed(seed)
+        try:
+            adapted = get_peft_model(model, config)
+            tuned = put_before(model, adapted)
+            with torch.no_grad():
+                packed_logits(tuned, two_texts(tuned))
+        except FAILURES as error:
+            raise RecipeError(f"nothing can stand before the text of a {type(model).__name__} ({error}); {_OTHERS}") from error
+
+        def finish(folder: Path) -> None:
+            adapted.prompt_encoder = model.prompt_encoder  # another one where weights were gathered from many processes
+            adapted.eval()
+            save_adapter(adapted, folder)
+
+        return Prepared(tuned, finish)
 
 
 class PrefixSpec(_VirtualTokens):
@@ -68,7 +109,7 @@ class PrefixSpec(_VirtualTokens):
             prefix_projection=self.hidden_size is not None,
             encoder_hidden_size=self.hidden_size,
         )
-        return _prepare(model, config, seed)
+        return self._put_before(model, config, seed)
 
 
 class PromptSpec(_VirtualTokens):
@@ -90,50 +131,4 @@ class PromptSpec(_VirtualTokens):
         from peft import PromptTuningConfig
 
         config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=self.num_tokens, prompt_tuning_init="SAMPLE_VOCAB")
-        return _prepare(model, config, seed)
-
-
-def _prepare(model: Any, config: Any, seed: int) -> Prepared:
-    import torch
-    from peft import get_peft_model
-
-    from tasks.modeling.own_logits import FAILURES, packed_logits, two_texts
-    from tasks.modeling.virtual import put_before
-
-    _check(model, config.num_virtual_tokens)
-    torch.manual_seed(seed)
-    try:
-        adapted = get_peft_model(model, config)
-        tuned = put_before(model, adapted)
-        with torch.no_grad():
-            packed_logits(tuned, two_texts(tuned))
-    except FAILURES as error:
-        raise RecipeError(f"nothing can stand before the text of a {type(model).__name__} ({error}); {_OTHERS}") from error
-
-    def finish(folder: Path) -> None:
-        adapted.prompt_encoder = model.prompt_encoder  # another one where weights were gathered from many processes
-        adapted.eval()
-        save_adapter(adapted, folder)
-
-    return Prepared(tuned, finish)
-
-
-def _check(model: Any, num_tokens: int) -> None:
-    """Raises RecipeError where the base cannot look back at virtual tokens, or they leave it no room."""
-    if model.config.is_encoder_decoder:
-        raise RecipeError(
-            f"{type(model).__name__} reads and writes by two parts, and nothing can stand before both; set tune.method.kind to "
-            "lora, ia3 or full"
-        )
-    if "past_key_values" not in inspect.signature(model.base_model.forward).parameters:
-        raise RecipeError(f"{type(model).__name__} keeps no keys and values, so nothing can stand before its text; {_OTHERS}")
-    context, window = model.config.max_position_embeddings, shortest_window(model)
-    if window is not None and window < context:
-        raise RecipeError(
-            f"layers of a {type(model).__name__} look back over {window} tokens of {context}, and would lose sight of virtual "
-            f"tokens; {_OTHERS}"
-        )
-    if num_tokens > context // 2:
-        raise RecipeError(
-            f"tune.method.num_tokens is {num_tokens}, but the base's context has {context}; set {context // 2} or less"
-        )
+        return self._put_before(model, config, seed)

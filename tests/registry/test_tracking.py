@@ -57,7 +57,6 @@ def write_spool(site: Site, name: str, *events: dict[str, Any]) -> Spool:
         "time_ms": 1,
         "run": name,
         "name": name,
-        "experiment": "textmill",
         "tags": {},
         "params": {},
         "process": gone,
@@ -89,7 +88,7 @@ def test_a_run_arrives_whole(site: Site, tmp_path: Path) -> None:
         tracker.metrics(step, {"train/loss": 5.0 - step})
     tracker.metrics(3, {"train/loss": 99.0})  # a resumed run says steps again
     tracker.artifact(report, "check")
-    tracker.text("lone \ud800 surrogate", "note.txt")
+    tracker.tags({"note": "lone \ud800 surrogate"})
     tracker.dataset("clean-corpus/abc", "0" * 64, "/store/clean-corpus/abc", "training")
     assert tracker.close("FINISHED", wait_s=60)
     run = the_run(site)

@@ -14,7 +14,7 @@ from tasks.core.artifact import Spec
 from tasks.core.stage import StageContext, stage
 from tasks.modeling.specs import ModelSpec
 from tasks.modeling.words import SpecialIds
-from tasks.tuning.labelled_job import TuneLabelledJob
+from tasks.tuning.job import TuneLabelledJob
 from tests.modeling.kit import CHINESE, ENGLISH, EXTRA, SPECIAL, save_tokenizer
 
 ITEMS = pa.schema(

@@ -6,7 +6,7 @@ In: a site and a registered name. Out: frozen values. Invariants: a version is k
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import filelock
@@ -106,7 +106,8 @@ def versions(site: Site, name: str) -> list[RegisteredVersion]:
     by_alias: dict[int, list[str]] = {}
     for alias, number in aliases(site, name).items():  # a search does not say them
         by_alias.setdefault(number, []).append(alias)
-    return [_with_aliases(version, by_alias.get(version.version, [])) for version in sorted(found, key=lambda item: item.version)]
+    found.sort(key=lambda version: version.version)
+    return [replace(version, aliases=tuple(sorted(by_alias.get(version.version, ())))) for version in found]
 
 
 def version_by_digest(site: Site, name: str, digest: str) -> RegisteredVersion | None:
@@ -180,12 +181,6 @@ def _version(entity: Any) -> RegisteredVersion:
         source=entity.source,
         tags=tags,
         aliases=tuple(sorted(entity.aliases or ())),
-    )
-
-
-def _with_aliases(version: RegisteredVersion, found: list[str]) -> RegisteredVersion:
-    return RegisteredVersion(
-        version.name, version.version, version.digest, version.run_id, version.source, version.tags, tuple(sorted(found))
     )
 
 

@@ -32,7 +32,7 @@ class Sender:
     @classmethod
     def start(cls, site: Site, event: dict[str, Any]) -> "Sender":
         """Makes the run, or finds it where it was made before a kill."""
-        client, experiment = mlflow_client(site), experiment_id(site, event["experiment"])
+        client, experiment = mlflow_client(site), experiment_id(site)
         found = client.search_runs([experiment], f"tags.`textmill.spool` = '{event['run']}'", max_results=1)
         run = found[0] if found else None
         if run is None:
@@ -56,8 +56,6 @@ class Sender:
                 self._metrics(events)
             case "artifact":
                 self._artifact(Path(event["path"]), event["to"])
-            case "text":
-                self.client.log_text(run_id, safe(event["text"], 5_000_000), event["to"])
             case "dataset":
                 self._dataset(event)
             case "tags":

@@ -90,14 +90,13 @@ class RunTracker:
         *,
         tags: dict[str, str] | None = None,
         params: dict[str, str] | None = None,
-        experiment: str = "textmill",
     ) -> "RunTracker":
         """Opens the spool of a new run and starts the process that delivers it."""
         tracker = cls(Spool(spool_dir(site) / f"{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:12]}.jsonl"), site)
         try:
             tracker.spool.path.parent.mkdir(parents=True, exist_ok=True)
             tracker._file = tracker.spool.path.open("a", encoding="utf-8", errors="replace", buffering=1)
-            tracker._write("start", run=tracker.spool.run, name=name, experiment=experiment, tags=tags or {}, params=params or {})
+            tracker._write("start", run=tracker.spool.run, name=name, tags=tags or {}, params=params or {})
             tracker._process = _spawn(tracker.spool, site)
         except OSError as error:
             tracker._give_up(error)
@@ -110,10 +109,6 @@ class RunTracker:
     def artifact(self, path: Path, to: str = "") -> None:
         """Records a file or a folder; it is read when it is delivered, so it must not change."""
         self._write("artifact", path=str(Path(path).absolute()), to=to)
-
-    def text(self, text: str, to: str) -> None:
-        """Records a text as the file `to`."""
-        self._write("text", text=text, to=to)
 
     def dataset(self, name: str, digest: str, source: str, context: str) -> None:
         """Records a data set the run used."""
@@ -143,16 +138,12 @@ class RunTracker:
         deadline = time.monotonic() + (self.site.tracker_wait_s if wait_s is None else wait_s)
         while self.spool.path.exists() and self._delivering() and time.monotonic() < deadline:
             time.sleep(_POLL_S)
-        delivered = self._file_was_written and not self.spool.path.exists()
+        delivered = self._process is not None and not self.spool.path.exists()
         self._read_ids(0.0)
         self._end_process()
         if delivered:
             self.spool.run_id.unlink(missing_ok=True)
         return delivered
-
-    @property
-    def _file_was_written(self) -> bool:
-        return self._process is not None
 
     def _delivering(self) -> bool:
         return self._process is not None and self._process.poll() is None

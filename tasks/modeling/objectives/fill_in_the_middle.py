@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from tasks.modeling.objectives.base import Objective
+from tasks.modeling.objectives.causal import CausalSpec
 from tasks.modeling.objectives.span_corruption import shift
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class FillInTheMiddleSpec(Objective):
             ids = text.ids(piece)
             is_cut = random.random() < self.rate
             targets = rearrange(ids, (prefix, suffix, middle), random.random() < self.spm_share, random) if is_cut else ids
-            targets = ended(targets, end) if is_cut or piece.ends_document else targets
+            targets = np.append(targets, end) if is_cut or piece.ends_document else targets
             return Part(shift(targets, opening), targets)
 
         pieces = text.pieces(text.context_tokens - _MARKS)
@@ -55,10 +56,7 @@ class FillInTheMiddleSpec(Objective):
 
     def held_out_rows(self, text: "TokenText") -> "dict[str, Rows]":
         """Returns the text as it stands, to be compared with causal models, and documents cut in three."""
-        from tasks.modeling.batches import StreamRows
-
-        whole = StreamRows(text.streams, text.context_tokens, text.special.end_of_text, text.special.opening)
-        return {"": whole, "infilling_": self.model_copy(update={"rate": 1.0}).rows(text)}
+        return {"": CausalSpec(kind="causal").rows(text), "infilling_": self.model_copy(update={"rate": 1.0}).rows(text)}
 
 
 def rearrange(ids: "Ids", marks: tuple[int, int, int], suffix_first: bool, random: "np.random.Generator") -> "Ids":
@@ -72,8 +70,3 @@ def rearrange(ids: "Ids", marks: tuple[int, int, int], suffix_first: bool, rando
     if suffix_first:
         return np.concatenate(([prefix_mark, suffix_mark], suffix, [middle_mark], prefix, middle))
     return np.concatenate(([prefix_mark], prefix, [suffix_mark], suffix, [middle_mark], middle))
-
-
-def ended(ids: "Ids", end: int) -> "Ids":
-    """Returns the ids with the end of text behind them."""
-    return np.append(ids, end)
