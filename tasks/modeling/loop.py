@@ -94,7 +94,8 @@ class Loop:
             StageError: The loss is no number any more, or one row does not fit into memory.
         """
         self._resume()
-        with self.interrupt.on_sigterm(), computed(self.model, self.place.compute):
+        any_shape = self.task.own_forward
+        with self.interrupt.on_sigterm(), computed(self.model, self.place.compute, any_shape=any_shape):
             while True:
                 if self.spec.is_due(self.position.step, self.num_steps):
                     self._save()
@@ -283,7 +284,8 @@ class Loop:
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
-    def _finish(self) -> TrainResult:
+    def _select(self) -> int:
+        """Gives the model the weights that are kept, and returns their step."""
         best = self.position.best
         assert best is not None, "a training looks at its last step"
         selected = best.step if self.spec.select == "best" else self.position.step
@@ -293,6 +295,10 @@ class Loop:
             checkpoint.load(folder, self.model, self.optimizer)
         if self.spec.ema_decay is not None:
             adopt_average(self.optimizer, trained_weights(self.model))
+        return selected
+
+    def _finish(self) -> TrainResult:
+        selected = self._select()
         loss, figures = next((look.loss, look.figures) for look in self.position.looks if look.step == selected)
         if self.spec.eval_rows is not None:
             loss, figures = self._look_at(None)

@@ -23,6 +23,11 @@ def put_before(model: Any, adapted: Any) -> Any:
     return model
 
 
+def has_virtual_tokens(model: Any) -> bool:
+    """Whether a model reads virtual tokens before its text."""
+    return hasattr(model, "prompt_encoder")
+
+
 class _Start:
     """Hands the decoder a cache that holds the virtual tokens already."""
 
