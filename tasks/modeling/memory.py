@@ -9,7 +9,7 @@ import gc
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -75,6 +75,22 @@ class MicroBatches:
         self.rows //= 2
         self.num_halvings += 1
         _log.warning("memory ran out; %d rows at a time from now on, in as many more passes", self.rows)
+
+
+def where_it_fits(model: Any, device: torch.device, look: Callable[[Any], T]) -> T:
+    """Returns what `look` makes of a whole model: on the device, or on the host where the device has no room for that.
+
+    A training over shards ends with a model that no device alone needs to have room for.
+    """
+    _release()
+    try:
+        return look(model.to(device))
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        _log.warning("one device has no room for the whole model (%s); its figures are computed on the host", error)
+    _release()  # here, where the frames that held the activations are gone
+    return look(model.to("cpu"))
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

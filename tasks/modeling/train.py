@@ -5,6 +5,7 @@ files, whether or not it was cut off on the way.
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tasks.modeling.batches import Rows
 from tasks.modeling.held_out import counting_figures, held_out_figures
 from tasks.modeling.job import PretrainJob, write_result
 from tasks.modeling.loop import Loop
+from tasks.modeling.memory import where_it_fits
 from tasks.modeling.model import build_model, load_model, save_model
 from tasks.modeling.parallel import joined
 from tasks.modeling.pieces import even_targets
@@ -33,9 +35,9 @@ def pretrain_main(job: PretrainJob) -> None:
         place = Place(job.execution.extra, world, job.precision, job.execution.micro_batch_rows, job.execution.compute)
         result = Loop(model, task, job.train, job.optim, job.seed, place).run()
         if world.leads:  # the model is whole here, and only here
-            model.to(world.device)
             save_model(model, job.tokenizer_dir, train.special, job.execution.model)
-            figures = held_out_figures(model, objective, validation, job.precision) | counting_figures(train, validation)
+            read = partial(held_out_figures, objective=objective, text=validation, precision=job.precision)
+            figures = where_it_fits(model, world.device, read) | counting_figures(train, validation)
             write_result(job.execution, result.model_copy(update={"notes": result.notes | rows.notes, "figures": figures}))
 
 

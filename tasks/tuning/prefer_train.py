@@ -7,6 +7,7 @@ the reference it had.
 
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tasks.core.errors import ContractError
 from tasks.modeling.architecture import num_positions
 from tasks.modeling.batches import Batch, SpreadRows, make_batch, numbers_in_order
 from tasks.modeling.loop import Loop
+from tasks.modeling.memory import where_it_fits
 from tasks.modeling.parallel import World, joined
 from tasks.modeling.precision import autocast
 from tasks.modeling.sizing import MICRO_TOKENS
@@ -48,7 +50,8 @@ def prefer_main(job: PreferJob) -> None:
         task = Task(loss, train, validation, judged=SpreadRows(train, validation.num_rows))
         result = Loop(prepared.model, task, job.train, job.optim, job.seed, place, prepared.plan).run()
         if world.leads:
-            figures = _preferred(prepared.model.to(world.device), loss, validation, job.precision)
+            preferred = partial(_preferred, loss=loss, rows=validation, precision=job.precision)
+            figures = where_it_fits(prepared.model, world.device, preferred)
             num_tokens = result.num_tokens * train.num_answer_tokens // train.num_rows
             update = {"num_tokens": num_tokens, "figures": figures, "notes": result.notes | notes}
             keep(job, prepared, special, result.model_copy(update=update), start)
