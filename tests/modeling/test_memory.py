@@ -14,7 +14,7 @@ from tasks.modeling.batches import Batch, Row
 from tasks.modeling.compute import computed
 from tasks.modeling.job import Compute, TrainResult
 from tasks.modeling.loop import Loop
-from tasks.modeling.memory import MicroBatches
+from tasks.modeling.memory import MicroBatches, where_it_fits
 from tasks.modeling.model import build_model
 from tasks.modeling.parallel import World, joined
 from tasks.modeling.records import read_records
@@ -111,6 +111,25 @@ def test_one_of_several_processes_does_not_change_its_rows_alone() -> None:
 
     with pytest.raises(StageError, match=r"TEXTMILL_MICRO_BATCH_ROWS=2 and run again"):
         MicroBatches(4, can_halve=False).run(attempt, lambda: None)
+
+
+def test_what_a_device_has_no_room_for_is_looked_at_on_the_host(caplog: pytest.LogCaptureFixture) -> None:
+    """A training over shards ends with a model that no device alone had to hold."""
+    errors = [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("shapes do not match")]
+
+    def look(model: torch.nn.Module) -> str:
+        if (device := next(model.parameters()).device.type) == "meta":
+            raise errors.pop(0)
+        return device
+
+    class Model(torch.nn.Linear):
+        def to(self, device: Any) -> Any:
+            return torch.nn.Linear(2, 2, device=device)
+
+    assert where_it_fits(Model(2, 2), torch.device("meta"), look) == "cpu"
+    assert "its figures are computed on the host" in caplog.text
+    with pytest.raises(RuntimeError, match="shapes"):
+        where_it_fits(Model(2, 2), torch.device("meta"), look)
 
 
 def test_another_error_is_not_taken_for_it(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 from tasks.contracts import Checkpoint, TokenizedCorpus, Tokenizer
 from tasks.core.errors import ContractError, TransientError
 from tasks.core.site import Site
+from tasks.modeling.held_out import held_out_figures
 from tasks.modeling.records import read_records
 from tasks.modeling.specs import AdamWSpec, ModelSpec, TrainSpec
 from tasks.pretrain import PretrainSpec, pretrain
@@ -164,6 +166,25 @@ def test_many_epochs_are_a_warning(inputs: Inputs, site: Site) -> None:
     with in_process():
         warned = pretrain.build(SPEC.model_copy(update={"train": train}), *inputs, site=site)
     assert any("read 4.5 times" in line or "read 4.6 times" in line for line in warned.warnings)
+
+
+def test_a_model_that_no_device_has_room_for_is_kept_all_the_same(
+    inputs: Inputs, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def held_out(*args: Any, **kwargs: Any) -> dict[str, float]:
+        looks.append(held_out_figures(*args, **kwargs))
+        if len(looks) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return looks[-1]
+
+    monkeypatch.setattr("tasks.modeling.train.held_out_figures", held_out)
+    train = SPEC.train.model_copy(update={"num_tokens": 8 * 64 * 2})
+    with in_process():
+        made = pretrain.build(SPEC.model_copy(update={"train": train}), *inputs, site=site)
+    assert made.held_out.items() >= looks[0].items()
+    assert len(looks) == 2
 
 
 @pytest.mark.slow

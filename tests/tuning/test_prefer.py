@@ -179,6 +179,26 @@ def test_orpo_needs_no_reference_and_an_adapter_leaves_the_base(
     assert made.figures["preference_accuracy"] >= 0.8
 
 
+def test_a_model_that_no_device_has_room_for_is_kept_all_the_same(
+    base: Checkpoint, preferences: Preferences, shared_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.tuning.prefer_train import _preferred
+
+    looks = []
+
+    def margins(*args: Any, **kwargs: Any) -> dict[str, float]:
+        looks.append(_preferred(*args, **kwargs))
+        if len(looks) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return looks[-1]
+
+    monkeypatch.setattr("tasks.tuning.prefer_train._preferred", margins)
+    short = SPEC.train.model_copy(update={"num_epochs": 0.25})
+    made = prefer.build(SPEC.model_copy(update={"train": short}), base, preferences, site=shared_site)
+    assert made.figures.items() >= looks[0].items()
+    assert len(looks) == 2
+
+
 @pytest.mark.parametrize("change", [{"loss": DpoSpec(kind="dpo", beta=0.5)}, {"row_tokens": 30}], ids=["beta", "row_tokens"])
 def test_every_setting_changes_the_model(
     change: dict[str, Any], preferred: Checkpoint, base: Checkpoint, preferences: Preferences, shared_site: Site
