@@ -16,8 +16,7 @@ from tasks.core.errors import ContractError, StageError, TransientError
 from tasks.core.site import Site, service_environment
 from tasks.core.text import text_safe
 from tasks.core.tracking import TRIAL
-from tasks.modeling.architecture import is_encoder_decoder
-from tasks.modeling.architecture import says_labels as says_labels
+from tasks.modeling.architecture import is_encoder_decoder, says_labels
 
 ENGINE = "mlflow"
 ANSWER_LIMIT_S = 600.0  # here and in the server, which by itself ends each request after a minute

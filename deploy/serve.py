@@ -24,6 +24,7 @@ from tasks.core.child import MARK, die_with_parent, stop
 from tasks.core.errors import ContractError, RecipeError, StageError, TransientError
 from tasks.core.site import LOOPBACK, Site
 from tasks.core.text import text_safe
+from tasks.modeling.architecture import says_labels
 
 START_LIMIT_S = 180.0
 _POLL_S = 0.1
@@ -104,7 +105,7 @@ def served(
 
 
 def _start(folder: Path, site: Site, name: str, port: int) -> tuple[Server, str]:
-    labels = scoring.says_labels(folder)
+    labels = says_labels(folder)
     by_mlflow = scoring.needs_scoring_server(folder)
     place = _named(folder, site, name, port)
     command = scoring.scoring_command(folder, site, port) if by_mlflow else engine_command(place, site, port)

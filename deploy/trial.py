@@ -16,6 +16,7 @@ from tasks.core.errors import GateError
 from tasks.core.site import Site
 from tasks.core.text import one_line
 from tasks.core.tracking import RegisteredVersion, registered_answers, served_folder
+from tasks.modeling.architecture import says_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def try_out(
         TransientError: The server did not get healthy.
     """
     folder = served_folder(site, version)
-    if scoring.says_labels(folder):
+    if says_labels(folder):
         return try_labels(site, version, folder, progress)
     with ThreadPoolExecutor(1) as pool:  # the registered model loads while the server starts
         expected = pool.submit(registered_answers, site, version, list(prompts), max_new_tokens)

@@ -5,7 +5,7 @@ import importlib
 import json
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 from pydantic import BaseModel
 
 from tasks.contracts import SPLITS, Checkpoint, CleanCorpus, Conversations, Fisher, TokenizedCorpus, Tokenizer
@@ -222,3 +223,19 @@ def kill_rank(store: Path, rank: int, killed_at: list[float]) -> None:
             if "tasks.core.child" in process.cmdline() and process.environ().get("RANK") == str(rank):
                 process.send_signal(signal.SIGKILL)
                 killed_at.append(time.monotonic())
+
+
+def out_of_memory_once(
+    patch: pytest.MonkeyPatch, function: Callable[..., dict[str, float]], where: str
+) -> list[dict[str, float]]:
+    """Makes `function` run out of a GPU's memory at its first call from `where`; returns what it said, call by call."""
+    said: list[dict[str, float]] = []
+
+    def call(*args: Any, **kwargs: Any) -> dict[str, float]:
+        said.append(function(*args, **kwargs))
+        if len(said) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return said[-1]
+
+    patch.setattr(where, call)
+    return said

@@ -9,7 +9,6 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import psutil
 import pytest
@@ -24,7 +23,7 @@ from tasks.modeling.records import read_records
 from tasks.modeling.specs import AdamWSpec, ModelSpec, TrainSpec
 from tasks.pretrain import PretrainSpec, pretrain
 from tests.data.kit import no_base
-from tests.modeling.kit import ToySpec, in_process, toy_tokenizer, toy_tokens
+from tests.modeling.kit import ToySpec, in_process, out_of_memory_once, toy_tokenizer, toy_tokens
 
 SPEC = PretrainSpec(
     model=ModelSpec(depth=2, width=32, num_heads=2, ffn_width=64, context_tokens=64),
@@ -171,15 +170,7 @@ def test_many_epochs_are_a_warning(inputs: Inputs, site: Site) -> None:
 def test_a_model_that_no_device_has_room_for_is_kept_all_the_same(
     inputs: Inputs, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks = []
-
-    def held_out(*args: Any, **kwargs: Any) -> dict[str, float]:
-        looks.append(held_out_figures(*args, **kwargs))
-        if len(looks) == 1:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return looks[-1]
-
-    monkeypatch.setattr("tasks.modeling.train.held_out_figures", held_out)
+    looks = out_of_memory_once(monkeypatch, held_out_figures, "tasks.modeling.train.held_out_figures")
     train = SPEC.train.model_copy(update={"num_tokens": 8 * 64 * 2})
     with in_process():
         made = pretrain.build(SPEC.model_copy(update={"train": train}), *inputs, site=site)

@@ -25,7 +25,7 @@ from tasks.tuning.prefer import PreferSpec, prefer
 from tasks.tuning.preference_losses import DpoSpec, OrpoSpec
 from tasks.tuning.preference_rows import Pair, PairRows, answer_sums, pair_numbers, read_pairs
 from tasks.tuning.virtual_tokens import PrefixSpec
-from tests.modeling.kit import WORDS, ToySpec
+from tests.modeling.kit import WORDS, ToySpec, out_of_memory_once
 
 SPEC = PreferSpec(
     method=FullSpec(kind="full"),
@@ -184,15 +184,7 @@ def test_a_model_that_no_device_has_room_for_is_kept_all_the_same(
 ) -> None:
     from tasks.tuning.prefer_train import _preferred
 
-    looks = []
-
-    def margins(*args: Any, **kwargs: Any) -> dict[str, float]:
-        looks.append(_preferred(*args, **kwargs))
-        if len(looks) == 1:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return looks[-1]
-
-    monkeypatch.setattr("tasks.tuning.prefer_train._preferred", margins)
+    looks = out_of_memory_once(monkeypatch, _preferred, "tasks.tuning.prefer_train._preferred")
     short = SPEC.train.model_copy(update={"num_epochs": 0.25})
     made = prefer.build(SPEC.model_copy(update={"train": short}), base, preferences, site=shared_site)
     assert made.figures.items() >= looks[0].items()
